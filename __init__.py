@@ -1,0 +1,1 @@
+"""A graph optimizer for ONNX models: never wrong, never slower, measured."""

@@ -1,0 +1,75 @@
+"""What is said to a person when something is wrong: a code, what, where, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How bad it is."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    REMARK = "remark"
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in a model: the file, the graph, the node and the value, as far as they are known."""
+
+    file: str = ""
+    graph: str = ""
+    node: str = ""
+    value: str = ""
+
+    def __str__(self) -> str:
+        parts = [self.file, *(f"{kind} {name!r}" for kind, name in self._named() if name)]
+        return ", ".join(part for part in parts if part)
+
+    def _named(self) -> tuple[tuple[str, str], ...]:
+        return (("graph", self.graph), ("node", self.node), ("value", self.value))
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One finding.
+
+    `code` is a stable kebab-case name that builds may match on (`external-data-missing`); `message` says what,
+    `where` says where, `hint` says what to do.
+    """
+
+    code: str
+    message: str
+    where: Location = field(default_factory=Location)
+    hint: str = ""
+    severity: Severity = Severity.ERROR
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if str(self.where) else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{place}{self.message}{hint} [{self.code}]"
+
+
+class OptimizeGraphError(Exception):
+    """Base of every error that this package raises on purpose; `diagnostic` says what and where."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(str(diagnostic))
+        self.diagnostic = diagnostic
+
+
+class ModelError(OptimizeGraphError):
+    """The model, or a file that belongs to it, is at fault."""
+
+
+class PipelineError(OptimizeGraphError):
+    """A pass, a rule or the text of a pipeline is at fault."""
+
+
+class MachineError(OptimizeGraphError):
+    """What the machine lacks or has too much of: an absent provider, two ONNX Runtimes at once, a missing extra."""
+
+
+class VerificationError(OptimizeGraphError):
+    """The result differs from the original, or could not be compared with it."""

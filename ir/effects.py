@@ -1,0 +1,49 @@
+"""Effects: which nodes may be removed, merged, moved or evaluated ahead of time. Unknown means none of these."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import onnx_ir as oir
+
+from .opset import attribute, named_input, schema_of
+from .facts import scalar
+from .scopes import nodes_within
+
+RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"})
+
+
+def _is_random(node: oir.Node) -> bool:
+    """Whether two runs of this one node on the same inputs may differ, seeds notwithstanding."""
+    if node.domain != "":
+        return False
+    if node.op_type in RANDOM:
+        return True
+    if node.op_type == "Dropout":
+        if (node.version or 0) >= 12:
+            training = named_input(node, "training_mode")
+            return training is not None and scalar(training) not in (False, 0)
+        return attribute(node, "is_test") == 0
+    if node.op_type == "BatchNormalization":  # the statistics that a training step updates
+        return attribute(node, "training_mode") not in (None, 0)
+    return False
+
+
+def is_known(node: oir.Node, functions: Collection[oir.OperatorIdentifier] = ()) -> bool:
+    """Whether the standard defines this operator at this version (custom domains and model functions are not known)."""
+    return node.op_identifier() not in functions and node.domain in ("", "ai.onnx.ml") and schema_of(node) is not None
+
+
+def is_deterministic(node: oir.Node, functions: Collection[oir.OperatorIdentifier] = ()) -> bool:
+    """Whether the results depend on nothing but the inputs: known operators, none random, in this node and its bodies.
+
+    `functions` are the identifiers of the model's own functions: a call is not known.
+    """
+    return all(
+        is_known(each, functions) and not _is_random(each) for each in (node, *nodes_within(node))
+    )
+
+
+def is_removable(node: oir.Node, functions: Collection[oir.OperatorIdentifier] = ()) -> bool:
+    """Whether nobody could notice that an unread node did not run. Random nodes may go: ONNX gives them no state."""
+    return all(is_known(each, functions) for each in (node, *nodes_within(node)))

@@ -1,0 +1,95 @@
+"""Facts about one value that need no analysis: is it constant, overridable, private, public.
+
+Types and shapes that are *inferred* are not here: a value carries what the file declares, and the declared may be
+false for outputs. The analysis `Shapes` in `passes` holds what is known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as oir
+
+Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+
+
+def is_overridable(value: oir.Value) -> bool:
+    """Whether the caller of the model may replace this initializer: it is also a graph input (ONNX IR 4 and later).
+
+    `load` takes the initializers of older files out of the inputs, since ONNX Runtime treats them as constants there.
+    """
+    return value.is_initializer() and value.is_graph_input()
+
+
+def constant_tensor(value: oir.Value | None) -> oir.TensorProtocol | None:
+    """The tensor of a constant (an initializer that nobody can override, or the result of a Constant node), else None."""
+    if value is None or value.is_graph_input():
+        return None
+    if value.is_initializer():
+        return value.const_value
+    node = value.producer()
+    if node is None or node.op_type != "Constant" or node.domain != "" or len(node.attributes) != 1:
+        return None
+    (attribute,) = node.attributes.values()
+    if attribute.is_ref():
+        return None
+    match attribute.name:
+        case "value":
+            return attribute.as_tensor()
+        case "value_int":
+            return oir.tensor(np.array(attribute.as_int(), dtype=np.int64))
+        case "value_ints":
+            return oir.tensor(np.array(attribute.as_ints(), dtype=np.int64))
+        case "value_float":
+            return oir.tensor(np.array(attribute.as_float(), dtype=np.float32))
+        case "value_floats":
+            return oir.tensor(np.array(attribute.as_floats(), dtype=np.float32))
+        case _:
+            return None  # strings and sparse tensors are left alone
+
+
+def is_constant(value: oir.Value | None) -> bool:
+    """Whether `value` has one known content that no caller can override."""
+    return constant_tensor(value) is not None
+
+
+def constant(value: oir.Value | None) -> Array | None:
+    """The content of a constant as a read-only view (weights on disk stay there, mapped), else None."""
+    tensor = constant_tensor(value)
+    return None if tensor is None else np.asarray(tensor.numpy())
+
+
+def scalar(value: oir.Value | None) -> float | int | bool | None:
+    """The number in a constant that holds exactly one element (of any rank), else None."""
+    tensor = constant_tensor(value)
+    if tensor is None or tensor.size != 1 or tensor.dtype == oir.DataType.STRING:
+        return None
+    number = np.asarray(tensor.numpy()).reshape(()).item()
+    return number if isinstance(number, (bool, int, float)) else None
+
+
+def is_public(value: oir.Value) -> bool:
+    """Whether the name and type of `value` belong to the interface of its graph."""
+    return value.is_graph_output() or value.is_graph_input()
+
+
+def is_read(value: oir.Value) -> bool:
+    """Whether anybody reads `value`: a node of any scope, or the caller of its graph."""
+    return value.is_graph_output() or bool(value.uses())
+
+
+def is_private(value: oir.Value) -> bool:
+    """Whether exactly one node reads `value`, in the graph that defines it, and no caller sees it.
+
+    A node that reads it twice still counts as one reader (`Mul(x, x)`).
+    """
+    if is_public(value):
+        return False
+    users = {user for user, _ in value.uses()}
+    return len(users) == 1 and next(iter(users)).graph is value.graph
+
+
+def declared_dtype(value: oir.Value) -> oir.DataType | None:
+    """The element type that the file declares, or the tensor of an initializer has; None for non-tensors."""
+    if value.const_value is not None and value.is_initializer():
+        return value.const_value.dtype
+    return value.dtype if isinstance(value.type, oir.TensorType) else None

@@ -1,0 +1,352 @@
+"""The one door for mutation.
+
+Everything outside `ir/` that changes a model does so through a `Rewriter`: it counts changes, keeps public names and
+types, gives new values names that are unique in every scope and the same in every run, and tells its listeners.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+import numpy as np
+import onnx_ir as oir
+
+from .facts import Array, is_public, is_read
+from .opset import AttributeValue
+from .scopes import graphs, subgraphs_of
+
+PROVENANCE: Final = "optimize_graph.rule"
+"""The node metadata key that names the rule a node came from."""
+
+
+class Listener(Protocol):
+    """Told of every change, after it is made."""
+
+    def inserted(self, node: oir.Node) -> None: ...
+    def replaced(self, old: oir.Value, new: oir.Value) -> None: ...
+    def erased(self, node: oir.Node) -> None: ...
+    def modified(self, node: oir.Node) -> None: ...
+
+
+def new_node(
+    op_type: str,
+    inputs: Sequence[oir.Value | None],
+    attributes: Mapping[str, AttributeValue | oir.Attr | None] | None = None,
+    *,
+    domain: str = "",
+    version: int | None,
+    outputs: int = 1,
+    provenance: str = "",
+) -> oir.Node:
+    """A node in no graph yet. Attributes that are None are left out; `version` is the opset version it is written for."""
+    made = [
+        value if isinstance(value, oir.Attr) else oir.convenience.convert_attribute(name, value)
+        for name, value in (attributes or {}).items()
+        if value is not None
+    ]
+    node = oir.Node(domain, op_type, inputs, made, num_outputs=outputs, version=version)
+    if provenance:
+        node.metadata_props[PROVENANCE] = provenance
+    return node
+
+
+class Rewriter:
+    """Mutates one model. `changes` counts what was done; nobody reports it by hand."""
+
+    def __init__(self, model: oir.Model) -> None:
+        self.model = model
+        self.changes = 0
+        self._listeners: list[Listener] = []
+        self._value_names: Counter[str] = Counter()  # sibling scopes may use one name twice
+        self._node_names: Counter[str] = Counter()
+        self._unnamed: set[oir.Value] = set()  # results of inserted nodes that stand for no older value yet
+        for graph in graphs(model):
+            self._value_names.update(value.name or "" for value in graph.inputs)
+            self._value_names.update(graph.initializers)
+            for node in graph:
+                self._note(node)
+        self._function_graphs = {id(function.graph) for function in model.functions.values()}
+        self._imports = {
+            id(graph): function.opset_imports
+            for function in model.functions.values()
+            for graph in (function.graph, *function.subgraphs())
+        }
+
+    def subscribe(self, listener: Listener) -> None:
+        """Tell `listener` of every later change."""
+        self._listeners.append(listener)
+
+    def unsubscribe(self, listener: Listener) -> None:
+        self._listeners.remove(listener)
+
+    # --- making -----------------------------------------------------------------------------------------------------
+
+    def insert(self, node: oir.Node, *, before: oir.Node) -> oir.Node:
+        """Put a new node (see `new_node`) in front of `before`; its outputs get names that nobody has."""
+        graph = _graph_of(before)
+        node.name = self.fresh_node_name(node.name or f"{before.name or before.op_type}_{node.op_type}")
+        for value in node.outputs:
+            value.name = self.fresh_name(value.name or f"{before.outputs[0].name or before.op_type}_{node.op_type}")
+        self._unnamed.update(node.outputs)
+        self._take_pending_constants(node, graph, before)
+        graph.insert_before(before, node)
+        self._import_domain(graph, node)
+        self._changed("inserted", node)
+        for body in subgraphs_of(node):
+            for inner in body.all_nodes():
+                self._note(inner)
+        return node
+
+    def constant(self, content: Array | oir.TensorProtocol, *, near: oir.Node, name: str = "constant") -> oir.Value:
+        """A new constant, visible to `near`: an initializer of its graph, or a Constant node in a function's body."""
+        value = pending_constant(content, name=name)
+        self._place_constant(value, _graph_of(near), near)
+        return value
+
+    def _take_pending_constants(self, node: oir.Node, graph: oir.Graph, before: oir.Node) -> None:
+        for value in node.inputs:
+            if value is not None and value.graph is None and value.const_value is not None:
+                self._place_constant(value, graph, before)
+
+    def _place_constant(self, value: oir.Value, graph: oir.Graph, before: oir.Node) -> None:
+        """Make `value`, which nobody owns yet, an initializer of `graph` (of a Constant node inside functions)."""
+        value.name = self.fresh_name(value.name or "constant")
+        if not self._inside_function(graph):
+            graph.initializers.add(value)
+            self.changes += 1
+            return
+        tensor = value.const_value
+        assert tensor is not None
+        holder = new_node("Constant", [], {"value": tensor}, version=before.version)
+        holder.outputs[0].name, value.name = value.name, None
+        value.replace_all_uses_with(holder.outputs[0])
+        graph.insert_before(before, holder)
+        self._changed("inserted", holder)
+
+    # --- replacing --------------------------------------------------------------------------------------------------
+
+    def replace(self, node: oir.Node, results: Sequence[oir.Value | None]) -> None:
+        """Let every reader of the outputs of `node` read `results` instead, then erase `node`.
+
+        A result of None says that nobody reads that output. Public names, their types and declared dims stay: a result
+        takes over the name where it can, else an Identity carries it.
+        Raises ValueError when an output that somebody reads has no result.
+        """
+        for output, result in zip(node.outputs, [*results, *[None] * len(node.outputs)], strict=False):
+            if result is output:
+                continue
+            if result is None:
+                if is_read(output):
+                    raise ValueError(f"output {output.name!r} of {node.op_type} is read and has no replacement")
+                continue
+            self.redirect(output, result, before=node)
+        if not any(output is result for output, result in zip(node.outputs, results, strict=False)):
+            self.erase(node)
+
+    def redirect(self, old: oir.Value, new: oir.Value, *, before: oir.Node) -> None:
+        """Let every reader of `old` read `new`; `old` is left unread. `before` is where an Identity would have to stand.
+
+        The result of a node that was inserted for this takes over the name of `old` and what the file declares of it.
+        """
+        if new in self._unnamed and new.graph is old.graph:
+            self._take_over(old, new)
+            self._unnamed.discard(new)
+        elif old.is_graph_output():
+            self._take_over(old, self._heir(old, new, before))
+        for user, index in old.uses():
+            user.replace_input_with(index, new)
+            self._tell("modified", user)
+        self.changes += 1
+        for listener in tuple(self._listeners):
+            listener.replaced(old, new)
+
+    def _heir(self, old: oir.Value, new: oir.Value, before: oir.Node) -> oir.Value:
+        """The value that can carry the public name of `old`: `new` itself, or an Identity of it.
+
+        An input, an initializer, a value of an outer scope or another output keeps its own name.
+        """
+        producer = new.producer()
+        if producer is not None and producer.graph is old.graph and not is_public(new):
+            return new
+        holder = new_node("Identity", [new], version=self.imports_of(_graph_of(before)).get(""))
+        return self.insert(holder, before=before).outputs[0]
+
+    def _take_over(self, old: oir.Value, heir: oir.Value) -> None:
+        """Give `heir` the name of `old`, its place among the outputs, and what is declared of it."""
+        name, graph = old.name or "", old.graph
+        old.name, heir.name = heir.name, None  # old is about to go; its new name only has to be free
+        if old.is_graph_output():
+            assert graph is not None
+            for index, output in enumerate(graph.outputs):
+                if output is old:
+                    graph.outputs[index] = heir
+        heir.name, heir.type, heir.shape, heir.doc_string = name, old.type, old.shape, old.doc_string
+        heir.metadata_props.clear()
+        heir.metadata_props.update(old.metadata_props)
+
+    def set_input(self, node: oir.Node, index: int, value: oir.Value | None) -> None:
+        """Let `node` read `value` at position `index` (None: nothing); a constant made for it is placed."""
+        if value is not None and value.graph is None and value.const_value is not None:
+            self._place_constant(value, _graph_of(node), node)
+        while len(node.inputs) <= index:
+            node.resize_inputs(len(node.inputs) + 1)
+        node.replace_input_with(index, value)
+        self._trim_inputs(node)
+        self._changed("modified", node)
+
+    def set_attribute(self, node: oir.Node, name: str, value: AttributeValue | None) -> None:
+        """Give `node` the attribute `name`, or take it away when `value` is None."""
+        if value is None:
+            node.attributes.pop(name, None)
+        else:
+            node.attributes[name] = oir.convenience.convert_attribute(name, value)
+        self._changed("modified", node)
+
+    def trim_outputs(self, node: oir.Node, count: int) -> None:
+        """Keep the first `count` outputs of `node`; the others must be unread. Raises ValueError when they are read."""
+        if any(is_read(value) for value in node.outputs[count:]):
+            raise ValueError(f"an output of {node.op_type} {node.name!r} is still read")
+        node.resize_outputs(count)
+        self._changed("modified", node)
+
+    # --- erasing ----------------------------------------------------------------------------------------------------
+
+    def erase(self, node: oir.Node) -> None:
+        """Take `node` out of its graph. Raises ValueError while somebody reads one of its outputs."""
+        readers = [value.name for value in node.outputs if is_read(value)]
+        if readers:
+            raise ValueError(f"cannot erase {node.op_type} {node.name!r}: {readers} are still read")
+        graph = _graph_of(node)
+        fed_by = [value for value in node.inputs if value is not None]
+        for body in subgraphs_of(node):  # onnx-ir leaves the captures of dead bodies in `uses()`
+            for inner in list(body.all_nodes()):
+                fed_by += [value for value in inner.inputs if value is not None]
+                _detach(inner)
+        graph.remove(node, safe=True)
+        _detach(node)
+        self._changed("erased", node)
+        for value in fed_by:
+            producer = value.producer()
+            if producer is not None and producer.graph is not None:
+                self._tell("modified", producer)
+
+    def erase_initializer(self, value: oir.Value) -> None:
+        """Drop an initializer. Raises ValueError when somebody reads it or it belongs to the interface."""
+        graph = value.graph
+        if graph is None or is_read(value) or is_public(value) or value.name is None:
+            raise ValueError(f"initializer {value.name!r} is read or public")
+        del graph.initializers[value.name]
+        self.changes += 1
+
+    def erase_function(self, identifier: oir.OperatorIdentifier) -> None:
+        """Drop a function of the model that nobody calls (the caller has looked)."""
+        del self.model.functions[identifier]
+        self.changes += 1
+
+    def move(self, node: oir.Node, *, before: oir.Node) -> None:
+        """Take `node` from where it stands (perhaps a subgraph) to the place in front of `before`."""
+        _graph_of(node).remove(node)
+        for value in node.outputs:
+            self._value_names[value.name or ""] -= 1
+            value.name = self.fresh_name(value.name or node.op_type)
+        self._node_names[node.name or ""] -= 1
+        node.name = self.fresh_node_name(node.name or node.op_type)
+        _graph_of(before).insert_before(before, node)
+        self._changed("inserted", node)
+
+    def move_initializer(self, value: oir.Value, graph: oir.Graph) -> None:
+        """Take an initializer from the graph that owns it to `graph`."""
+        home = value.graph
+        assert home is not None and value.name is not None
+        del home.initializers[value.name]
+        self._value_names[value.name] -= 1
+        value.name = self.fresh_name(value.name)
+        graph.initializers.add(value)
+        self.changes += 1
+
+    # --- names ------------------------------------------------------------------------------------------------------
+
+    def fresh_name(self, wish: str) -> str:
+        """A value name that no scope of the model uses: `wish`, or `wish` with the lowest free number."""
+        return _fresh(wish, self._value_names)
+
+    def fresh_node_name(self, wish: str) -> str:
+        """The same for node names."""
+        return _fresh(wish, self._node_names)
+
+    def _note(self, node: oir.Node) -> None:
+        self._node_names[node.name or ""] += 1
+        self._value_names.update(value.name or "" for value in node.outputs)
+
+    def _inside_function(self, graph: oir.Graph) -> bool:
+        return id(graph) in self._function_graphs
+
+    def imports_of(self, graph: oir.Graph) -> dict[str, int]:
+        """The opset imports that hold in `graph`: those of its function, else the model's."""
+        return self._imports.get(id(graph), self.model.opset_imports)
+
+    def _import_domain(self, graph: oir.Graph, node: oir.Node) -> None:
+        if node.version is None:
+            node.version = self.imports_of(graph).get(node.domain)
+        elif node.domain not in (imports := self.imports_of(graph)):
+            imports[node.domain] = node.version
+
+    def _changed(self, event: str, node: oir.Node) -> None:
+        self.changes += 1
+        self._tell(event, node)
+
+    def _tell(self, event: str, node: oir.Node) -> None:
+        for listener in tuple(self._listeners):
+            getattr(listener, event)(node)
+
+    @staticmethod
+    def _trim_inputs(node: oir.Node) -> None:
+        """Drop trailing empty inputs: ONNX Runtime rejects them on some operators (`Squeeze(x, '')`)."""
+        keep = len(node.inputs)
+        while keep and node.inputs[keep - 1] is None:
+            keep -= 1
+        if keep < len(node.inputs):
+            node.resize_inputs(keep)
+
+
+def pending_constant(content: Array | oir.TensorProtocol, *, name: str = "constant") -> oir.Value:
+    """A constant that belongs to no graph yet; the `Rewriter` places it when a node that reads it is inserted."""
+    if isinstance(content, np.ndarray):
+        content = np.ascontiguousarray(content).reshape(content.shape)
+        tensor: oir.TensorProtocol = oir.tensor(content)
+    else:
+        tensor = content
+    return oir.Value(
+        name=name, const_value=tensor, type=oir.TensorType(tensor.dtype), shape=oir.Shape(tensor.shape.numpy())
+    )
+
+
+def discard(nodes: Sequence[oir.Node]) -> None:
+    """Forget nodes that were made and never inserted: they no longer count as readers of anything."""
+    for node in nodes:
+        for body in subgraphs_of(node):
+            for inner in list(body.all_nodes()):
+                _detach(inner)
+        _detach(node)
+
+
+def _detach(node: oir.Node) -> None:
+    for index in range(len(node.inputs)):
+        node.replace_input_with(index, None)
+
+
+def _graph_of(node: oir.Node) -> oir.Graph:
+    if node.graph is None:
+        raise ValueError(f"{node.op_type} {node.name!r} is in no graph")
+    return node.graph
+
+
+def _fresh(wish: str, taken: Counter[str]) -> str:
+    name, number = wish, 0
+    while taken[name]:
+        number += 1
+        name = f"{wish}_{number}"
+    taken[name] += 1
+    return name

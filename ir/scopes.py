@@ -1,0 +1,60 @@
+"""Scopes: the graph, the subgraphs in its nodes' attributes, the functions; and which values cross them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as oir
+
+
+def subgraphs_of(node: oir.Node) -> Iterator[oir.Graph]:
+    """The graphs that `node` holds directly in its attributes (the bodies of If, Loop, Scan), in attribute order."""
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        if attribute.type == oir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == oir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def graphs(model: oir.Model) -> Iterator[oir.Graph]:
+    """Every graph of the model, outer before inner: the main graph, its subgraphs, then those of each function.
+
+    Iterative: nesting depth is bounded by protobuf, not by Python's stack.
+    """
+    roots = [model.graph, *(function.graph for function in model.functions.values())]
+    for root in roots:
+        pending = [root]
+        while pending:
+            graph = pending.pop()
+            yield graph
+            inner = [body for node in graph for body in subgraphs_of(node)]
+            pending.extend(reversed(inner))
+
+
+def nodes(model: oir.Model) -> Iterator[oir.Node]:
+    """Every node of every graph of the model; safe against edits of the graph that is being walked."""
+    for graph in graphs(model):
+        yield from graph
+
+
+def nodes_within(node: oir.Node) -> Iterator[oir.Node]:
+    """The nodes of the graphs that `node` holds, at any depth."""
+    pending = list(subgraphs_of(node))
+    while pending:
+        graph = pending.pop()
+        for inner in graph:
+            yield inner
+            pending.extend(subgraphs_of(inner))
+
+
+def is_captured(value: oir.Value) -> bool:
+    """Whether a graph other than the one that defines `value` reads it."""
+    home = value.graph
+    return any(user.graph is not home for user, _ in value.uses())
+
+
+def in_function(graph: oir.Graph, model: oir.Model) -> bool:
+    """Whether `graph` is the body of a function of `model` (bodies have no initializers)."""
+    return any(function.graph is graph for function in model.functions.values())
