@@ -6,11 +6,13 @@ from collections.abc import Collection
 
 import onnx_ir as oir
 
-from .opset import attribute, named_input, schema_of
 from .facts import scalar
+from .opset import attribute, named_input, schema_of
 from .scopes import nodes_within
 
-RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"})
+RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
 
 
 def _is_random(node: oir.Node) -> bool:
@@ -39,9 +41,7 @@ def is_deterministic(node: oir.Node, functions: Collection[oir.OperatorIdentifie
 
     `functions` are the identifiers of the model's own functions: a call is not known.
     """
-    return all(
-        is_known(each, functions) and not _is_random(each) for each in (node, *nodes_within(node))
-    )
+    return all(is_known(each, functions) and not _is_random(each) for each in (node, *nodes_within(node)))
 
 
 def is_removable(node: oir.Node, functions: Collection[oir.OperatorIdentifier] = ()) -> bool:

@@ -7,7 +7,7 @@ that a node can be asked without knowing the model around it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -34,7 +34,7 @@ UNKNOWN: Final = _Unknown()
 """A parameter that is given, but by a value that is computed at run time."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def schema(op_type: str, version: int, domain: str = "") -> onnx.defs.OpSchema | None:
     """The schema of an operator at an opset version, or None for an unknown operator or version."""
     try:
@@ -50,7 +50,7 @@ def schema_of(node: oir.Node) -> onnx.defs.OpSchema | None:
     return schema(node.op_type, node.version, node.domain)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _defaults(op_type: str, version: int, domain: str) -> Mapping[str, object]:
     known = schema(op_type, version, domain)
     if known is None:
@@ -105,7 +105,7 @@ def named_input(node: oir.Node, formal: str) -> oir.Value | None:
     return node.inputs[index] if index is not None and index < len(node.inputs) else None
 
 
-def parameter(node: oir.Node, name: str) -> Array | None | _Unknown:
+def parameter(node: oir.Node, name: str) -> Array | _Unknown | None:
     """A parameter that is an attribute at some opsets and an input at others (axes, pads, min, k, …), as an array.
 
     None when it is not given and has no default; `UNKNOWN` when it is computed at run time.
