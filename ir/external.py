@@ -1,0 +1,102 @@
+"""External data: where a tensor's content lies on disk, checked before anything opens it.
+
+onnx and onnx-ir refuse hard links, which uv and conda make, and read past the end of what a tensor declares; so the
+checks are made here, once, and the tensor gets the absolute place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+import onnx_ir as oir
+
+from .decode import fail
+from .diagnostics import Location
+
+
+@dataclass(frozen=True)
+class ExternalFolder:
+    """The folder that external data must lie in, and how links are treated. Raises ModelError from `resolve`."""
+
+    folder: Path | None
+    file: str = ""
+    follow_links: bool = False
+
+    def resolve(self, proto: onnx.TensorProto, nbytes: int) -> str:
+        """Rewrite the reference of `proto` to its absolute place; the name of the file as the model wrote it."""
+        where = Location(file=self.file, value=proto.name)
+        entries: dict[str, str] = {entry.key: entry.value for entry in proto.external_data}
+        location = entries.get("location", "")
+        path = self._checked(location, where)
+        offset, length = _number(entries, "offset", 0, where), _number(entries, "length", nbytes, where)
+        if length < nbytes:
+            message = f"external data of {length} bytes is declared for a tensor that needs {nbytes}"
+            fail("external-data-too-short", message, where)
+        size = path.stat().st_size
+        if offset + max(length, nbytes) > size:
+            message = f"the external data {location!r} has {size} bytes; the tensor lies at {offset} + {length}"
+            fail("external-data-too-short", message, where, "the file is incomplete or belongs to another model")
+        del proto.external_data[:]
+        for key, value in (("location", str(path)), ("offset", str(offset)), ("length", str(nbytes))):
+            proto.external_data.add(key=key, value=value)
+        return location
+
+    def _checked(self, location: str, where: Location) -> Path:
+        if self.folder is None:
+            hint = "load it from its file"
+            fail("external-data-missing", "the model has external data, but no folder to look in", where, hint)
+        if not location or "\0" in location:
+            fail("external-data-missing", "no file is named for the external data", where)
+        outside = PurePosixPath(location).is_absolute() or PureWindowsPath(location).anchor
+        if outside or ".." in PurePosixPath(location.replace("\\", "/")).parts:
+            message = f"the external data {location!r} lies outside the folder of the model"
+            fail("external-data-outside", message, where, "it must be named relative to the model, without `..`")
+        path = self.folder
+        for part in PurePosixPath(location).parts:
+            path = path / part
+            if not self.follow_links and path.is_symlink():
+                message = f"the external data {location!r} is, or lies behind, a symbolic link"
+                fail("link-refused", message, where, "--follow-links allows it")
+        try:
+            if not path.is_file():
+                fail("external-data-missing", f"the external data {location!r} is not there", where, str(path))
+            with path.open("rb"):
+                pass
+        except OSError as error:
+            fail("external-data-not-readable", f"the external data {location!r}: {error.strerror}", where)
+        return path.absolute()
+
+
+def _number(entries: dict[str, str], key: str, default: int, where: Location) -> int:
+    text = entries.get(key, "")
+    if text == "":
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 19:
+        fail("external-data-malformed", f"the external data's {key} is {text[:40]!r}", where)
+    return int(text)
+
+
+def external_tensors(model: oir.Model) -> list[oir.ExternalTensor]:
+    """The tensors of the model that lie on disk, each once."""
+    found = {id(tensor): tensor for tensor in all_tensors(model) if isinstance(tensor, oir.ExternalTensor)}
+    return list(found.values())
+
+
+def all_tensors(model: oir.Model) -> list[oir.TensorProtocol]:
+    """The content of every initializer and tensor attribute, in the order of the model."""
+    from .scopes import graphs
+
+    found: list[oir.TensorProtocol] = []
+    for graph in graphs(model):
+        found += [value.const_value for value in graph.initializers.values() if value.const_value is not None]
+        for node in graph:
+            for attribute in node.attributes.values():
+                if attribute.is_ref():
+                    continue
+                if attribute.type == oir.AttributeType.TENSOR:
+                    found.append(attribute.as_tensor())
+                elif attribute.type == oir.AttributeType.TENSORS:
+                    found += attribute.as_tensors()
+    return found

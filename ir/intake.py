@@ -1,0 +1,267 @@
+"""The walk over a `ModelProto` that was just read: what is malformed, and what onnx-ir's form cannot carry.
+
+A file is somebody else's data. Everything that later code relies on is checked here, before onnx-ir sees it: a tensor
+whose content is missing would otherwise become an array of zeros of any size that its dims claim.
+Iterative: depth is bounded by protobuf, not by Python's stack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import onnx
+import onnx_ir as oir
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from .decode import fail
+from .diagnostics import Location
+from .external import ExternalFolder
+
+_TYPE_OF_FIELD = {
+    "f": onnx.AttributeProto.FLOAT,
+    "i": onnx.AttributeProto.INT,
+    "s": onnx.AttributeProto.STRING,
+    "t": onnx.AttributeProto.TENSOR,
+    "g": onnx.AttributeProto.GRAPH,
+    "tp": onnx.AttributeProto.TYPE_PROTO,
+    "floats": onnx.AttributeProto.FLOATS,
+    "ints": onnx.AttributeProto.INTS,
+    "strings": onnx.AttributeProto.STRINGS,
+    "tensors": onnx.AttributeProto.TENSORS,
+    "graphs": onnx.AttributeProto.GRAPHS,
+    "type_protos": onnx.AttributeProto.TYPE_PROTOS,
+}
+_LARGEST = 2**63 - 1
+
+
+@dataclass
+class Intake:
+    """What the walk found: `losses` lists what would be lost, `data_files` the external data as the file names it."""
+
+    folder: ExternalFolder
+    losses: dict[str, None] = field(default_factory=dict)  # an ordered set
+    data_files: dict[str, None] = field(default_factory=dict)
+
+    def examine(self, proto: onnx.ModelProto) -> None:
+        """Check and normalise `proto` in place. Raises ModelError for what is malformed.
+
+        What onnx-ir would raise on (sparse attributes, map types) is taken out and listed under `losses`.
+        """
+        self._unknown(proto)
+        if proto.training_info:
+            self._lost("training_info")
+        if proto.configuration and proto.ir_version < 11:
+            self._lost("device configurations below IR version 11")
+        self._keys_once("model metadata", proto.metadata_props)
+        self._once("function", (f"{each.domain}::{each.name}:{each.overload}" for each in proto.functions))
+        pending = [proto.graph]
+        for function in proto.functions:
+            self._function(function)
+            pending += self._nodes(function.node, f"{function.domain}::{function.name}", proto.ir_version)
+        while pending:
+            graph = pending.pop()
+            self._graph(graph)
+            pending += self._nodes(graph.node, graph.name, proto.ir_version)
+
+    def _lost(self, what: str) -> None:
+        self.losses[what] = None
+
+    def _unknown(self, message: Message) -> None:
+        if len(UnknownFieldSet(message)):
+            self._lost(f"fields of {type(message).__name__} that the installed onnx does not know")
+
+    def _once(self, what: str, names: Iterable[str], graph: str = "") -> None:
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
+        if twice is not None:
+            fail("duplicate-name", f"two {what}s have the name {twice!r}", self._where(graph))
+
+    def _keys_once(self, what: str, entries: Iterable[onnx.StringStringEntryProto]) -> None:
+        keys = [entry.key for entry in entries]
+        if len(set(keys)) < len(keys):
+            self._lost(f"{what} with one key twice")
+
+    def _where(self, graph: str = "", node: str = "", value: str = "") -> Location:
+        return Location(self.folder.file, graph, node, value)
+
+    # --- graphs and functions ---------------------------------------------------------------------------------------
+
+    def _graph(self, graph: onnx.GraphProto) -> None:
+        self._unknown(graph)
+        if graph.sparse_initializer:
+            self._lost("sparse initializers")
+        if graph.quantization_annotation:
+            self._lost("quantization annotations")
+        self._keys_once("graph metadata", graph.metadata_props)
+        initializers = [tensor.name for tensor in graph.initializer]
+        if "" in initializers:
+            fail("name-missing", "an initializer has no name", self._where(graph.name))
+        self._once("input", (value.name for value in graph.input), graph=graph.name)
+        self._once("initializer", initializers, graph=graph.name)
+        defined = {*initializers, *(value.name for value in graph.input)}
+        defined.update(name for node in graph.node for name in node.output)
+        for value in graph.output:
+            if value.name not in defined:
+                self._lost(f"graph output {value.name!r}, which its graph does not define")
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            self._value(value)
+        for tensor in graph.initializer:
+            self._tensor(tensor, graph.name)
+
+    def _function(self, function: onnx.FunctionProto) -> None:
+        self._unknown(function)
+        name = f"{function.domain}::{function.name}"
+        self._keys_once("function metadata", function.metadata_props)
+        self._once("function input", function.input, graph=name)
+        self._once("function attribute", (*function.attribute, *(each.name for each in function.attribute_proto)))
+        for value in function.value_info:
+            self._value(value)
+        for attribute in function.attribute_proto:
+            self._attribute(attribute, name)
+
+    def _nodes(self, nodes: Iterable[onnx.NodeProto], graph: str, ir_version: int) -> Iterator[onnx.GraphProto]:
+        """Check the nodes of one graph; the graphs in their attributes."""
+        for node in nodes:
+            self._unknown(node)
+            if not node.op_type:
+                fail("operator-missing", "a node names no operator", self._where(graph, node.name))
+            if node.device_configurations and ir_version < 11:
+                self._lost("device configurations below IR version 11")
+            self._keys_once("node metadata", node.metadata_props)
+            if not node.attribute:
+                continue
+            if len({attribute.name for attribute in node.attribute}) < len(node.attribute):
+                fail("duplicate-name", "two attributes of a node have one name", self._where(graph, node.name))
+            for index in reversed(range(len(node.attribute))):
+                if self._attribute(node.attribute[index], graph):
+                    yield from node.attribute[index].graphs
+                    if node.attribute[index].HasField("g"):
+                        yield node.attribute[index].g
+                else:
+                    del node.attribute[index]
+
+    def _attribute(self, attribute: onnx.AttributeProto, graph: str) -> bool:
+        """Check one attribute; whether onnx-ir can hold it."""
+        self._unknown(attribute)
+        if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+            self._lost("sparse tensors in attributes")
+            return False
+        if attribute.type == onnx.AttributeProto.UNDEFINED and not attribute.ref_attr_name:
+            given = [kind for descriptor, _ in attribute.ListFields() if (kind := _TYPE_OF_FIELD.get(descriptor.name))]
+            if len(given) != 1:
+                self._lost(f"attribute {attribute.name!r}, which has no type")
+                return False
+            attribute.type = given[0]  # files of IR version 1 leave it out
+        match attribute.type:
+            case onnx.AttributeProto.TENSOR if not attribute.ref_attr_name:
+                self._tensor(attribute.t, graph)
+            case onnx.AttributeProto.TENSORS:
+                for tensor in attribute.tensors:
+                    self._tensor(tensor, graph)
+            case onnx.AttributeProto.STRINGS if not all(_is_text(text) for text in attribute.strings):
+                self._lost(f"strings of attribute {attribute.name!r} that are not UTF-8")
+                return False
+            case onnx.AttributeProto.TYPE_PROTO | onnx.AttributeProto.TYPE_PROTOS:
+                types = [attribute.tp] if attribute.HasField("tp") else list(attribute.type_protos)
+                return all(self._type(each) for each in types)
+        return True
+
+    # --- values and types -------------------------------------------------------------------------------------------
+
+    def _value(self, value: onnx.ValueInfoProto) -> None:
+        self._unknown(value)
+        if value.metadata_props:
+            self._keys_once("value metadata", value.metadata_props)
+        if value.HasField("type") and not self._type(value.type):
+            value.ClearField("type")
+
+    def _type(self, proto: onnx.TypeProto) -> bool:
+        """Whether onnx-ir can hold this type."""
+        while True:
+            self._unknown(proto)
+            match proto.WhichOneof("value"):
+                case "tensor_type" | "sparse_tensor_type" as kind:
+                    tensor = getattr(proto, kind)
+                    self._unknown(tensor)
+                    if tensor.elem_type not in onnx.TensorProto.DataType.values():
+                        fail("type-unknown", f"element type {tensor.elem_type} is unknown", self._where())
+                    if tensor.HasField("elem_type"):
+                        return True
+                    if tensor.HasField("shape") or proto.denotation:
+                        self._lost("a shape without an element type")
+                    return False
+                case "sequence_type" | "optional_type" as kind:
+                    proto = getattr(proto, kind).elem_type
+                case None:
+                    if proto.denotation:
+                        self._lost("a denotation without a type")
+                    return False
+                case kind:
+                    self._lost(f"{kind.removesuffix('_type')} types")
+                    return False
+
+    # --- tensors ----------------------------------------------------------------------------------------------------
+
+    def _tensor(self, tensor: onnx.TensorProto, graph: str) -> None:
+        self._unknown(tensor)
+        where = self._where(graph, value=tensor.name)
+        if tensor.HasField("segment"):
+            fail("tensor-malformed", "a tensor in segments is not supported", where)
+        if tensor.data_type not in _CONTENT:
+            fail("type-unknown", f"element type {tensor.data_type} is unknown", where)
+        kind = oir.DataType(tensor.data_type)
+        if any(size < 0 for size in tensor.dims):
+            fail("tensor-malformed", f"the dims {list(tensor.dims)} are negative", where)
+        elements = math.prod(tensor.dims)
+        bits = 64 if kind == oir.DataType.STRING else kind.bitwidth
+        nbytes = (elements * bits + 7) // 8
+        if math.prod(max(size, 1) for size in tensor.dims) * bits // 8 > _LARGEST:
+            fail("tensor-malformed", f"the dims {list(tensor.dims)[:8]} are larger than any memory", where)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            if kind == oir.DataType.STRING:
+                fail("tensor-malformed", "strings cannot be external data", where)
+            self.data_files[self.folder.resolve(tensor, nbytes)] = None
+            return
+        content, per_element = _CONTENT[tensor.data_type]
+        if tensor.HasField("raw_data") and kind != oir.DataType.STRING:
+            found, expected, unit = len(tensor.raw_data), nbytes, "bytes"
+        else:
+            found, expected, unit = len(getattr(tensor, content)), math.ceil(elements * per_element), "elements"
+        if found != expected:
+            message = f"a tensor of dims {list(tensor.dims)[:8]} needs {expected} {unit} and has {found}"
+            fail("tensor-malformed", message, where)
+
+
+def _content() -> dict[int, tuple[str, float]]:
+    """By element type: the field that holds the elements when raw_data does not, and its entries for one element."""
+    table: dict[int, tuple[str, float]] = {}
+    for kind in oir.DataType:
+        if kind == oir.DataType.UNDEFINED:
+            continue
+        if kind == oir.DataType.STRING:
+            table[kind.value] = "string_data", 1
+        elif kind in (oir.DataType.FLOAT, oir.DataType.COMPLEX64):
+            table[kind.value] = "float_data", kind.bitwidth // 32
+        elif kind in (oir.DataType.DOUBLE, oir.DataType.COMPLEX128):
+            table[kind.value] = "double_data", kind.bitwidth // 64
+        elif kind == oir.DataType.INT64:
+            table[kind.value] = "int64_data", 1
+        elif kind in (oir.DataType.UINT32, oir.DataType.UINT64):
+            table[kind.value] = "uint64_data", 1
+        else:
+            table[kind.value] = "int32_data", kind.bitwidth / 8 if kind.bitwidth in (2, 4) else 1
+    return table
+
+
+_CONTENT = _content()
+
+
+def _is_text(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,396 @@
+"""Writing a model: beside its place first, so that the very file that will be delivered can be verified before.
+
+Saving over the input with external data is three steps that leave a loadable model after each: the data under a name
+that follows from its content, then the .onnx renamed into place, then the data that only the old model used removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import onnx
+import onnx_ir as oir
+
+from .decode import parse
+from .diagnostics import Diagnostic, Location, MachineError, ModelError
+from .external import all_tensors
+from .fingerprint import CHUNK, digest
+from .io import data_files, serialized, to_proto
+from .scopes import graphs
+
+SINGLE_FILE_LIMIT: Final = 1900 << 20
+"""Bytes of weights up to which a model stays one file; protobuf ends at 2 GiB."""
+
+_EXTERNAL_FROM = 1024  # bytes; smaller tensors stay in the .onnx, where shape inference can read them
+_PAGED_FROM, _PAGE, _ALIGNED = 64 << 10, 4096, 64
+_SCANNED_UP_TO = 100 << 20
+
+
+@dataclass
+class Staged:
+    """A model that is written and loadable at `path`, but not yet in its place: `commit` or `discard` it.
+
+    Leaving it as a context manager without a commit discards it.
+    """
+
+    path: Path
+    target: Path
+    data: tuple[Path, ...] = ()
+    _made: tuple[Path, ...] = ()  # those of `data` that were not there before
+    _adopt: Callable[[], None] = field(default=lambda: None, repr=False)
+    _open: bool = True
+
+    def commit(self) -> None:
+        """Rename into place, then remove the external data that only the replaced model used.
+
+        A model in memory that reads removed data reads the new data from then on; clones of it must be loaded again.
+        Raises MachineError when the file cannot be renamed; nothing is left then.
+        """
+        old = _referenced(self.target)
+        with _cleaning(self.discard, self.target):
+            self.path.replace(self.target)
+        self._open = False
+        stale = [self.target.parent / name for name in old]
+        stale = [path for path in stale if path not in self.data and _is_removable(path, self.target)]
+        if stale:
+            self._adopt()
+        for path in stale:
+            with suppress(OSError):  # the model is delivered; a file too many is no failure
+                path.unlink()
+
+    def discard(self) -> None:
+        """Remove everything that was written. Does nothing after a commit."""
+        if not self._open:
+            return
+        self._open = False
+        for path in (self.path, *self._made):
+            path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Staged:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+
+def save(model: oir.Model, path: str | PathLike[str]) -> None:
+    """Write the model to `path`, at once or not at all (see `stage`)."""
+    stage(model, path).commit()
+
+
+def stage(model: oir.Model, path: str | PathLike[str], *, single_file_limit: int = SINGLE_FILE_LIMIT) -> Staged:
+    """Write the model beside `path`.
+
+    Weights go to external data when the model was loaded with such data or has more than `single_file_limit` bytes of
+    them. Raises ModelError when the model cannot be written, MachineError when the place cannot be written to.
+    """
+    target = _checked(path)
+    tensors = all_tensors(model)
+    external = bool(data_files(model)) or any(isinstance(tensor, oir.ExternalTensor) for tensor in tensors)
+    if not external and sum(tensor.nbytes for tensor in tensors) <= single_file_limit:
+        staged = Staged(_beside(target), target)
+        with _cleaning(staged.discard, target):
+            _write(staged.path, serialized(to_proto(model)))
+        return staged
+    with _cleaning(lambda: None, target):
+        layout = _Layout.of(model, target.stem)
+    if not layout.size:
+        return stage_bytes(serialized(layout.to_proto(model)), target)
+    data = target.parent / layout.name
+    staged = Staged(_beside(target), target, (data,), () if data.exists() else (data,), lambda: layout.adopt(data))
+    with _cleaning(staged.discard, target):
+        _place(data, layout.write)
+        _write(staged.path, serialized(layout.to_proto(model)))
+    return staged
+
+
+def stage_bytes(data: bytes, path: str | PathLike[str]) -> Staged:
+    """Write the bytes of a model that needs no external data beside `path`."""
+    target = _checked(path)
+    staged = Staged(_beside(target), target)
+    with _cleaning(staged.discard, target):
+        _write(staged.path, data)
+    return staged
+
+
+def stage_unchanged(source: str | PathLike[str], path: str | PathLike[str], files: Sequence[str] = ()) -> Staged:
+    """Copy a model file byte for byte beside `path`, with its external data (`files`: see `data_files`).
+
+    Raises MachineError when another file has the place of the external data.
+    """
+    origin, target = Path(fspath(source)), _checked(path)
+    moved = [] if origin.parent.resolve() == target.parent.resolve() else list(files)
+    data = tuple(target.parent / name for name in files)
+    made = tuple(target.parent / name for name in moved if not (target.parent / name).exists())
+    staged = Staged(_beside(target), target, data, made)
+    with _cleaning(staged.discard, target):
+        for name in moved:
+            place = target.parent / name
+            if place in made:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                _place(place, _copy_of(origin.parent / name))
+            elif not _same_content(place, origin.parent / name):
+                message = f"the external data {name!r} would replace another file"
+                raise MachineError(Diagnostic("output-data-exists", message, Location(file=str(place))))
+        _write(staged.path, origin.read_bytes())
+    return staged
+
+
+# --- where and how ----------------------------------------------------------------------------------------------------
+
+
+def _checked(path: str | PathLike[str]) -> Path:
+    target = Path(fspath(path))
+    where = Location(file=str(target))
+    if target.is_dir():
+        raise MachineError(Diagnostic("output-not-a-file", "is a folder", where, "name a file in it"))
+    if target.exists() and not target.is_file():
+        raise MachineError(Diagnostic("output-not-a-file", "is not a regular file", where))
+    if not target.parent.is_dir():
+        raise MachineError(Diagnostic("output-folder-missing", "the folder does not exist", where, "create it first"))
+    return target
+
+
+def _beside(target: Path) -> Path:
+    """A new name in the same folder, so that renaming is atomic and relative external data is found."""
+    return target.parent / f".{target.stem}.{secrets.token_hex(4)}.onnx"
+
+
+@contextmanager
+def _cleaning(clean: Callable[[], None], target: Path) -> Iterator[None]:
+    """Clean up when something goes wrong; failures of the disk become errors for people."""
+    where = Location(file=str(target))
+    try:
+        yield
+    except OSError as error:
+        clean()
+        match error.errno:
+            case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+                finding = Diagnostic("disk-full", f"cannot be written: {error.strerror}", where, "nothing was left")
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                finding = Diagnostic("output-not-writable", f"cannot be written: {error.strerror}", where)
+            case _:
+                finding = Diagnostic("output-failed", f"cannot be written: {error.strerror or error}", where)
+        raise MachineError(finding) from error
+    except BaseException:
+        clean()
+        raise
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+
+
+def _place(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Write a file under a temporary name, then rename it."""
+    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    try:
+        with part.open("xb") as file:
+            write(file)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _copy_of(origin: Path) -> Callable[[BinaryIO], None]:
+    def write(file: BinaryIO) -> None:
+        with origin.open("rb") as source:
+            shutil.copyfileobj(source, file, CHUNK)
+
+    return write
+
+
+def _same_content(one: Path, other: Path) -> bool:
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as first, other.open("rb") as second:
+        while piece := first.read(CHUNK):
+            if piece != second.read(CHUNK):
+                return False
+    return True
+
+
+# --- external data ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Layout:
+    """Which tensor lies where in the file of external data. Equal contents lie there once."""
+
+    name: str
+    size: int
+    places: dict[bytes, tuple[int, oir.TensorProtocol]]  # by digest: offset, tensor
+    slots: list[tuple[oir.Value, oir.TensorProtocol]]
+    attributes: list[tuple[oir.Node, str]]
+
+    @classmethod
+    def of(cls, model: oir.Model, stem: str) -> _Layout:
+        layout = cls("", 0, {}, [], [])
+        for graph in graphs(model):
+            for value in graph.initializers.values():
+                tensor = value.const_value
+                if tensor is None or tensor.dtype == oir.DataType.STRING:
+                    continue
+                if tensor.nbytes > _EXTERNAL_FROM:
+                    layout._add(tensor)
+                if tensor.nbytes > _EXTERNAL_FROM or isinstance(tensor, oir.ExternalTensor):
+                    layout.slots.append((value, tensor))
+            for node in graph:
+                for attribute in node.attributes.values():
+                    external = [each for each in _tensors_of(attribute) if isinstance(each, oir.ExternalTensor)]
+                    if external:
+                        layout.attributes.append((node, attribute.name))
+                    for tensor in external:
+                        if tensor.nbytes > _EXTERNAL_FROM:
+                            layout._add(tensor)
+        content = hashlib.blake2b(digest_size=8)
+        for key, (offset, _) in layout.places.items():
+            content.update(offset.to_bytes(8, "little") + key)
+        layout.name = f"{stem}.{content.hexdigest()}.data"
+        return layout
+
+    def _add(self, tensor: oir.TensorProtocol) -> None:
+        key = digest(tensor)
+        if key not in self.places:
+            step = _PAGE if tensor.nbytes > _PAGED_FROM else _ALIGNED
+            offset = -(-self.size // step) * step
+            self.places[key] = offset, tensor
+            self.size = offset + tensor.nbytes
+
+    def write(self, file: BinaryIO) -> None:
+        for offset, tensor in self.places.values():
+            file.seek(offset)
+            if isinstance(tensor, oir.ExternalTensor):
+                tensor.tofile(file)
+            else:
+                file.write(tensor.tobytes())
+
+    def to_proto(self, model: oir.Model) -> onnx.ModelProto:
+        """The proto with references to the data file, made without a copy of the weights."""
+        attributes = [(node, node.attributes[name]) for node, name in self.attributes]
+        try:
+            self._refer(self.name)
+            return to_proto(model)
+        finally:
+            for value, tensor in self.slots:
+                value.const_value = tensor
+            for node, attribute in attributes:
+                node.attributes[attribute.name] = attribute
+
+    def adopt(self, data: Path) -> None:
+        """Let the model in memory read the file that was written."""
+        self._refer(str(data.absolute()))
+
+    def _refer(self, location: str) -> None:
+        for value, tensor in self.slots:
+            value.const_value = self._reference(tensor, location)
+        for node, name in self.attributes:
+            attribute = node.attributes[name]
+            made = [self._reference(tensor, location) for tensor in _tensors_of(attribute)]
+            node.attributes[name] = oir.Attr(
+                name,
+                attribute.type,
+                made[0] if attribute.type == oir.AttributeType.TENSOR else made,
+                doc_string=attribute.doc_string,
+            )
+
+    def _reference(self, tensor: oir.TensorProtocol, location: str) -> oir.TensorProtocol:
+        place = None if tensor.dtype == oir.DataType.STRING else self.places.get(digest(tensor))
+        if place is None:  # small: into the .onnx
+            if not isinstance(tensor, oir.ExternalTensor):
+                return tensor
+            proto = onnx.TensorProto(
+                name=tensor.name, data_type=tensor.dtype.value, dims=tensor.shape.numpy(), raw_data=_content(tensor)
+            )
+            proto.doc_string = tensor.doc_string or ""
+            small = oir.serde.TensorProtoTensor(proto)
+            small.metadata_props.update(tensor.metadata_props)
+            return small
+        return oir.ExternalTensor(
+            location,
+            place[0],
+            tensor.nbytes,
+            tensor.dtype,
+            shape=oir.Shape(tensor.shape.numpy()),
+            name=tensor.name or "",
+            doc_string=tensor.doc_string,
+            metadata_props=dict(tensor.metadata_props),
+        )
+
+
+def _content(tensor: oir.ExternalTensor) -> bytes:
+    with open(tensor.path, "rb") as file:  # noqa: PTH123
+        file.seek(tensor.offset or 0)
+        return file.read(tensor.nbytes)
+
+
+def _tensors_of(attribute: oir.Attr) -> Sequence[oir.TensorProtocol]:
+    if attribute.is_ref():
+        return ()
+    if attribute.type == oir.AttributeType.TENSOR:
+        return (attribute.as_tensor(),)
+    return attribute.as_tensors() if attribute.type == oir.AttributeType.TENSORS else ()
+
+
+# --- what a replaced model leaves behind ------------------------------------------------------------------------------
+
+
+def _referenced(path: Path) -> tuple[str, ...]:
+    """The external data that the model at `path` refers to; nothing when that cannot be told cheaply."""
+    try:
+        if not path.is_file() or path.is_symlink() or path.stat().st_size > _SCANNED_UP_TO:
+            return ()
+        proto = parse(path.read_bytes())
+    except (OSError, ModelError):
+        return ()
+    found: dict[str, None] = {}
+    pending = [proto.graph]
+    protos = [list(function.node) for function in proto.functions]
+    while pending or protos:
+        tensors: list[onnx.TensorProto] = []
+        if pending:
+            graph = pending.pop()
+            tensors += graph.initializer
+            nodes: Sequence[onnx.NodeProto] = graph.node
+        else:
+            nodes = protos.pop()
+        for attribute in (attribute for node in nodes for attribute in node.attribute):
+            tensors += [*attribute.tensors, *([attribute.t] if attribute.HasField("t") else [])]
+            pending += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+        for tensor in tensors:
+            found.update((entry.value, None) for entry in tensor.external_data if entry.key == "location")
+    return tuple(found)
+
+
+def _is_removable(path: Path, target: Path) -> bool:
+    """Whether `path` is a file of the same folder that no model there names."""
+    folder = target.parent
+    if path.parent != folder or path.is_symlink() or not path.is_file() or path == target:
+        return False
+    name = path.name.encode()
+    return not any(_mentions(model, name) for model in folder.glob("*.onnx"))
+
+
+def _mentions(path: Path, name: bytes) -> bool:
+    """Whether the bytes of `path` contain `name`; a file that cannot be read counts as if it did."""
+    try:
+        with path.open("rb") as file:
+            tail = b""
+            while piece := file.read(CHUNK):
+                if name in tail + piece:
+                    return True
+                tail = piece[-len(name) :]
+    except OSError:
+        return True
+    return False
