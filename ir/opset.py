@@ -132,3 +132,11 @@ def stamp_versions(model: oir.Model) -> None:
     for root, imports in roots:
         for node in root.all_nodes():
             node.version = imports.get(node.domain, imports.get("ai.onnx") if node.domain == "" else None)
+
+
+def is_optional_output(node: oir.Node, index: int) -> bool:
+    """Whether the schema lets a node leave out its output at `index` (not so for variadic outputs: Split, Loop, If)."""
+    known = schema_of(node)
+    if known is None or index >= len(known.outputs):
+        return False
+    return known.outputs[index].option == onnx.defs.OpSchema.FormalParameterOption.Optional

@@ -40,7 +40,7 @@ def new_node(
     outputs: int = 1,
     provenance: str = "",
 ) -> oir.Node:
-    """A node in no graph yet. Attributes that are None are left out; `version` is the opset version it is written for."""
+    """A node in no graph yet, written for opset `version` of its domain. Attributes that are None are left out."""
     made = [
         value if isinstance(value, oir.Attr) else oir.convenience.convert_attribute(name, value)
         for name, value in (attributes or {}).items()
@@ -101,29 +101,34 @@ class Rewriter:
 
     def constant(self, content: Array | oir.TensorProtocol, *, near: oir.Node, name: str = "constant") -> oir.Value:
         """A new constant, visible to `near`: an initializer of its graph, or a Constant node in a function's body."""
-        value = pending_constant(content, name=name)
-        self._place_constant(value, _graph_of(near), near)
-        return value
+        return self.place(pending_constant(content, name=name), near=near)
+
+    def place(self, value: oir.Value, *, near: oir.Node) -> oir.Value:
+        """Give a `pending_constant` its place, visible to `near`."""
+        return self._place_constant(value, _graph_of(near), near)
 
     def _take_pending_constants(self, node: oir.Node, graph: oir.Graph, before: oir.Node) -> None:
         for value in node.inputs:
             if value is not None and value.graph is None and value.const_value is not None:
                 self._place_constant(value, graph, before)
 
-    def _place_constant(self, value: oir.Value, graph: oir.Graph, before: oir.Node) -> None:
+    def _place_constant(self, value: oir.Value, graph: oir.Graph, before: oir.Node) -> oir.Value:
         """Make `value`, which nobody owns yet, an initializer of `graph` (of a Constant node inside functions)."""
         value.name = self.fresh_name(value.name or "constant")
         if not self._inside_function(graph):
             graph.initializers.add(value)
+            self._unnamed.add(value)
             self.changes += 1
-            return
+            return value
         tensor = value.const_value
         assert tensor is not None
         holder = new_node("Constant", [], {"value": tensor}, version=before.version)
         holder.outputs[0].name, value.name = value.name, None
         value.replace_all_uses_with(holder.outputs[0])
+        self._unnamed.add(holder.outputs[0])
         graph.insert_before(before, holder)
         self._changed("inserted", holder)
+        return holder.outputs[0]
 
     # --- replacing --------------------------------------------------------------------------------------------------
 
@@ -146,21 +151,26 @@ class Rewriter:
             self.erase(node)
 
     def redirect(self, old: oir.Value, new: oir.Value, *, before: oir.Node) -> None:
-        """Let every reader of `old` read `new`; `old` is left unread. `before` is where an Identity would have to stand.
+        """Let every reader of `old` read `new`; `old` is left unread. An Identity, if needed, goes before `before`.
 
         The result of a node that was inserted for this takes over the name of `old` and what the file declares of it.
         """
-        if new in self._unnamed and new.graph is old.graph:
+        if new in self._unnamed and new.graph is old.graph and self._can_take_over(old, new):
             self._take_over(old, new)
-            self._unnamed.discard(new)
         elif old.is_graph_output():
             self._take_over(old, self._heir(old, new, before))
+        self._unnamed.discard(new)
         for user, index in old.uses():
             user.replace_input_with(index, new)
             self._tell("modified", user)
         self.changes += 1
         for listener in tuple(self._listeners):
             listener.replaced(old, new)
+
+    @staticmethod
+    def _can_take_over(old: oir.Value, new: oir.Value) -> bool:
+        """An initializer may have the name of an inner value, but cannot be what a node gives to a caller."""
+        return new.producer() is not None or not old.is_graph_output()
 
     def _heir(self, old: oir.Value, new: oir.Value, before: oir.Node) -> oir.Value:
         """The value that can carry the public name of `old`: `new` itself, or an Identity of it.
@@ -182,14 +192,17 @@ class Rewriter:
             for index, output in enumerate(graph.outputs):
                 if output is old:
                     graph.outputs[index] = heir
-        heir.name, heir.type, heir.shape, heir.doc_string = name, old.type, old.shape, old.doc_string
+        heir.name = name
+        if heir.is_initializer():
+            return
+        heir.type, heir.shape, heir.doc_string = old.type, old.shape, old.doc_string
         heir.metadata_props.clear()
         heir.metadata_props.update(old.metadata_props)
 
     def set_input(self, node: oir.Node, index: int, value: oir.Value | None) -> None:
         """Let `node` read `value` at position `index` (None: nothing); a constant made for it is placed."""
         if value is not None and value.graph is None and value.const_value is not None:
-            self._place_constant(value, _graph_of(node), node)
+            value = self.place(value, near=node)
         while len(node.inputs) <= index:
             node.resize_inputs(len(node.inputs) + 1)
         node.replace_input_with(index, value)
@@ -265,6 +278,43 @@ class Rewriter:
         value.name = self.fresh_name(value.name)
         graph.initializers.add(value)
         self.changes += 1
+
+    def inline(
+        self, graph: oir.Graph, arguments: Sequence[oir.Value | None], *, before: oir.Node
+    ) -> list[oir.Value | None]:
+        """Empty the body `graph` into the place in front of `before`, its inputs bound to `arguments`.
+
+        Gives back what its outputs are now. Names that would collide get a number; the captures stay as they are.
+        """
+        for formal, actual in zip(graph.inputs, arguments, strict=True):
+            for user, index in formal.uses():
+                user.replace_input_with(index, actual)
+        bound = dict(zip(graph.inputs, arguments, strict=True))
+        results: list[oir.Value | None] = [bound.get(value, value) for value in graph.outputs]
+        graph.outputs.clear()
+        home = _graph_of(before)
+        for value in list(graph.initializers.values()):
+            if self._inside_function(home):
+                tensor = value.const_value
+                assert tensor is not None
+                placed = self.constant(tensor, near=before, name=value.name or "constant")
+                value.replace_all_uses_with(placed)
+                results = [placed if each is value else each for each in results]
+            else:
+                self.move_initializer(value, home)
+        for node in list(graph):
+            self.move(node, before=before)
+        return results
+
+    def adopt_names(self, graph: oir.Graph, *, prefix: str) -> None:
+        """Give everything in a copied body, at any depth, names that no scope uses."""
+        for inner in (graph, *graph.subgraphs()):
+            for value in (*inner.inputs, *inner.initializers.values()):
+                value.name = self.fresh_name(f"{prefix}/{value.name}")
+            for node in inner:
+                node.name = self.fresh_node_name(f"{prefix}/{node.name or node.op_type}")
+                for value in node.outputs:
+                    value.name = self.fresh_name(f"{prefix}/{value.name}")
 
     # --- names ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,101 @@
+"""Common subexpression elimination by content, across scopes."""
+
+from __future__ import annotations
+
+import struct
+from collections import ChainMap
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ... import ir
+from ..analyses import Shapes
+from ..engine.analysis import Analysis
+from ..engine.pass_ import Pass, PassContext, spell, where
+from ..engine.registry import register
+
+COMMUTATIVE = frozenset({"Add", "Mul", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
+
+Table = ChainMap[Hashable, ir.Node]
+
+
+@register
+@dataclass(frozen=True)
+class CommonSubexpressionElimination(Pass):
+    """Compute each thing once: a node that repeats an earlier one, in its own scope or an outer one, goes.
+
+    Only nodes whose results depend on nothing but their inputs; attributes compare bit for bit (0.0 is not -0.0).
+
+    before:  a = Add(x, y); b = Add(y, x); z = Mul(a, b)
+    after:   a = Add(x, y); z = Mul(a, a)
+    """
+
+    name: ClassVar[str] = "cse"
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        numbers: dict[ir.Value | None, int] = {}
+        for root in (model.graph, *(function.graph for function in model.functions.values())):
+            for node, seen in _with_table(root):
+                self._visit(node, seen, numbers, context)
+
+    def _visit(self, node: ir.Node, seen: Table, numbers: dict[ir.Value | None, int], context: PassContext) -> None:
+        if not ir.is_deterministic(node, context.functions()) or any(True for _ in ir.subgraphs_of(node)):
+            return
+        if node.op_type in ("Constant", "Identity"):  # constants are lifted and deduplicated; Identity holds a name
+            return
+        key = _key(node, numbers)
+        if key is None:
+            return
+        earlier = seen.setdefault(key, node)
+        if earlier is node:
+            return
+        if context.journal.permit(self.name, where(node), spell([node]), f"the value of {where(earlier)}"):
+            context.rewriter.replace(node, list(earlier.outputs))
+
+
+def _with_table(root: ir.Graph) -> Iterator[tuple[ir.Node, Table]]:
+    """Every node with what its scope has computed so far; a body sees what stands above its owner."""
+    pending = [(iter(root), ChainMap[Hashable, ir.Node]())]
+    while pending:
+        nodes, seen = pending[-1]
+        node = next(nodes, None)
+        if node is None:
+            pending.pop()
+            continue
+        bodies = list(ir.subgraphs_of(node))
+        yield node, seen
+        pending += [(iter(body), seen.new_child()) for body in reversed(bodies)]
+
+
+def _key(node: ir.Node, numbers: dict[ir.Value | None, int]) -> Hashable | None:
+    inputs = [numbers.setdefault(value, len(numbers)) for value in node.inputs]
+    if node.op_type in COMMUTATIVE and node.domain == "":
+        inputs.sort()
+    attributes = []
+    for name in sorted(node.attributes):
+        content = _content(node.attributes[name])
+        if content is None:
+            return None
+        attributes.append((name, content))
+    return (node.op_identifier(), node.version, tuple(inputs), tuple(attributes), len(node.outputs))
+
+
+def _content(attribute: ir.Attr) -> Hashable | None:
+    """An attribute's content, equal only for equal bits; None for what is not compared (sparse tensors, types)."""
+    if attribute.is_ref():
+        return ("reference", attribute.ref_attr_name)
+    kind, value = attribute.type, attribute.value
+    match kind:
+        case ir.AttributeType.FLOAT:
+            return (kind, struct.pack("<d", value))
+        case ir.AttributeType.FLOATS:
+            return (kind, struct.pack(f"<{len(value)}d", *value))
+        case ir.AttributeType.INT | ir.AttributeType.STRING:
+            return (kind, value)
+        case ir.AttributeType.INTS | ir.AttributeType.STRINGS:
+            return (kind, tuple(value))
+        case ir.AttributeType.TENSOR:
+            return (kind, ir.digest(value))
+        case _:
+            return None

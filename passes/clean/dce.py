@@ -1,0 +1,90 @@
+"""Dead code: what nobody reads and whose run nobody could notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ... import ir
+from ..analyses import Shapes
+from ..engine.analysis import Analysis
+from ..engine.pass_ import Pass, PassContext, spell, where
+from ..engine.registry import register
+
+
+@register
+@dataclass(frozen=True)
+class DeadCodeElimination(Pass):
+    """Remove unread nodes, initializers and functions, and the optional outputs at a node's end that nobody reads.
+
+    Random operators may go too: ONNX gives them no state that another node could see. Unknown operators stay.
+
+    before:  y = Relu(x); z = Exp(x); d, mask = Dropout(y)      outputs: d
+    after:   y = Relu(x); d = Dropout(y)                        outputs: d
+    """
+
+    name: ClassVar[str] = "dce"
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        functions = context.functions()
+        roots = [model.graph, *(function.graph for function in model.functions.values())]
+        for root in roots:
+            _sweep(root, context, functions)
+        for graph in ir.graphs(model):
+            for value in list(graph.initializers.values()):
+                if not ir.is_read(value) and not ir.is_public(value):
+                    _erase_initializer(value, context)
+        for identifier in _uncalled(model):
+            name = "::".join(identifier[:2])
+            if context.journal.permit(self.name, name, "function", "nothing"):
+                context.rewriter.erase_function(identifier)
+
+
+def _sweep(root: ir.Graph, context: PassContext, functions: frozenset[ir.OperatorIdentifier]) -> None:
+    """Readers before what they read; the bodies of a node that stays before what stands above it."""
+    pending = [iter(reversed(list(root)))]
+    while pending:
+        node = next(pending[-1], None)
+        if node is None:
+            pending.pop()
+            continue
+        if not any(ir.is_read(value) for value in node.outputs) and ir.is_removable(node, functions):
+            if context.journal.permit(DeadCodeElimination.name, where(node), spell([node]), "nothing"):
+                context.rewriter.erase(node)
+            continue
+        _trim(node, context)
+        # A body is swept before the nodes above its owner: what it captures may become unread.
+        pending.extend(iter(reversed(list(body))) for body in ir.subgraphs_of(node))
+
+
+def _trim(node: ir.Node, context: PassContext) -> None:
+    schema = ir.schema_of(node)
+    if schema is None or len(node.outputs) <= 1 or node.op_identifier() in context.functions():
+        return
+    keep = len(node.outputs)
+    while keep > 1 and not ir.is_read(node.outputs[keep - 1]) and ir.is_optional_output(node, keep - 1):
+        keep -= 1
+    if keep == len(node.outputs):
+        return
+    unread = f"{len(node.outputs) - keep} unread outputs"
+    if context.journal.permit(DeadCodeElimination.name, where(node), f"{spell([node])} with {unread}", spell([node])):
+        context.rewriter.trim_outputs(node, keep)
+
+
+def _erase_initializer(value: ir.Value, context: PassContext) -> None:
+    if context.journal.permit(DeadCodeElimination.name, value.name or "", "initializer", "nothing"):
+        context.rewriter.erase_initializer(value)
+
+
+def _uncalled(model: ir.Model) -> list[ir.OperatorIdentifier]:
+    """The functions that the main graph does not reach."""
+    reached: set[ir.OperatorIdentifier] = set()
+    pending = [model.graph]
+    while pending:
+        for node in pending.pop().all_nodes():
+            called = node.op_identifier()
+            if called in model.functions and called not in reached:
+                reached.add(called)
+                pending.append(model.functions[called].graph)
+    return [identifier for identifier in model.functions if identifier not in reached]

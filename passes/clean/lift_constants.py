@@ -1,0 +1,39 @@
+"""Constant nodes become initializers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ... import ir
+from ..analyses import Shapes
+from ..engine.analysis import Analysis
+from ..engine.pass_ import Pass, PassContext, where
+from ..engine.registry import register
+
+
+@register
+@dataclass(frozen=True)
+class LiftConstants(Pass):
+    """Turn Constant nodes into initializers, where a graph can hold them (a function's body cannot).
+
+    before:  c = Constant<value = …>(); y = Add(x, c)
+    after:   y = Add(x, %c)
+    """
+
+    name: ClassVar[str] = "lift-constants"
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        for graph in ir.graphs(model):
+            if ir.in_function(graph, model):
+                continue
+            for node in graph:
+                if node.op_type != "Constant":
+                    continue
+                tensor = ir.constant_tensor(node.outputs[0])
+                if tensor is None or node.outputs[0].is_graph_output():
+                    continue
+                if context.journal.permit(self.name, where(node), "Constant", "initializer"):
+                    value = context.rewriter.constant(tensor, near=node, name=node.outputs[0].name or "constant")
+                    context.rewriter.replace(node, [value])

@@ -1,0 +1,116 @@
+"""Named legality conditions: most defects of graph optimizers are one of these missing.
+
+Each gives the guilty value in words when it does not hold, for the near-miss report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ... import ir
+from .pattern import Call, Var
+from .rule import Condition, Match, Operand
+
+Named = Var | Call | str
+
+FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE})
+
+
+def holds(text: str, test: Callable[[Match], bool], because: Callable[[Match], str] | None = None) -> Condition:
+    """A condition of one's own: `text` says what must hold, `because` what was found instead."""
+
+    def fault(match: Match) -> str | None:
+        if test(match):
+            return None
+        return because(match) if because is not None else "it does not hold here"
+
+    return Condition(text, fault)
+
+
+def constant(*names: Named) -> Condition:
+    """The operands are constants that no caller can override; absent optional inputs are fine."""
+
+    def fault(match: Match) -> str | None:
+        for name in map(_name, names):
+            operand = _operand(match, name)
+            if operand is not None and operand.present and not operand.is_constant:
+                kind = "can be overridden by the caller" if ir.is_overridable(operand.value) else "is computed"
+                return f"{name} = {operand.value.name!r} {kind}"
+        return None
+
+    return Condition(f"{', '.join(map(_name, names))} constant", fault)
+
+
+def attribute(call: Named, name: str, value: object) -> Condition:
+    """The attribute (or its schema default) has this value; absent without a default counts as fitting None."""
+
+    def fault(match: Match) -> str | None:
+        found = _the(match, call).attribute(name)
+        return None if found == value else f"{name} = {found!r}"
+
+    return Condition(f"{_name(call)}.{name} = {value!r}", fault)
+
+
+def same_type_and_shape(left: Named, right: Named) -> Condition:
+    """Two values have, proven, the same element type and the same dims."""
+
+    def fault(match: Match) -> str | None:
+        a, b = _the(match, left), _the(match, right)
+        if match.shapes.same_type_and_shape(a.value, b.value):
+            return None
+        return f"{match.shapes.show(a.value)} against {match.shapes.show(b.value)}"
+
+    return Condition(f"{_name(left)} and {_name(right)} of the same type and dims", fault)
+
+
+def floating(*names: Named) -> Condition:
+    """The operands have a floating-point element type."""
+
+    def fault(match: Match) -> str | None:
+        for name in map(_name, names):
+            operand = _operand(match, name)
+            if operand is not None and operand.present and operand.dtype not in FLOATS:
+                return f"{name} is {operand.dtype}"
+        return None
+
+    return Condition(f"{', '.join(map(_name, names))} floating-point", fault)
+
+
+def rank_known(*names: Named) -> Condition:
+    """The ranks of the operands are known."""
+
+    def fault(match: Match) -> str | None:
+        for name in map(_name, names):
+            if _the(match, name).rank is None:
+                return f"the rank of {_the(match, name).value.name!r} is not known"
+        return None
+
+    return Condition(f"rank of {', '.join(map(_name, names))} known", fault)
+
+
+def finite(*names: Named) -> Condition:
+    """The constants hold no NaN and no infinity."""
+
+    def fault(match: Match) -> str | None:
+        for name in map(_name, names):
+            operand = _operand(match, name)
+            if operand is not None and operand.present and not np.isfinite(operand.array.astype(np.float64)).all():
+                return f"{name} = {operand.value.name!r} holds NaN or infinity"
+        return None
+
+    return Condition(f"{', '.join(map(_name, names))} finite", fault)
+
+
+def _name(given: Named) -> str:
+    return given if isinstance(given, str) else given.name
+
+
+def _operand(match: Match, name: str) -> Operand | None:
+    return getattr(match, name) if name in match.bindings else None
+
+
+def _the(match: Match, given: Named) -> Operand:
+    operand: Operand = getattr(match, _name(given))
+    return operand

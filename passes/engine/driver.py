@@ -1,0 +1,161 @@
+"""The worklist driver: rules indexed by root operator, each node revisited when something near it changed.
+
+After MLIR's greedy pattern driver (https://mlir.llvm.org/docs/PatternRewriter/#greedy-pattern-rewrite-driver). The
+order is that of the graph and of the rules' names, so that two runs do the same; the number of rewrites is bounded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import ParamSpec, TypeVar
+
+from ... import ir
+from .journal import Refusal
+from .pass_ import PassContext, PassFailure, spell, where
+from .rule import Builder, Match, Operand, Rule
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_REWRITES_PER_NODE = 8  # far above what a converging set of rules needs; a loop of rules meets it soon
+
+
+def apply_rules(rules: Iterable[Rule], model: ir.Model, context: PassContext, *, limit: int | None = None) -> None:
+    """Apply `rules` everywhere, subgraphs and functions included, until none fires (or `limit` have fired).
+
+    Raises PassFailure naming the rule that raised, or the one that kept firing when the bound was met.
+    """
+    _Driver(rules, model, context).run(limit)
+
+
+class _Driver:
+    """One run; a listener of the rewriter, which says what to look at again."""
+
+    def __init__(self, rules: Iterable[Rule], model: ir.Model, context: PassContext) -> None:
+        self.context = context
+        self.index: dict[tuple[str, str], list[Rule]] = {}
+        for rule in sorted(rules, key=lambda each: (-each.benefit, each.name)):
+            if rule.name not in context.journal.disabled:
+                for root in rule.roots:
+                    self.index.setdefault(root, []).append(rule)
+        self.work: deque[ir.Node] = deque()
+        self.waiting: set[ir.Node] = set()
+        for node in ir.nodes(model):
+            self.enqueue(node)
+        self.bound = _REWRITES_PER_NODE * len(self.work) + 64
+        self.fired: Counter[str] = Counter()
+
+    def run(self, limit: int | None) -> None:
+        rewriter = self.context.rewriter
+        rewriter.subscribe(self)
+        try:
+            while self.work and (limit is None or self.fired.total() < limit):
+                node = self.work.popleft()
+                self.waiting.discard(node)
+                if node.graph is not None:
+                    self.visit(node)
+        finally:
+            rewriter.unsubscribe(self)
+
+    def visit(self, node: ir.Node) -> None:
+        for rule in self.index.get((node.domain, node.op_type), ()):
+            found = _blaming(rule, rule.match, node, self.context)
+            if isinstance(found, Refusal):
+                self.context.journal.refuse(found)
+            elif found is not None and self.rewrite(rule, found):
+                self.fired[rule.name] += 1
+                if self.fired.total() > self.bound:
+                    culprit, _ = self.fired.most_common(1)[0]
+                    raise PassFailure(culprit, f"it keeps firing: {self.fired[culprit]} times")
+                return
+
+    def rewrite(self, rule: Rule, match: Match) -> bool:
+        builder = Builder(match, rule.name)
+        made = _blaming(rule, rule.body, match, builder)
+        result = made.value if isinstance(made, Operand) else made
+        if not isinstance(result, ir.Value):
+            ir.discard(builder.nodes)
+            return False
+        refusal = self.guard(rule, match, result, builder.nodes)
+        if refusal is not None:
+            ir.discard(builder.nodes)
+            self.context.journal.refuse(refusal)
+            return False
+        before, after = spell(match.nodes()[::-1]), spell(builder.nodes)
+        if not self.context.journal.permit(rule.name, where(match.root), before, after, rule.exactness):
+            ir.discard(builder.nodes)
+            return False
+        self.commit(match, result, builder.nodes)
+        return True
+
+    def guard(self, rule: Rule, match: Match, result: ir.Value, made: Sequence[ir.Node]) -> Refusal | None:
+        """The result must have the type and dims of what it replaces: proven for a value that was there before,
+        not contradicted by inference for a new one."""
+        old, shapes = match.root.outputs[0], match.shapes
+        if result.producer() in made:
+            for node in made:
+                shapes.learn(node)
+            if shapes.may_be_same(old, result):
+                return None
+            because = f"{shapes.show(old)} would become {shapes.show(result)}"
+            return Refusal(rule.name, where(match.root), "a result of the same type and dims", because)
+        if _only_renames(match.root, result):
+            return Refusal(
+                rule.name, where(match.root), "something to remove", "an interface name stands on either side"
+            )
+        if not rule.keeps_type and result.const_value is None and not shapes.same_type_and_shape(old, result):
+            because = f"{shapes.show(old)} is not proven to be {shapes.show(result)}"
+            return Refusal(rule.name, where(match.root), "a result of the same type and dims", because)
+        return None
+
+    def commit(self, match: Match, result: ir.Value, made: Sequence[ir.Node]) -> None:
+        rewriter, old = self.context.rewriter, match.root.outputs[0]
+        for node in made:
+            rewriter.insert(node, before=match.root)
+        if result.graph is None and result.const_value is not None:
+            rewriter.place(result, near=match.root)
+        match.shapes.adopt(old, result)
+        inner = match.nodes()[1:]
+        rewriter.replace(match.root, [result])
+        for node in inner:  # readers before what they read
+            if node.graph is not None and not any(ir.is_read(value) for value in node.outputs):
+                rewriter.erase(node)
+
+    # --- what the rewriter tells ------------------------------------------------------------------------------------
+
+    def enqueue(self, node: ir.Node) -> None:
+        if node not in self.waiting:
+            self.waiting.add(node)
+            self.work.append(node)
+
+    def inserted(self, node: ir.Node) -> None:
+        self.enqueue(node)
+
+    def modified(self, node: ir.Node) -> None:
+        self.enqueue(node)
+        for value in node.outputs:
+            for reader in value.consumers():
+                self.enqueue(reader)
+
+    def replaced(self, old: ir.Value, new: ir.Value) -> None:
+        for reader in new.consumers():
+            self.enqueue(reader)
+
+    def erased(self, node: ir.Node) -> None:
+        self.waiting.discard(node)
+
+
+def _only_renames(root: ir.Node, result: ir.Value) -> bool:
+    """Whether all that could be done is to write another Identity: both names belong to an interface or scope."""
+    if root.op_type != "Identity" or not root.outputs[0].is_graph_output():
+        return False
+    producer = result.producer()
+    return producer is None or producer.graph is not root.graph or ir.is_public(result)
+
+
+def _blaming(rule: Rule, function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+    try:
+        return function(*arguments, **options)
+    except Exception as error:  # a rule may be anybody's code: it is left out, and said
+        raise PassFailure(rule.name, f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,86 @@
+"""The journal: every rewrite numbered, every near miss with its reason, and the permission to go on.
+
+A rewrite asks `permit` before it touches anything. That one place is where `Limit(n)` stops the n-th, where a disabled
+rule or an excluded place is passed over, and where the numbers come from that bisection halves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from .exactness import Exactness
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """One rewrite that was done: `rule` at the value called `where`."""
+
+    number: int
+    rule: str
+    where: str
+    before: str
+    after: str
+    exactness: Exactness
+
+    def __str__(self) -> str:
+        return f"#{self.number} {self.rule} at {self.where}: {self.before} -> {self.after}"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One near miss: the pattern of `rule` matched at `where`, and `condition` did not hold because of `because`."""
+
+    rule: str
+    where: str
+    condition: str
+    because: str
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"{self.rule} at {self.where}: refused, needs {self.condition}: {self.because}"
+
+
+@dataclass
+class Journal:
+    """What happened in one run of a pipeline, and what may happen.
+
+    `limit` allows that many rewrites in all; `disabled` names rules and passes; `excluded` holds (rule, where) pairs.
+    """
+
+    limit: int | None = None
+    disabled: Collection[str] = frozenset()
+    excluded: Collection[tuple[str, str]] = frozenset()
+    rewrites: list[Rewrite] = field(default_factory=list)
+    _refusals: dict[tuple[str, str], Refusal] = field(default_factory=dict)
+
+    def permit(self, rule: str, where: str, before: str, after: str, exactness: Exactness = Exactness.EXACT) -> bool:
+        """Number and record the rewrite that is about to be done, or say that it must not be."""
+        if rule in self.disabled or (rule, where) in self.excluded:
+            return False
+        if self.limit is not None and len(self.rewrites) >= self.limit:
+            return False
+        self.rewrites.append(Rewrite(len(self.rewrites) + 1, rule, where, before, after, exactness))
+        self._refusals.pop((rule, where), None)
+        return True
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Record a near miss; a later one of the same rule at the same place takes its place."""
+        self._refusals[refusal.rule, refusal.where] = refusal
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        """The near misses that still stand, in the order in which they were first met."""
+        return list(self._refusals.values())
+
+    @property
+    def exactness(self) -> Exactness:
+        """That of the least exact rewrite that was done."""
+        return max((rewrite.exactness for rewrite in self.rewrites), default=Exactness.EXACT)
+
+    def by_rule(self) -> Counter[str]:
+        """How often each rule fired."""
+        return Counter(rewrite.rule for rewrite in self.rewrites)

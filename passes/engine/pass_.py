@@ -1,0 +1,83 @@
+"""A pass: one change of a whole model, as a frozen dataclass whose fields are its options."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+from ... import ir
+from .analysis import Analysis, AnalysisManager
+from .exactness import Exactness
+from .journal import Journal
+
+
+class Evaluator(Protocol):
+    """Computes nodes ahead of time. Handed in from outside: passes know no runtime."""
+
+    def evaluate(
+        self,
+        nodes: Sequence[ir.Node],
+        constants: Mapping[ir.Value, ir.Array],
+        results: Sequence[ir.Value],
+        opset_imports: Mapping[str, int],
+    ) -> Mapping[ir.Value, ir.Array] | None:
+        """The content of `results`, which `nodes` compute from `constants`; None where it cannot be had."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for a whole run.
+
+    `growth_bytes`: how much larger than what it frees the result of folding may be.
+    """
+
+    target: str = "ort-cpu"
+    growth_bytes: int = 1 << 16
+
+
+@dataclass
+class PassContext:
+    """What a pass works with: the door, the facts, the journal, and what was handed in."""
+
+    rewriter: ir.Rewriter
+    analyses: AnalysisManager
+    journal: Journal
+    evaluator: Evaluator | None = None
+    settings: Settings = field(default_factory=Settings)
+
+    def functions(self) -> frozenset[ir.OperatorIdentifier]:
+        """The identifiers of the model's own functions: a call of one is not a call of the standard's operator."""
+        return frozenset(self.rewriter.model.functions)
+
+
+class Pass(ABC):
+    """A change of a whole model. Subclasses are frozen dataclasses; their fields are the options of their text form."""
+
+    name: ClassVar[str]
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset()
+
+    @abstractmethod
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        """Change `model` through `context.rewriter`, asking `context.journal` before each rewrite."""
+
+
+class PassFailure(Exception):
+    """A pass or rule raised, or left the model malformed. `culprit` is the name to disable."""
+
+    def __init__(self, culprit: str, reason: str) -> None:
+        super().__init__(f"{culprit}: {reason}")
+        self.culprit = culprit
+        self.reason = reason
+
+
+def where(node: ir.Node) -> str:
+    """How a node is called in the journal: by its first named output, which is stable, else by its own name."""
+    return next((value.name for value in node.outputs if value.name), node.name or node.op_type)
+
+
+def spell(nodes: Sequence[ir.Node]) -> str:
+    """How a group of nodes is spelled in the journal: `Conv, BatchNormalization`."""
+    return ", ".join(f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in nodes) or "nothing"

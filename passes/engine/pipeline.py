@@ -1,0 +1,237 @@
+"""Pipelines: steps in order, fixpoints that are bounded, failures that are left out and reported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ... import ir
+from . import spec
+from .analysis import AnalysisManager
+from .instruments import CheckFailed, Instrument, VerifyEach
+from .journal import Journal, Refusal, Rewrite
+from .pass_ import Evaluator, Pass, PassContext, PassFailure, Settings
+from .registry import REGISTRY, Registry
+
+
+@dataclass(frozen=True)
+class Fixpoint:
+    """Run `steps` again and again until none of them changes anything, at most `limit` times."""
+
+    steps: tuple[Pass | Fixpoint, ...]
+    limit: int = 12
+
+    def __str__(self) -> str:
+        bound = "" if self.limit == Fixpoint.limit else f"{{limit={self.limit}}}"
+        return f"fixpoint{bound}({_show(self.steps)})"
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """One run of one pass: made by the pipeline, never self-reported."""
+
+    name: str
+    changed: bool
+    seconds: float
+    rewrites: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A pass or rule that was left out because it raised or left the model malformed."""
+
+    culprit: str
+    reason: str
+    pipeline: str
+
+
+@dataclass
+class Report:
+    """What a run did. `model` is the result: the model that was given, or, after a failure, a fresh copy of it."""
+
+    model: ir.Model
+    pipeline: str
+    journal: Journal
+    results: list[PassResult] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    remarks: list[ir.Diagnostic] = field(default_factory=list)
+
+    @property
+    def rewrites(self) -> Sequence[Rewrite]:
+        return self.journal.rewrites
+
+    @property
+    def refusals(self) -> Sequence[Refusal]:
+        return self.journal.refusals
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes and fixpoints in order. `Pipeline.parse(str(p)) == p`."""
+
+    steps: tuple[Pass | Fixpoint, ...]
+
+    @classmethod
+    def parse(cls, text: str, registry: Registry = REGISTRY) -> Pipeline:
+        """The pipeline that `text` spells. Raises PipelineError with a caret under what is wrong."""
+        reader = spec.Reader(text)
+        steps = _read_steps(reader, registry)
+        if reader.peek():
+            reader.fail("expected ',' or the end")
+        return cls(steps)
+
+    def __str__(self) -> str:
+        return _show(self.steps)
+
+    def run(
+        self,
+        model: ir.Model,
+        instruments: Sequence[Instrument] = (),
+        *,
+        evaluator: Evaluator | None = None,
+        settings: Settings | None = None,
+        disabled: Collection[str] = (),
+        excluded: Collection[tuple[str, str]] = (),
+        limit: int | None = None,
+        on_failure: Literal["raise", "skip"] = "raise",
+        restore: Callable[[], ir.Model] | None = None,
+    ) -> Report:
+        """Run on `model`, in place.
+
+        A pass or rule that raises, or that leaves the model malformed, is at fault: with on_failure="skip" it is
+        disabled, reported, and the run starts again from the original, which `restore` gives (by default a copy
+        taken before the start). Raises PassFailure with on_failure="raise".
+        """
+        if on_failure == "skip" and restore is None:
+            restore = model.clone().clone
+        left_out: list[Failure] = []
+        while True:
+            journal = Journal(limit, {*disabled, *(each.culprit for each in left_out)}, frozenset(excluded))
+            run = _Run(model, instruments, journal, evaluator, settings or Settings())
+            try:
+                return run.of(self, left_out)
+            except PassFailure as failure:
+                known = failure.culprit in journal.disabled
+                if on_failure == "raise" or restore is None or known:
+                    raise
+                left_out.append(Failure(failure.culprit, failure.reason, str(self)))
+                model = restore()
+
+
+class _Run:
+    """One attempt."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        instruments: Sequence[Instrument],
+        journal: Journal,
+        evaluator: Evaluator | None,
+        settings: Settings,
+    ) -> None:
+        self.model = model
+        self.instruments = instruments
+        self.context = PassContext(ir.Rewriter(model), AnalysisManager(model), journal, evaluator, settings)
+        self.results: list[PassResult] = []
+        self.remarks: list[ir.Diagnostic] = []
+
+    def of(self, pipeline: Pipeline, left_out: Sequence[Failure]) -> Report:
+        for step in pipeline.steps:
+            self.step(step)
+        if not any(isinstance(each, VerifyEach) for each in self.instruments):
+            self.blame_if_malformed(pipeline)
+        return Report(self.model, str(pipeline), self.context.journal, self.results, list(left_out), self.remarks)
+
+    def blame_if_malformed(self, pipeline: Pipeline) -> None:
+        """The cheap check, once at the end. Who did it is looked for only when something is wrong."""
+        if problems := ir.verify(self.model):
+            last = next((each.name for each in reversed(self.results) if each.changed), str(pipeline))
+            raise PassFailure(last, f"the model is malformed afterwards: {problems[0]}")
+
+    def step(self, step: Pass | Fixpoint) -> None:
+        if isinstance(step, Fixpoint):
+            self.fixpoint(step)
+        elif step.name not in self.context.journal.disabled:
+            self.apply(step)
+
+    def fixpoint(self, fixpoint: Fixpoint) -> None:
+        for _ in range(fixpoint.limit):
+            changes, first = self.context.rewriter.changes, len(self.results)
+            for step in fixpoint.steps:
+                self.step(step)
+            if self.context.rewriter.changes == changes:
+                return
+        restless = ", ".join(dict.fromkeys(each.name for each in self.results[first:] if each.changed))
+        self.remarks.append(
+            ir.Diagnostic(
+                "fixpoint-limit",
+                f"still changing after {fixpoint.limit} rounds: {restless}",
+                hint="the result is right; running the command on it again may simplify it further",
+                severity=ir.Severity.WARNING,
+            )
+        )
+
+    def apply(self, step: Pass) -> None:
+        rewriter, journal = self.context.rewriter, self.context.journal
+        changes, rewrites = rewriter.changes, len(journal.rewrites)
+        for instrument in self.instruments:
+            instrument.before_pass(step.name, self.model)
+        started = time.perf_counter()
+        try:
+            step.run(self.model, self.context)
+        except (PassFailure, ir.OptimizeGraphError):
+            raise
+        except Exception as error:  # a pass may be anybody's code: it is left out, and said
+            raise PassFailure(step.name, f"{type(error).__name__}: {error}") from error
+        seconds = time.perf_counter() - started
+        changed = rewriter.changes != changes
+        if changed:
+            self.context.analyses.invalidate(step.preserves)
+        self.results.append(PassResult(step.name, changed, seconds, len(journal.rewrites) - rewrites))
+        try:
+            for instrument in self.instruments:
+                instrument.after_pass(step.name, self.model, changed)
+        except CheckFailed as rejected:
+            raise PassFailure(step.name, str(rejected)) from rejected
+
+
+def seconds_by_pass(results: Sequence[PassResult]) -> Mapping[str, float]:
+    """How long each pass took in all its runs."""
+    total: dict[str, float] = {}
+    for each in results:
+        total[each.name] = total.get(each.name, 0.0) + each.seconds
+    return total
+
+
+def _show(steps: Sequence[Pass | Fixpoint]) -> str:
+    return ",".join(str(step) if isinstance(step, Fixpoint) else spec.show(step) for step in steps)
+
+
+def _read_steps(reader: spec.Reader, registry: Registry) -> tuple[Pass | Fixpoint, ...]:
+    steps: list[Pass | Fixpoint] = []
+    while True:
+        steps += _read_step(reader, registry)
+        if not reader.take(","):
+            return tuple(steps)
+
+
+def _read_step(reader: spec.Reader, registry: Registry) -> Iterator[Pass | Fixpoint]:
+    name, start = spec.read_name(reader)
+    options = spec.read_options(reader)
+    if name == "fixpoint":
+        reader.expect("(")
+        steps = _read_steps(reader, registry)
+        reader.expect(")")
+        limit, _ = options.pop("limit", (str(Fixpoint.limit), 0))
+        if options or not limit.isdigit():
+            reader.fail("fixpoint has one option, limit, a number", start)
+        yield Fixpoint(steps, int(limit))
+    elif name in registry.presets and not options:
+        yield from Pipeline.parse(registry.presets[name], registry).steps
+    elif name in registry.passes:
+        yield spec.make(registry.passes[name], options, reader)
+    else:
+        hint = " (that is a rule: write rewrite{rules=" + name + "})" if name in registry.rules else ""
+        reader.fail(f"no pass or preset is called {name!r}{hint}", start)

@@ -1,0 +1,17 @@
+"""The pipelines that have names."""
+
+from __future__ import annotations
+
+from .registry import REGISTRY
+
+REGISTRY.add_preset(
+    "default",
+    "inline,fixpoint(lift-constants,canonicalize,fold,resolve-if,cse,dedup,dce),"
+    "fixpoint(fuse,canonicalize,fold,dce),dedup,dce",
+    __name__,
+)
+REGISTRY.add_preset(
+    "exact",
+    "inline,fixpoint(lift-constants,canonicalize,fold,resolve-if,cse,dedup,dce)",
+    __name__,
+)

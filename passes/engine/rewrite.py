@@ -1,0 +1,80 @@
+"""The passes that run rules: by group, or by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ... import ir
+from ..analyses import Shapes
+from .analysis import Analysis
+from .driver import apply_rules
+from .exactness import Exactness
+from .pass_ import Pass, PassContext
+from .registry import REGISTRY, register
+from .rule import Rule
+
+
+def run_rules(rules: Iterable[Rule], model: ir.Model, context: PassContext, limit: int | None) -> None:
+    """Apply rules with up-to-date shapes: facts about values that are there stay true, new values get theirs."""
+    context.analyses.get(Shapes).refresh(model)
+    apply_rules(rules, model, context, limit=limit)
+
+
+@register
+@dataclass(frozen=True)
+class Canonicalize(Pass):
+    """Apply every rule of group `canonicalize`: cheap, exact, towards fewer and simpler operators.
+
+    before:  y = Relu(Identity(x))
+    after:   y = Relu(x)
+    """
+
+    name: ClassVar[str] = "canonicalize"
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+    group: ClassVar[str] = "canonicalize"
+
+    limit: int | None = None
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        run_rules((each for each in REGISTRY.rules.values() if each.group == self.group), model, context, self.limit)
+
+
+@register
+@dataclass(frozen=True)
+class Fuse(Canonicalize):
+    """Apply every rule of group `fuse`: several operators become one, at most up to rounding.
+
+    before:  y = BatchNormalization(Conv(x, w), …)
+    after:   y = Conv(x, w', b')
+    """
+
+    name: ClassVar[str] = "fuse"
+    exactness: ClassVar[Exactness] = Exactness.ROUNDING
+    group: ClassVar[str] = "fuse"
+
+
+@register
+@dataclass(frozen=True)
+class RewriteNamed(Pass):
+    """Apply the rules that are named, whatever their group: `rewrite{rules=drop-identity|drop-cast}`.
+
+    before:  whatever the rules match
+    after:   what they build
+    """
+
+    name: ClassVar[str] = "rewrite"
+    exactness: ClassVar[Exactness] = Exactness.APPROXIMATE
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    rules: tuple[str, ...] = ()
+    limit: int | None = None
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        unknown = [name for name in self.rules if name not in REGISTRY.rules]
+        if unknown:
+            raise ir.PipelineError(
+                ir.Diagnostic("unknown-rule", f"no rule is called {', '.join(unknown)}", hint="see --list-passes")
+            )
+        run_rules((REGISTRY.rules[name] for name in self.rules), model, context, self.limit)

@@ -1,0 +1,350 @@
+"""Rules as data: a pattern, named legality conditions, exactness, a source, and a body that builds the replacement."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ... import ir
+from ..analyses import Dim, Shapes
+from .exactness import Exactness
+from .journal import Refusal
+from .pass_ import PassContext, where
+from .pattern import Bindings, Bound, Call, Either, Literal, Pattern, calls_in, match_node
+from .registry import REGISTRY
+
+Body = Callable[["Match", "Builder"], "Operand | ir.Value | Sequence[ir.Value] | None"]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A bound name, with what is known about it. An absent optional input is an operand too: `present` is False."""
+
+    name: str
+    bound: Bound | None
+    shapes: Shapes
+
+    @property
+    def present(self) -> bool:
+        return self.bound is not None
+
+    @property
+    def value(self) -> ir.Value:
+        """The value itself. Raises LookupError for an absent optional input."""
+        if self.bound is None:
+            raise LookupError(f"optional input {self.name!r} is absent")
+        return self.bound.value
+
+    @property
+    def node(self) -> ir.Node:
+        """The node of a call. Raises LookupError for a plain value."""
+        if self.bound is None or self.bound.node is None:
+            raise LookupError(f"{self.name!r} is not a call of the pattern")
+        return self.bound.node
+
+    @property
+    def is_constant(self) -> bool:
+        return self.bound is not None and ir.is_constant(self.bound.value)
+
+    @property
+    def array(self) -> ir.Array:
+        """The content of a constant. Raises LookupError when it is none: require `constant(…)`."""
+        content = ir.constant(self.value)
+        if content is None:
+            raise LookupError(f"{self.name!r} is not constant")
+        return content
+
+    def array_or(self, default: float) -> ir.Array:
+        """The content of a constant, or `default` where the optional input is absent."""
+        return self.array if self.present else np.asarray(default)
+
+    @property
+    def scalar(self) -> float | int | bool | None:
+        """The number in a constant of one element, else None."""
+        return ir.scalar(self.bound.value) if self.bound is not None else None
+
+    @property
+    def dtype(self) -> ir.DataType | None:
+        return self.shapes.dtype(self.value)
+
+    @property
+    def rank(self) -> int | None:
+        return self.shapes.rank(self.value)
+
+    @property
+    def dims(self) -> tuple[Dim, ...] | None:
+        return self.shapes.dims(self.value)
+
+    @property
+    def static(self) -> tuple[int, ...] | None:
+        """The dims, when all of them are known numbers."""
+        return self.shapes.static(self.value)
+
+    @property
+    def attributes(self) -> Mapping[str, ir.Attr]:
+        """The attributes that a call was given, to be handed on as they are."""
+        return dict(self.node.attributes)
+
+    def attribute(self, name: str) -> object:
+        """An attribute of a call, or its schema default."""
+        return ir.attribute(self.node, name)
+
+    def number(self, name: str, default: float = 0.0) -> float:
+        """A float attribute of a call, or its schema default, or `default`."""
+        value = self.attribute(name)
+        return float(value) if isinstance(value, (int, float)) else default
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """An integer attribute of a call, or its schema default, or `default`."""
+        value = self.attribute(name)
+        return value if isinstance(value, int) else default
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """An integer list attribute of a call, or its schema default, or None."""
+        value = self.attribute(name)
+        return tuple(int(each) for each in value) if isinstance(value, (list, tuple)) else None
+
+    def parameter(self, name: str) -> ir.Array | None | object:
+        """See `ir.parameter`: an attribute at some opsets, an input at others."""
+        return ir.parameter(self.node, name)
+
+
+@dataclass(frozen=True)
+class Match:
+    """One place where a pattern fits; `m.x` is what the name `x` of the pattern stands for."""
+
+    root: ir.Node
+    bindings: Bindings
+    context: PassContext
+    shapes: Shapes
+
+    def __getattr__(self, name: str) -> Operand:
+        if name.startswith("__") or name not in self.bindings:
+            raise AttributeError(name)
+        return Operand(name, self.bindings[name], self.shapes)
+
+    def has(self, name: str) -> bool:
+        """Whether the pattern's name `name` is bound here: an optional input that is given, the branch that fitted."""
+        return self.bindings.get(name) is not None
+
+    def rest(self, name: str) -> list[Operand]:
+        """The operands that `rest(name)` bound, in order."""
+        found = []
+        while (key := f"{name}{len(found)}") in self.bindings:
+            found.append(Operand(key, self.bindings[key], self.shapes))
+        return found
+
+    def nodes(self) -> list[ir.Node]:
+        """The nodes of the match, the root first, each once."""
+        found = [
+            self.root,
+            *(each.node for each in self.bindings.values() if each is not None and each.node is not None),
+        ]
+        return list(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A legality condition: `text` says what must hold; `fault` gives the guilty value in words, or None."""
+
+    text: str
+    fault: Callable[[Match], str | None]
+
+
+class Builder:
+    """Makes the nodes of a replacement: `op.Conv(m.x, weight, strides=[1, 1])`. Nothing is in the graph before the rule
+    has been permitted."""
+
+    def __init__(self, match: Match, rule: str) -> None:
+        self._match = match
+        self._rule = rule
+        self.nodes: list[ir.Node] = []
+
+    def constant(self, content: ir.Array | float | int | bool, *, like: Operand | None = None) -> ir.Value:
+        """A constant; in the element type of `like`, when that is given."""
+        array = np.asarray(content)
+        if like is not None:
+            dtype = like.dtype
+            if dtype is None:
+                raise LookupError(f"the type of {like.name!r} is not known")
+            array = array.astype(dtype.numpy())
+        return ir.pending_constant(array, name=f"{where(self._match.root)}_constant")
+
+    def node(
+        self,
+        op_type: str,
+        inputs: Sequence[Operand | ir.Value | None],
+        outputs: int = 1,
+        *,
+        domain: str = "",
+        version: int | None = None,
+        **attributes: ir.AttributeValue | ir.Attr | None,
+    ) -> Sequence[ir.Value]:
+        """A node with several outputs. `version` says the opset of a domain that the model does not import yet."""
+        rewriter = self._match.context.rewriter
+        graph = self._match.root.graph
+        assert graph is not None
+        made = ir.new_node(
+            op_type,
+            [each.value if isinstance(each, Operand) and each.present else _value(each) for each in inputs],
+            attributes,
+            domain=domain,
+            version=rewriter.imports_of(graph).get(domain, version),
+            outputs=outputs,
+            provenance=self._rule,
+        )
+        self.nodes.append(made)
+        return made.outputs
+
+    def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
+        if op_type.startswith("__"):
+            raise AttributeError(op_type)
+
+        def call(
+            *inputs: Operand | ir.Value | None,
+            domain: str = "",
+            version: int | None = None,
+            **attributes: ir.AttributeValue | ir.Attr | None,
+        ) -> ir.Value:
+            return self.node(op_type, inputs, domain=domain, version=version, **attributes)[0]
+
+        return call
+
+
+def _value(given: Operand | ir.Value | None) -> ir.Value | None:
+    return None if isinstance(given, Operand) else given
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rewrite rule. See `rule` for what its parts mean."""
+
+    name: str
+    pattern: Pattern
+    requires: tuple[Condition, ...]
+    exactness: Exactness
+    source: str
+    group: str
+    benefit: int
+    body: Body
+    doc: str
+    module: str
+    roots: tuple[tuple[str, str], ...]
+    keeps_type: bool = False
+
+    def match(self, node: ir.Node, context: PassContext) -> Match | Refusal | None:
+        """The first match at `node` that is legal; else why the last one was refused; None where the pattern differs."""
+        refusal: Refusal | None = None
+        shapes: Shapes | None = None
+        for bindings in match_node(self.pattern, node):
+            shapes = shapes or context.analyses.get(Shapes)
+            match = Match(node, bindings, context, shapes)
+            fault = self._guards(match) or self._unmet(match)
+            if fault is None:
+                return match
+            refusal = Refusal(self.name, where(node), *fault)
+        return refusal
+
+    def _unmet(self, match: Match) -> tuple[str, str] | None:
+        for condition in self.requires:
+            if (fault := condition.fault(match)) is not None:
+                return condition.text, fault
+        return None
+
+    def _guards(self, match: Match) -> tuple[str, str] | None:
+        """What holds for every rule without being written: privacy of inner values, unread side outputs, one scope."""
+        shared = {call.name for call in calls_in(self.pattern) if call.is_shared}
+        mine = set(match.nodes())
+        for name, bound in match.bindings.items():
+            if bound is None or bound.node is None:
+                continue
+            node = bound.node
+            if node.op_identifier() in match.context.rewriter.model.functions:
+                return "standard operators", f"{node.op_type} is a function of the model"
+            if node is match.root:
+                if any(ir.is_read(value) for value in node.outputs[1:]):
+                    return "only the first output is read", f"another output of {where(node)} is read"
+                continue
+            if name in shared:
+                continue
+            if node.graph is not match.root.graph:
+                return "one scope", f"{where(node)} is computed in another graph"
+            if any(ir.is_read(value) for value in node.outputs[1:]):
+                return "only the first output is read", f"another output of {where(node)} is read"
+            if bound.value.is_graph_output():
+                return f"{name} is used once", f"{where(node)} is a graph output"
+            others = [user for user in bound.value.consumers() if user not in mine]
+            if others:
+                readers = ", ".join(where(user) for user in others[:3])
+                return f"{name} is used once", f"{where(node)} is also read by {readers}"
+        return None
+
+
+def rule(
+    pattern: Pattern,
+    *,
+    requires: Sequence[Condition] = (),
+    exactness: Exactness = Exactness.EXACT,
+    source: str,
+    group: str = "canonicalize",
+    benefit: int = 0,
+    name: str = "",
+    keeps_type: bool = False,
+) -> Callable[[Body], Rule]:
+    """Decorator: a function `(m, op)` that builds the replacement becomes a registered rule.
+
+    The function's name, dashed, is the rule's name; its docstring must have a `before:` and an `after:` line. `group`
+    says which pass runs it (`canonicalize` or `fuse`); among rules for one operator the higher `benefit` goes first.
+    `keeps_type` says that the definition of the operators gives the result the type and dims of the value that the
+    body returns; without it, an existing value must be proven to have them. The body returns the value that replaces the root's first output, or None to leave everything as it is.
+    Raises PipelineError for a rule that could not be read or trusted.
+    """
+
+    def decorate(body: Body) -> Rule:
+        made = Rule(
+            name or body.__name__.replace("_", "-"),
+            pattern,
+            tuple(requires),
+            exactness,
+            source,
+            group,
+            benefit,
+            body,
+            inspect.cleandoc(body.__doc__ or ""),
+            body.__module__,
+            tuple(dict.fromkeys((call.domain, call.op_type) for call in _roots(pattern))),
+            keeps_type,
+        )
+        _refuse_unreadable(made)
+        return REGISTRY.add_rule(made)
+
+    return decorate
+
+
+def _roots(pattern: Pattern) -> list[Call]:
+    if isinstance(pattern, Either):
+        return [call for choice in pattern.choices for call in _roots(choice)]
+    return [pattern] if isinstance(pattern, Call) else []
+
+
+def _refuse_unreadable(made: Rule) -> None:
+    faults = []
+    if "before:" not in made.doc or "after:" not in made.doc:
+        faults.append("its docstring has no before: and after: lines")
+    if not made.source:
+        faults.append("it names no source")
+    if not made.roots:
+        faults.append("its pattern has no operator at the root")
+    if made.exactness is Exactness.EXACT and _has_approximate_literal(made.pattern):
+        faults.append("it matches constants approximately and calls itself exact")
+    if faults:
+        raise ir.PipelineError(ir.Diagnostic("unreadable-rule", f"rule {made.name!r}: {'; '.join(faults)}"))
+
+
+def _has_approximate_literal(pattern: Pattern) -> bool:
+    return any(
+        isinstance(operand, Literal) and operand.rtol > 0 for call in calls_in(pattern) for operand in call.inputs or ()
+    )

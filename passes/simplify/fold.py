@@ -1,0 +1,216 @@
+"""Constant folding: what depends on no input is computed now, by the evaluator that was handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar
+
+import numpy as np
+
+from ... import ir
+from ..analyses import Shapes
+from ..engine.analysis import Analysis
+from ..engine.pass_ import Pass, PassContext, spell, where
+from ..engine.registry import register
+
+QUANTIZATION = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
+"""Markers for the runtime rather than arithmetic: folding `DequantizeLinear(int8 weight)` undoes the quantization."""
+
+GROWERS = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Resize", "Upsample", "Pad", "EyeLike"})
+"""Operators whose result may be any number of times larger than their inputs."""
+
+_REGION_BYTES = 64 << 20  # results and constants that one evaluation may hold at once
+_RESULT_BYTES = 1 << 30  # no single result above this is computed, whatever it frees
+_FAILED = "optimize_graph.fold.failed"
+
+
+@register
+@dataclass(frozen=True)
+class ConstantFolding(Pass):
+    """Replace what depends on no input by its value, and integer results that the shapes already tell.
+
+    Never random, unknown or quantizing operators. A result may be at most `settings.growth_bytes` larger than the
+    constants that go with it; a larger one (an Expand, a ConstantOfShape, a Cast of shared weights) stays an operator.
+
+    before:  s = Mul(%two, %three); y = Add(x, s); n = Shape(x)      x: float[4]
+    after:   y = Add(x, %six)                                        n = %four
+    """
+
+    name: ClassVar[str] = "fold"
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        shapes = context.analyses.get(Shapes)
+        shapes.refresh(model)
+        for graph in ir.graphs(model):
+            _fold_known_values(graph, shapes, context)
+            if context.evaluator is not None:
+                _Folder(graph, shapes, context).run()
+
+
+def _fold_known_values(graph: ir.Graph, shapes: Shapes, context: PassContext) -> None:
+    """Integer tensors whose elements the shape analysis knows: Shape of static dims, and arithmetic on them."""
+    for node in graph:
+        if len(node.outputs) != 1 or node.op_type in ("Constant", "Identity") or not node.inputs:
+            continue
+        value = node.outputs[0]
+        known = shapes.known_integers(value)
+        if known is None or not ir.is_read(value) or not ir.is_deterministic(node, context.functions()):
+            continue
+        if context.journal.permit(ConstantFolding.name, where(node), spell([node]), "a constant"):
+            _put(node, [known], shapes, context)
+
+
+class _Folder:
+    """Folds one graph."""
+
+    def __init__(self, graph: ir.Graph, shapes: Shapes, context: PassContext) -> None:
+        self.graph = graph
+        self.shapes = shapes
+        self.context = context
+        self.frees: dict[ir.Node, int] = {}
+
+    def run(self) -> None:
+        region = self._shrink(self._constant_nodes())
+        for part in self._parts(region):
+            self._fold(part)
+
+    def _constant_nodes(self) -> list[ir.Node]:
+        """The nodes of which every input is constant or computed from constants, in order."""
+        functions = self.context.functions()
+        computed: dict[ir.Value, ir.Node] = {}
+        found = []
+        for node in self.graph:
+            if not all(value is None or value in computed or ir.is_constant(value) for value in node.inputs):
+                continue
+            if not _may_fold(node, functions) or self._result_bytes(node) is None:
+                continue
+            found.append(node)
+            computed.update(dict.fromkeys(node.outputs, node))
+            self.frees[node] = sum(self._freed_by(node, value, computed) for value in set(node.inputs) if value)
+        return found
+
+    def _freed_by(self, node: ir.Node, value: ir.Value, computed: dict[ir.Value, ir.Node]) -> int:
+        if ir.is_public(value) or any(user is not node for user in value.consumers()):
+            return 0
+        if value in computed:
+            return self.frees[computed[value]]
+        tensor = ir.constant_tensor(value)
+        return tensor.nbytes if tensor is not None else 0
+
+    def _result_bytes(self, node: ir.Node) -> int | None:
+        """How large the results will be; None when that is not known and could be anything."""
+        total = 0
+        for value in node.outputs:
+            dims, dtype = self.shapes.static(value), self.shapes.dtype(value)
+            if dims is None or dtype is None:
+                return None if node.op_type in GROWERS else self._input_bytes(node)
+            total += prod(dims) * max(1, dtype.bitwidth // 8)
+        return total
+
+    def _input_bytes(self, node: ir.Node) -> int | None:
+        """A stand-in where the result's dims are unknown: small inputs have small results, growers apart."""
+        tensors = [ir.constant_tensor(value) for value in node.inputs if value is not None]
+        if any(tensor is None or tensor.nbytes > 1 << 16 for tensor in tensors):
+            return None
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+    def _shrink(self, nodes: Sequence[ir.Node]) -> list[ir.Node]:
+        """Leave out nodes whose results are needed outside and too large; what feeds them may be folded instead."""
+        region = dict.fromkeys(nodes)
+        for node in reversed(nodes):
+            outside = any(
+                value.is_graph_output() or any(user not in region for user in value.consumers())
+                for value in node.outputs
+            )
+            size = self._result_bytes(node) or 0
+            allowed = self.frees[node] + self.context.settings.growth_bytes
+            if size > _RESULT_BYTES or (outside and size > allowed):
+                del region[node]
+        return list(region)
+
+    def _parts(self, region: Sequence[ir.Node]) -> Iterator[list[ir.Node]]:
+        """The region in runs whose data fit in memory together."""
+        part: list[ir.Node] = []
+        held = 0
+        for node in region:
+            tensors = [ir.constant_tensor(value) for value in node.inputs]
+            size = (self._result_bytes(node) or 0) + sum(tensor.nbytes for tensor in tensors if tensor is not None)
+            if part and held + size > _REGION_BYTES:
+                yield part
+                part, held = [], 0
+            part.append(node)
+            held += size
+        if part:
+            yield part
+
+    def _fold(self, part: list[ir.Node]) -> None:
+        """Evaluate a run of nodes at once; node by node where that fails."""
+        inside = set(part)
+        wanted = [
+            value
+            for node in part
+            for value in node.outputs
+            if value.is_graph_output() or any(user not in inside for user in value.consumers())
+        ]
+        known = self._evaluate(part, wanted)
+        if known is not None:
+            self._commit([node for node in part if any(value in known for value in node.outputs)], known)
+            return
+        if len(part) == 1:
+            part[0].meta[_FAILED] = True
+            return
+        for node in part:
+            if all(value is None or ir.is_constant(value) for value in node.inputs):
+                self._fold([node])
+
+    def _evaluate(self, part: Sequence[ir.Node], wanted: Sequence[ir.Value]) -> dict[ir.Value, ir.Array] | None:
+        assert self.context.evaluator is not None
+        made = {value for node in part for value in node.outputs}
+        constants = {}
+        for node in part:
+            for value in node.inputs:
+                if value is not None and value not in made and value not in constants:
+                    content = ir.constant(value)
+                    assert content is not None
+                    constants[value] = content
+        imports = self.context.rewriter.imports_of(self.graph)
+        found = self.context.evaluator.evaluate(part, constants, wanted, imports)
+        for value in constants:
+            ir.release(value)
+        if found is None or any(array.dtype.kind not in "biufcV" for array in found.values()):
+            return None
+        return dict(found)
+
+    def _commit(self, nodes: Iterable[ir.Node], known: dict[ir.Value, ir.Array]) -> None:
+        for node in nodes:
+            size = sum(known[value].nbytes for value in node.outputs if value in known)
+            if size > self.frees[node] + self.context.settings.growth_bytes:
+                node.meta[_FAILED] = True  # larger than inference said
+            elif self.context.journal.permit(ConstantFolding.name, where(node), spell([node]), "a constant"):
+                _put(node, [known.get(value) for value in node.outputs], self.shapes, self.context)
+
+
+def _may_fold(node: ir.Node, functions: frozenset[ir.OperatorIdentifier]) -> bool:
+    if node.op_type in QUANTIZATION or node.op_type == "Constant" or _FAILED in node.meta:
+        return False
+    if node.op_type == "Identity" and node.outputs[0].is_graph_output():
+        return False  # that is how a constant is given to the caller
+    if any(True for _ in ir.subgraphs_of(node)) or any(given.is_ref() for given in node.attributes.values()):
+        return False
+    return ir.is_deterministic(node, functions)
+
+
+def _put(node: ir.Node, contents: Sequence[ir.Array | None], shapes: Shapes, context: PassContext) -> None:
+    """Let the readers of `node` read constants; outputs that nobody reads have none."""
+    results = []
+    for value, content in zip(node.outputs, contents, strict=True):
+        if content is None:
+            results.append(None)
+            continue
+        made = context.rewriter.constant(np.asarray(content), near=node, name=value.name or "folded")
+        shapes.adopt(value, made)
+        results.append(made)
+    context.rewriter.replace(node, results)
