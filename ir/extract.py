@@ -1,0 +1,75 @@
+"""A model out of some nodes of another, which stay where they are; and the files that a model consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import onnx
+import onnx_ir as oir
+
+# Old enough for every ONNX Runtime that we support, new enough for every type that its CPU kernels take.
+IR_VERSION = 10
+
+ValueType = tuple[oir.DataType, Sequence[int]]
+
+
+def extract(
+    nodes: Iterable[oir.Node],
+    inputs: Sequence[oir.Value],
+    outputs: Sequence[oir.Value],
+    opset_imports: Mapping[str, int],
+    types: Mapping[oir.Value, ValueType],
+) -> bytes:
+    """A serialized model that computes `outputs` from `inputs` by `nodes` (in an order that can run).
+
+    `types` has the element type and shape of every input, and may have those of outputs. What bodies in the nodes
+    capture must be an input or a result of the nodes too. Raises ValueError when a value has no name.
+    """
+    graph = onnx.GraphProto(name="region")
+    graph.node.extend(oir.serde.serialize_node(node) for node in nodes)
+    graph.input.extend(_value_info(value, types[value]) for value in inputs)
+    graph.output.extend(_value_info(value, types.get(value)) for value in outputs)
+    model = onnx.ModelProto(ir_version=IR_VERSION, graph=graph)
+    for domain, version in opset_imports.items():
+        model.opset_import.add(domain=domain, version=version)
+    return bytes(model.SerializeToString())
+
+
+def _value_info(value: oir.Value, known: ValueType | None) -> onnx.ValueInfoProto:
+    if not value.name:
+        raise ValueError("a value at the border of the region has no name")
+    if known is None:
+        return onnx.ValueInfoProto(name=value.name)
+    dtype, shape = known
+    return onnx.helper.make_tensor_value_info(value.name, int(dtype), list(shape))
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The files that the model at `path` consists of: itself and its external data, each once, if they exist."""
+    model = onnx.load_model(path, load_external_data=False)
+    names = {
+        entry.value
+        for tensor in _tensors(model)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    data = [path.parent / name for name in sorted(names)]
+    return (path, *(file for file in data if file.is_file()))
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    pending: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+    while pending:
+        graph = pending.pop()
+        if isinstance(graph, onnx.GraphProto):
+            yield from graph.initializer
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                if attribute.HasField("g"):
+                    pending.append(attribute.g)
+                yield from attribute.tensors
+                pending.extend(attribute.graphs)

@@ -1,0 +1,132 @@
+"""ONNX Runtime's Python interface and its gaps; imported late, and by the memory child, so it knows no `ir`."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnxruntime as ort
+
+from .options import Array, Datum, Feeds, SessionOptions
+
+WARNING = 2
+FATAL = 4  # the logger's severity that keeps ONNX Runtime's red lines off the terminal: errors come as exceptions
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+# Element types that `InferenceSession.run` cannot take or give: (number in onnx.TensorProto, dtype, is it 4 bits wide?)
+EXOTIC: Mapping[str, tuple[int, np.dtype[np.generic], bool]] = {
+    "bfloat16": (16, np.dtype(ml_dtypes.bfloat16), False),
+    "float8e4m3fn": (17, np.dtype(ml_dtypes.float8_e4m3fn), False),
+    "float8e4m3fnuz": (18, np.dtype(ml_dtypes.float8_e4m3fnuz), False),
+    "float8e5m2": (19, np.dtype(ml_dtypes.float8_e5m2), False),
+    "float8e5m2fnuz": (20, np.dtype(ml_dtypes.float8_e5m2fnuz), False),
+    "uint4": (21, np.dtype(ml_dtypes.uint4), True),
+    "int4": (22, np.dtype(ml_dtypes.int4), True),
+}
+
+
+def create(source: Path | bytes, options: SessionOptions) -> ort.InferenceSession:
+    """A session; errors are ONNX Runtime's own, and a provider that cannot be had is left out silently."""
+    settings = ort.SessionOptions()
+    settings.log_severity_level = FATAL
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    level = ort.GraphOptimizationLevel
+    settings.graph_optimization_level = level.ORT_ENABLE_ALL if options.optimize else level.ORT_DISABLE_ALL
+    if not options.prepacking:
+        settings.add_session_config_entry("session.disable_prepacking", "1")
+    for library in options.custom_ops:
+        settings.register_custom_ops_library(str(library))
+    ort.set_seed(options.seed)
+    providers = [PROVIDERS["cpu"]]
+    if options.provider != "cpu":
+        providers.insert(0, PROVIDERS[options.provider])
+    model = source if isinstance(source, bytes) else str(source)
+    with _quiet(options.provider):
+        return ort.InferenceSession(model, settings, providers=providers)
+
+
+@contextlib.contextmanager
+def _quiet(provider: str) -> Iterator[None]:
+    """Load CUDA's libraries from where pip puts them, without a word on the terminal when there are none."""
+    if provider == "cpu":
+        yield
+        return
+    ort.set_default_logger_severity(FATAL)
+    try:
+        if hasattr(ort, "preload_dlls"):  # from 1.21 on; it prints what it misses to standard output
+            with contextlib.redirect_stdout(io.StringIO()):
+                ort.preload_dlls()
+        yield
+    finally:
+        ort.set_default_logger_severity(WARNING)
+
+
+def is_built_in(provider: str) -> bool:
+    return PROVIDERS[provider] in ort.get_available_providers()
+
+
+def try_custom_ops(library: Path) -> None:
+    ort.SessionOptions().register_custom_ops_library(str(library))
+
+
+def has_provider(session: ort.InferenceSession, provider: str) -> bool:
+    return PROVIDERS[provider] in session.get_providers()
+
+
+def element_type(type_text: str) -> str:
+    """`bfloat16` of `tensor(bfloat16)`; empty for what is no tensor."""
+    return type_text[len("tensor(") : -1] if type_text.startswith("tensor(") else ""
+
+
+def prepare(session: ort.InferenceSession, feeds: Feeds) -> Callable[[], list[Datum]]:
+    """A run of `session` on `feeds` that can be called many times; what must be converted first is converted here."""
+    inputs = {port.name: element_type(port.type) for port in session.get_inputs()}
+    outputs = [element_type(port.type) for port in session.get_outputs()]
+    if EXOTIC.keys().isdisjoint([*inputs.values(), *outputs]):
+        return lambda: list(session.run(None, dict(feeds)))
+    if not all(isinstance(feeds[name], np.ndarray) for name in inputs if name in feeds) or not all(outputs):
+        raise ValueError(
+            "its Python interface carries no sequences, maps or optionals beside bfloat16, float8 and int4"
+        )
+    names = [port.name for port in session.get_outputs()]
+    values = {name: to_ortvalue(np.asarray(datum), inputs.get(name, "")) for name, datum in feeds.items()}
+    return lambda: [from_ortvalue(value) for value in session.run_with_ort_values(names, values)]
+
+
+def to_ortvalue(array: Array, element: str) -> ort.OrtValue:
+    """An OrtValue on the CPU with the content of `array`, whose ONNX element type is `element`."""
+    if element not in EXOTIC:
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+    number, dtype, packed = EXOTIC[element]
+    value = ort.OrtValue.ortvalue_from_shape_and_type(list(array.shape), number, "cpu", 0)
+    codes = np.ascontiguousarray(array.astype(dtype)).reshape(-1).view(np.uint8)
+    if packed:
+        pairs = np.pad(codes & 0xF, (0, codes.size % 2)).reshape(-1, 2)
+        codes = np.bitwise_or(pairs[:, 0], np.left_shift(pairs[:, 1], 4), dtype=np.uint8)
+    if codes.size:
+        ctypes.memmove(value.data_ptr(), codes.ctypes.data, codes.size)
+    return value
+
+
+def from_ortvalue(value: ort.OrtValue) -> Array:
+    """The content of a tensor OrtValue, exotic element types included."""
+    element = element_type(value.data_type())
+    if element not in EXOTIC:
+        return np.asarray(value.numpy())
+    _, dtype, packed = EXOTIC[element]
+    shape = tuple(value.shape())
+    count = int(np.prod(shape, dtype=np.int64))
+    if not count:
+        return np.empty(shape, dtype)
+    raw = np.frombuffer(ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes()), np.uint8)
+    if packed:
+        nibbles = np.stack([raw & 0xF, raw >> 4], axis=-1).reshape(-1)[:count].astype(np.int8)
+        signed = (nibbles ^ 8) - 8 if element == "int4" else nibbles
+        return signed.astype(dtype).reshape(shape)
+    return raw.view(dtype).reshape(shape)

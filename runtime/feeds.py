@@ -1,0 +1,322 @@
+"""Inputs for a model: the user's own, and made ones that it accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import ir
+from .options import Array, Datum, Feeds
+from .roles import Role, Usage, usage_of
+from .session import Session
+from .sizes import Binding, OpenInput, Sizing, bind
+
+WORDS = np.array(["", "a", "word", "another word", "naïve 字"], dtype=object)
+
+# Several sizes: a batch of one, odd sizes that fit no block, and one position at a time.
+SIZINGS = (
+    Sizing(batch=1, length=32),
+    Sizing(batch=2, length=17, past=5, image=96, samples=6000),
+    Sizing(batch=3, length=1, past=11, image=160, samples=5000),
+)
+
+
+@dataclass(frozen=True)
+class FeedSet:
+    """One set of inputs; `description` says how it was made."""
+
+    feeds: Feeds
+    description: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to make one set. `values`: `normal`, `unit` (0 to 1, for models that take logarithms and roots) or `ones`."""
+
+    sizing: Sizing
+    values: str = "normal"
+    absent: bool = False  # whether optional inputs are given without a value
+
+
+def open_inputs(model: ir.Model) -> list[ir.Value]:
+    """The inputs that a caller must give: those without an initializer."""
+    return [value for value in model.graph.inputs if not value.is_initializer()]
+
+
+def make_feeds(model: ir.Model, *, seed: int = 0, plan: Plan | None = None) -> dict[str, Datum]:
+    """Inputs that `model` is likely to accept: indices within tables, masks with padding, dims bound consistently."""
+    return _Maker(model, plan or Plan(SIZINGS[0]), seed).make()
+
+
+class _Maker:
+    def __init__(self, model: ir.Model, plan: Plan, seed: int) -> None:
+        self.model = model
+        self.plan = plan
+        self.values = open_inputs(model)
+        self.opened = [OpenInput.of(value) for value in self.values]
+        self.binding: Binding = bind(self.opened, plan.sizing)
+        self.random = np.random.default_rng(seed)
+        self.seed = seed
+
+    def make(self) -> dict[str, Datum]:
+        return {each.name: self._datum(value, each) for value, each in zip(self.values, self.opened, strict=True)}
+
+    def _datum(self, value: ir.Value, each: OpenInput) -> Datum:
+        shape = self.binding.shape(each.dims)
+        kind = value.type
+        if isinstance(kind, ir.OptionalType):
+            if self.plan.absent:
+                return None
+            kind = kind.elem_type
+        usage = usage_of(value, self.model)
+        dtype = value.dtype or ir.DataType.FLOAT
+        if isinstance(kind, ir.SequenceType):
+            return [self._tensor(each, dtype, shape, usage) for _ in range(3)]
+        return self._tensor(each, dtype, shape, usage)
+
+    def _tensor(self, each: OpenInput, dtype: ir.DataType, shape: tuple[int, ...], usage: Usage) -> Array:
+        if dtype == ir.DataType.STRING:
+            return np.asarray(self.random.choice(WORDS, size=shape), dtype=object).reshape(shape)
+        content = self._content(each, dtype, shape, usage)
+        if dtype == ir.DataType.BOOL:
+            content = content != 0
+        return np.asarray(content).astype(dtype.numpy()).reshape(shape)
+
+    def _content(self, each: OpenInput, dtype: ir.DataType, shape: tuple[int, ...], usage: Usage) -> Array:
+        role = usage.role
+        below = self._below(usage)
+        if usage.choices and role in (Role.PLAIN, Role.MASK) and not shape:
+            return np.full(shape, usage.choices[self.seed % len(usage.choices)])
+        if dtype == ir.DataType.BOOL and role is not Role.LENGTH and "mask" not in each.name.lower():
+            return self.random.integers(0, 2, shape)
+        match role:
+            case Role.TARGET_SHAPE:
+                return np.array([-1, 1, 1, 1, 1, 1, 1, 1])[: int(np.prod(shape, dtype=int))]
+            case Role.ZEROS:
+                return np.zeros(shape)
+            case Role.ONES:
+                return np.ones(shape)
+            case Role.SMALL:
+                return np.full(shape, 3)
+            case Role.AXES:
+                return np.arange(int(np.prod(shape, dtype=int)))
+            case Role.INDEX:
+                return self.random.integers(0, below, shape)
+            case Role.POSITION:
+                return self._positions(shape) % below if usage.bounds else self._positions(shape)
+            case Role.LENGTH:
+                return np.minimum(self._lengths(each, shape), below if usage.bounds else 2**31 - 1)
+            case Role.MASK:
+                return _padding_mask(shape)
+            case Role.PLAIN:
+                return self._plain(dtype, shape)
+
+    def _below(self, usage: Usage) -> int:
+        """The exclusive bound of an index; where a table's size is not known, the smallest open dim above 1."""
+        floor = min((size for size in self.binding.sizes.values() if size > 1), default=2)
+        floor = 1 if self.plan.values == "ones" else floor
+        sizes = []
+        for bound in usage.bounds or (None,):
+            try:
+                sizes.append(floor if bound is None else self.binding.size(bound))
+            except KeyError:  # a symbol that only exists inside the model
+                sizes.append(floor)
+        return max(min(sizes), 1)
+
+    def _positions(self, shape: tuple[int, ...]) -> Array:
+        past = next((self.plan.sizing.past for name in self._past_inputs()), 0)
+        steps = np.arange(shape[-1] if shape else 1) + past
+        return np.broadcast_to(steps, shape) if shape else np.asarray(past)
+
+    def _past_inputs(self) -> Iterator[str]:
+        return (each.name for each in self.opened if "past" in each.name.lower() or "cache" in each.name.lower())
+
+    def _lengths(self, each: OpenInput, shape: tuple[int, ...]) -> Array:
+        """The full length first, then shorter ones; the length is that of the sequences in the same batch."""
+        rows = shape[0] if shape else 1
+        others = [self.binding.shape(other.dims) for other in self.opened if other.name != each.name]
+        full = min((other[1] for other in others if len(other) > 1 and other[0] == rows), default=0)
+        full = full or max((other[-1] for other in others if other), default=4)
+        lengths = self.random.integers(max(full // 2, 1), full + 1, shape)
+        return np.where(np.arange(lengths.size).reshape(shape) == 0, full, lengths)
+
+    def _plain(self, dtype: ir.DataType, shape: tuple[int, ...]) -> Array:
+        if not dtype.is_floating_point() and dtype not in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
+            if dtype in (ir.DataType.UINT8, ir.DataType.INT8):
+                info = np.iinfo(dtype.numpy())
+                return self.random.integers(info.min, info.max + 1, shape)
+            return self.random.integers(1, 8, shape)  # never 0: ONNX Runtime dies of an integer division by it
+        match self.plan.values:
+            case "normal":
+                return np.asarray(self.random.standard_normal(shape))
+            case "unit":
+                return np.asarray(self.random.uniform(0.05, 0.95, shape))
+            case _:
+                return np.ones(shape)
+
+
+def _padding_mask(shape: tuple[int, ...]) -> Array:
+    """Ones, with zeros at the end of every second row, the last third of it; a mask of images ends so on two axes."""
+    mask = np.ones(shape)
+    if not shape:
+        return mask
+    start = 1 if len(shape) == 3 else max(len(shape) - 1, 0)
+    for axis in range(start, len(shape)):
+        keep = max(shape[axis] - shape[axis] // 3, 1)
+        rows = (slice(1, None, 2),) if len(shape) > 1 else (slice(None),)
+        where = [slice(None)] * len(shape)
+        where[0] = rows[0]
+        where[axis] = slice(keep, None)
+        mask[tuple(where)] = 0
+    return mask
+
+
+def plans(nth: int) -> Iterator[Plan]:
+    """Ways to make the `nth` set: the first is the best test, later ones are accepted by more models."""
+    wanted = SIZINGS[nth % len(SIZINGS)]
+    yield Plan(wanted, absent=nth == 1)
+    yield Plan(wanted)
+    for sizing in (
+        replace(wanted, apart=False),
+        replace(wanted, apart=False, samples=576, image=48),
+        replace(wanted, apart=False, length=64, samples=16000, image=64, past=64),
+        replace(wanted, batch=1, apart=False, length=16, image=256, samples=512, past=0),
+        Sizing(batch=1, length=128, image=640, samples=1024, apart=False),
+        Sizing(batch=1, length=1, past=1, image=32, samples=64, apart=False),
+        Sizing(batch=4, length=4, past=4, image=128, samples=4, apart=False),
+        Sizing(batch=16, length=16, past=16, image=224, samples=16, apart=False),
+    ):
+        yield Plan(sizing)
+    yield Plan(wanted, "unit")
+    yield Plan(replace(wanted, apart=False), "unit")
+    yield Plan(replace(wanted, batch=1, apart=False), "ones")
+
+
+def usable_feeds(
+    session: Session,
+    model: ir.Model,
+    user: Sequence[Path] = (),
+    *,
+    count: int = 3,
+    seed: int = 0,
+    proceed: Callable[[], bool] = lambda: True,
+) -> list[FeedSet]:
+    """Sets of inputs that `session`, of the original model, runs: the user's own, then made ones up to `count`.
+
+    `proceed` is asked before each further set. Raises ModelError: `inputs-do-not-fit` for a file that does not,
+    `no-usable-inputs` when nothing runs.
+    """
+    found = [read_feeds(path, model) for path in user]
+    for nth in range(len(found), max(count, len(found))):
+        if found and not proceed():
+            break
+        made = _first_that_runs(session, model, nth, seed + nth)
+        if isinstance(made, FeedSet):
+            found.append(made)
+        elif not found:
+            raise made
+    return found
+
+
+def feed_sets(model: ir.Model, user: Sequence[Path] = (), *, count: int = 3, seed: int = 0) -> list[FeedSet]:
+    """The user's sets, then made ones up to `count`, none of them tried. Raises ModelError (`inputs-do-not-fit`)."""
+    found = [read_feeds(path, model) for path in user]
+    for nth in range(len(found), max(count, len(found))):
+        plan = next(plans(nth))
+        found.append(FeedSet(make_feeds(model, seed=seed + nth, plan=plan), _describe(model, plan, seed + nth)))
+    return found
+
+
+def _first_that_runs(session: Session, model: ir.Model, nth: int, seed: int) -> FeedSet | ir.ModelError:
+    """The first plan with finite results; else the first that runs at all; else what ONNX Runtime said first."""
+    running: FeedSet | None = None
+    refusal: ir.ModelError | None = None
+    tried: set[str] = set()
+    for plan in plans(nth):
+        feeds = make_feeds(model, seed=seed, plan=plan)
+        if (key := _signature(feeds, plan)) in tried:
+            continue
+        tried.add(key)
+        try:
+            outputs = session.run(feeds)
+        except ir.ModelError as error:
+            refusal = refusal or error
+            continue
+        made = FeedSet(feeds, _describe(model, plan, seed))
+        if all(map(_mostly_numbers, outputs.values())):
+            return made
+        running = running or made
+    if running is not None:
+        return replace(running, description=f"{running.description}, most results not a number")
+    message = "no inputs that were made for the model run in ONNX Runtime"
+    said = f"{message}: {refusal.diagnostic.message}" if refusal else message
+    return ir.ModelError(ir.Diagnostic("no-usable-inputs", said, hint="give inputs with --inputs FILE.npz"))
+
+
+def _signature(feeds: Feeds, plan: Plan) -> str:
+    """What tells two plans apart for this model: without open dims most of them are the same."""
+    shapes = {
+        name: np.shape(datum) if isinstance(datum, np.ndarray) else str(type(datum)) for name, datum in feeds.items()
+    }
+    return f"{shapes} {plan.values}"
+
+
+def _mostly_numbers(datum: Datum) -> bool:
+    if not isinstance(datum, np.ndarray) or datum.dtype.kind not in "fc" or not datum.size:
+        return True
+    return bool(np.isnan(datum).mean() < 0.5)
+
+
+def _describe(model: ir.Model, plan: Plan, seed: int) -> str:
+    sizes = bind([OpenInput.of(value) for value in open_inputs(model)], plan.sizing).sizes
+    parts = [f"{symbol} = {size}" for symbol, size in list(sizes.items())[:6]]
+    parts += [] if plan.values == "normal" else [f"values {plan.values}"]
+    return f"made with seed {seed}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+# --- the user's own ---------------------------------------------------------------------------------------------------
+
+
+def read_feeds(path: Path, model: ir.Model) -> FeedSet:
+    """The inputs in an `.npz` file, one array for each input's name. Raises ModelError (`inputs-do-not-fit`)."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays: Mapping[str, Array] = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, AttributeError) as error:
+        raise _misfit(path, f"not an .npz file of plain arrays: {error}") from None
+    wanted = {value.name or "": value for value in open_inputs(model)}
+    optional = {value.name or "": value for value in model.graph.inputs if value.is_initializer()}
+    unknown = [name for name in arrays if name not in wanted and name not in optional]
+    missing = [name for name in wanted if name not in arrays]
+    if unknown or missing:
+        said = f"has no {missing[0]!r}" if missing else f"has {unknown[0]!r}, which is no input"
+        raise _misfit(path, f"{said}; the model's inputs are {list(wanted)}")
+    fitted = {name: _fit(path, {**wanted, **optional}[name], array) for name, array in arrays.items()}
+    return FeedSet(fitted, f"read from {path.name}")
+
+
+def _fit(path: Path, value: ir.Value, array: Array) -> Array:
+    dtype = value.dtype
+    if not isinstance(value.type, ir.TensorType) or dtype is None:
+        raise _misfit(path, f"input {value.name!r} is {value.type}, which .npz files cannot hold")
+    dims = array.shape if value.shape is None else value.shape.dims
+    fits = len(dims) == array.ndim and all(
+        dim == size for dim, size in zip(dims, array.shape, strict=True) if isinstance(dim, int) and dim >= 0
+    )
+    if not fits:
+        raise _misfit(path, f"input {value.name!r} has shape {list(array.shape)}, the model wants {value.shape}")
+    if dtype == ir.DataType.STRING and array.dtype.kind in "US":
+        return array.astype(str).astype(object)
+    want = dtype.numpy()
+    if array.dtype.kind == "V" and array.dtype.itemsize == want.itemsize:
+        return array.view(want)  # NumPy saves bfloat16 and its like as raw bytes
+    if array.dtype != want and not (array.dtype.kind == "f" and want.kind == "V"):
+        raise _misfit(path, f"input {value.name!r} is {array.dtype}, the model wants {want}")
+    return array.astype(want, copy=False)
+
+
+def _misfit(path: Path, message: str) -> ir.ModelError:
+    return ir.ModelError(ir.Diagnostic("inputs-do-not-fit", message, ir.Location(file=str(path))))

@@ -1,0 +1,36 @@
+"""What a session is asked for, and what goes in and comes out of it. Imports no onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+# A tensor; a sequence; a map of ai.onnx.ml; an optional without a value. Strings are arrays of objects.
+Datum: TypeAlias = Array | Sequence["Datum"] | Mapping[str | int, "Datum"] | float | str | None
+Feeds: TypeAlias = Mapping[str, Datum]
+Outputs: TypeAlias = dict[str, Datum]
+Provider: TypeAlias = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How ONNX Runtime is to run a model.
+
+    `optimize`: all of its own optimizations, or none. `prepacking`: whether weights are laid out anew at load, which
+    changes how kernels round. `seed`: for random operators without a seed of their own, set as the session is created.
+    """
+
+    provider: Provider = "cpu"
+    threads: int = 1
+    optimize: bool = True
+    prepacking: bool = True
+    custom_ops: tuple[Path, ...] = ()
+    seed: int = 0
+
+    def to_json(self) -> dict[str, object]:
+        return {**asdict(self), "custom_ops": [str(path) for path in self.custom_ops]}

@@ -1,0 +1,160 @@
+"""Sessions with plain errors: what ONNX Runtime says, in one line, and never a silent change of provider."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from .. import ir
+from .options import Datum, Feeds, Outputs, SessionOptions
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+# Every one of these installs the same folder `onnxruntime`, over whichever came before.
+DISTRIBUTIONS = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+    "onnxruntime-rocm",
+    "onnxruntime-training",
+)
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output as ONNX Runtime sees it: `type` as in `tensor(float)`, dims int, symbol or None (unknown)."""
+
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+
+class Session:
+    """A model that is ready to run."""
+
+    def __init__(self, raw: onnxruntime.InferenceSession, options: SessionOptions, file: str) -> None:
+        self._raw = raw
+        self._file = file
+        self.options = options
+        self.inputs = tuple(Port(port.name, port.type, tuple(port.shape)) for port in raw.get_inputs())
+        self.outputs = tuple(Port(port.name, port.type, tuple(port.shape)) for port in raw.get_outputs())
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """The outputs by name, in the model's order. Raises ModelError (`run-failed`)."""
+        return dict(zip((port.name for port in self.outputs), self.prepare(feeds)(), strict=True))
+
+    def prepare(self, feeds: Feeds) -> Callable[[], list[Datum]]:
+        """A run on `feeds` to be called again and again, as cheap as ONNX Runtime's own. Raises ModelError."""
+        from . import _ort
+
+        known = {port.name for port in self.inputs}
+        missing = [port.name for port in self.inputs if port.name not in feeds]
+        unknown = [name for name in feeds if name not in known]
+        if missing or unknown:
+            said = f"missing {missing}" if missing else f"unknown {unknown}"
+            raise ir.ModelError(
+                ir.Diagnostic("run-failed", f"the inputs given do not fit the model's: {said}", self._where)
+            )
+        try:
+            call = _ort.prepare(self._raw, feeds)
+        except Exception as error:
+            self._refuse(error)
+
+        def run() -> list[Datum]:
+            try:
+                return call()
+            except Exception as error:  # pybind raises unrelated classes: Fail, RuntimeError, ValueError, TypeError
+                self._refuse(error)
+
+        return run
+
+    @property
+    def _where(self) -> ir.Location:
+        return ir.Location(file=self._file)
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        message = f"ONNX Runtime could not run the model: {short_message(error)}"
+        raise ir.ModelError(ir.Diagnostic("run-failed", message, self._where)) from None
+
+
+def open_session(source: Path | bytes, options: SessionOptions | None = None) -> Session:
+    """Load a model into ONNX Runtime.
+
+    Raises ModelError (`onnxruntime-refuses-model`) or MachineError (`onnxruntime-missing`, `two-onnxruntimes`,
+    `provider-unavailable`, `custom-ops-unavailable`).
+    """
+    check_installation()
+    options = options or SessionOptions()
+    try:
+        from . import _ort
+    except ImportError as error:
+        raise ir.MachineError(
+            ir.Diagnostic("onnxruntime-missing", f"onnxruntime cannot be imported: {short_message(error)}")
+        ) from None
+    _check_custom_ops(options)
+    if options.provider != "cpu" and not _ort.is_built_in(options.provider):
+        raise _unavailable(options, "this build of ONNX Runtime does not have it", "install onnxruntime-gpu")
+    file = "" if isinstance(source, bytes) else str(source)
+    try:
+        raw = _ort.create(source, options)
+    except Exception as error:
+        message = f"ONNX Runtime refuses the model: {short_message(error)}"
+        raise ir.ModelError(ir.Diagnostic("onnxruntime-refuses-model", message, ir.Location(file=file))) from None
+    if not _ort.has_provider(raw, options.provider):
+        hint = "check the driver and the CUDA and cuDNN libraries (pip install 'onnxruntime-gpu[cuda,cudnn]')"
+        raise _unavailable(options, "its libraries or a device could not be loaded", hint)
+    return Session(raw, options, file)
+
+
+@cache
+def check_installation() -> None:
+    """Raise MachineError (`two-onnxruntimes`) when several distributions of ONNX Runtime overwrite each other."""
+    installed = [name for name in DISTRIBUTIONS if _is_installed(name)]
+    if len(installed) < 2:
+        return
+    keep = "onnxruntime-gpu" if "onnxruntime-gpu" in installed else installed[-1]
+    hint = f"pip uninstall --yes {' '.join(installed)} && pip install {keep}"
+    message = f"{' and '.join(installed)} are both installed and overwrite each other's files"
+    raise ir.MachineError(ir.Diagnostic("two-onnxruntimes", message, hint=hint))
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        files = importlib.metadata.distribution(name).files
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    # A package that only depends on another (an alias) brings no module of its own.
+    return files is None or any(file.parts[0] == "onnxruntime" for file in files)
+
+
+def _check_custom_ops(options: SessionOptions) -> None:
+    from . import _ort
+
+    for library in options.custom_ops:
+        try:
+            _ort.try_custom_ops(library)
+        except Exception as error:
+            message = f"the custom operator library cannot be loaded: {short_message(error)}"
+            where = ir.Location(file=str(library))
+            raise ir.MachineError(ir.Diagnostic("custom-ops-unavailable", message, where)) from None
+
+
+def _unavailable(options: SessionOptions, why: str, hint: str) -> ir.MachineError:
+    message = f"the provider {options.provider!r} was asked for and cannot be had: {why}"
+    return ir.MachineError(ir.Diagnostic("provider-unavailable", message, hint=hint))
+
+
+def short_message(error: BaseException) -> str:
+    """The first line of an error, without ONNX Runtime's codes and the source files it was built from."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : (\w+) : ", "", text)
+    text = re.sub(r"/\S+?\.(?:cc|h|cpp|cu):\d+ (?:[^()]*\([^()]*\)[^()]*? )?(?=[A-Z(]|\S+ was)", "", text)
+    return text if len(text) <= 300 else text[:297] + "..."
