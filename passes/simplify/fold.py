@@ -205,7 +205,7 @@ def _may_fold(node: ir.Node, functions: frozenset[ir.OperatorIdentifier]) -> boo
 
 def _put(node: ir.Node, contents: Sequence[ir.Array | None], shapes: Shapes, context: PassContext) -> None:
     """Let the readers of `node` read constants; outputs that nobody reads have none."""
-    results = []
+    results: list[ir.Value | None] = []
     for value, content in zip(node.outputs, contents, strict=True):
         if content is None:
             results.append(None)

@@ -1,0 +1,87 @@
+"""BatchNormalization at inference is an affine step: it goes into the weights of the operator before it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ... import ir
+from ..engine.conditions import constant, finite, holds
+from ..engine.exactness import Exactness
+from ..engine.pattern import Pattern, op, values
+from ..engine.rule import Builder, Match, rule
+from .affine import channels, foldable, linear, rebuild, scaled_outputs
+
+x, w, b, gamma, beta, mean, var = values("x w b gamma beta mean var")
+
+_STATISTICS = ("gamma", "beta", "mean", "var")
+
+INFERENCE = (
+    constant(*_STATISTICS),
+    finite(*_STATISTICS),
+    holds(
+        "BatchNormalization in inference form",
+        # Below opset 7 is_test says so; below 9 spatial = 0 keeps statistics per position; from 14 on training_mode.
+        lambda m: (
+            m.BatchNormalization.attribute("is_test") in (None, 1)
+            and m.BatchNormalization.attribute("spatial") in (None, 1)
+            and m.BatchNormalization.attribute("training_mode") in (None, 0)
+        ),
+    ),
+    holds("statistics per output channel", lambda m: m.gamma.array.shape == (channels(m),)),
+    holds("positive variance", lambda m: bool(np.all(m.var.array + _epsilon(m) > 0))),
+)
+
+
+def _normalized(producer: Pattern) -> Pattern:
+    return op.BatchNormalization(producer, gamma, beta, mean, var).any_attributes()
+
+
+def _epsilon(m: Match) -> float:
+    return m.BatchNormalization.number("epsilon", 1e-5)
+
+
+def _fold(m: Match, op: Builder, bias: ir.Array) -> ir.Value | None:
+    gamma, beta, mean, var = (getattr(m, name).array.astype(np.float64) for name in _STATISTICS)
+    scale = gamma / np.sqrt(var + _epsilon(m))
+    return rebuild(m, op, scaled_outputs(m, scale), (bias - mean) * scale + beta)
+
+
+@rule(
+    _normalized(op.Conv(x, w, b.optional()).any_attributes() | op.ConvTranspose(x, w, b.optional()).any_attributes()),
+    requires=(*foldable(), *INFERENCE),
+    exactness=Exactness.ROUNDING,
+    source="Jacob et al. 2018, section 3.2 (arXiv:1712.05877)",
+    group="fuse",
+)
+def fuse_batchnorm_into_conv(m: Match, op: Builder) -> ir.Value | None:
+    """Fold an inference BatchNormalization into the Conv or ConvTranspose that feeds it.
+
+    before:  x -> Conv(w, b) -> BatchNormalization(gamma, beta, mean, var) -> y
+    after:   x -> Conv(w * s, (b - mean) * s + beta) -> y,  s = gamma / sqrt(var + epsilon)
+    """
+    return _fold(m, op, m.b.array_or(0.0).astype(np.float64))
+
+
+@rule(
+    _normalized(op.Gemm(x, w, b.optional()).any_attributes() | op.MatMul(x, w)),
+    requires=(
+        *foldable(),
+        *INFERENCE,
+        holds("a matrix of one row for each sample", lambda m: m.x.rank == 2 and m.w.array.ndim == 2),
+        holds("Gemm with alpha = beta = 1", lambda m: m.has("MatMul") or _is_plain(m)),
+    ),
+    exactness=Exactness.ROUNDING,
+    source="Jacob et al. 2018, section 3.2 (arXiv:1712.05877)",
+    group="fuse",
+)
+def fuse_batchnorm_into_gemm(m: Match, op: Builder) -> ir.Value | None:
+    """Fold an inference BatchNormalization into the Gemm or 2-D MatMul that feeds it.
+
+    before:  x -> MatMul(w) -> BatchNormalization(gamma, beta, mean, var) -> y
+    after:   x -> Gemm(w * s, (0 - mean) * s + beta) -> y,  s = gamma / sqrt(var + epsilon)
+    """
+    return _fold(m, op, m.b.array.astype(np.float64) if m.has("b") else np.zeros(1))
+
+
+def _is_plain(m: Match) -> bool:
+    return linear(m).number("alpha", 1.0) == 1.0 and linear(m).number("beta", 1.0) == 1.0
