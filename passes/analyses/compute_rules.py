@@ -1,0 +1,167 @@
+"""Dims through operators that do the arithmetic: products, convolutions, pools, recurrences, attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import dims as d
+from .dims import Dim
+from .elementwise_rules import broadcast_dims
+from .facts import Call, Dims, NothingKnownError, dims_of, plain, unknown_dims
+from .layout_rules import as_dim
+
+
+def matmul_dims(a: Dims, b: Dims) -> Dims:
+    """The dims of a matrix product, as numpy's matmul gives them."""
+    left, right = a if len(a) > 1 else (1, *a), b if len(b) > 1 else (*b, 1)
+    batch = broadcast_dims(left[:-2], right[:-2])
+    return batch + left[-2:-1] * (len(a) > 1) + right[-1:] * (len(b) > 1)
+
+
+@dims_of("MatMul", "MatMulInteger")
+def matmul(call: Call) -> Sequence[Dims | None]:
+    return (matmul_dims(call.dims(0), call.dims(1)),)
+
+
+@dims_of("QLinearMatMul")
+def quantized_matmul(call: Call) -> Sequence[Dims | None]:
+    return (matmul_dims(call.dims(0), call.dims(3)),)
+
+
+@dims_of("Gemm")
+def gemm(call: Call) -> Sequence[Dims | None]:
+    (m, k), (l, n) = call.dims(0), call.dims(1)
+    return ((k if call.integer("transA") else m, l if call.integer("transB") else n),)
+
+
+@dims_of("Einsum")
+def einsum(call: Call) -> Sequence[Dims | None]:
+    left, arrow, result = call.word("equation").replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not arrow or "." in left:
+        raise NothingKnownError  # implicit results and ellipses are rare: left to the standard's own inference
+    sizes: dict[str, list[Dim]] = {}
+    for index, term in enumerate(terms):
+        for letter, dim in zip(term, call.dims(index), strict=True):
+            sizes.setdefault(letter, []).append(dim)
+    return (tuple(d.broadcast(*sizes[letter]) for letter in result),)
+
+
+# --- windows --------------------------------------------------------------------------------------------------------
+
+
+def _windows(call: Call, spatial: Dims, kernel: Sequence[int]) -> Dims:
+    """How often a window fits along each spatial axis."""
+    rank = len(spatial)
+    strides, dilations = call.integers("strides", (1,) * rank), call.integers("dilations", (1,) * rank)
+    pads = call.integers("pads", (0,) * (2 * rank))
+    padding, ceil = call.word("auto_pad"), bool(call.integer("ceil_mode"))
+    return tuple(
+        _fits(spatial[i], (kernel[i] - 1) * dilations[i] + 1, strides[i], pads[i], pads[i + rank], padding, ceil)
+        for i in range(rank)
+    )
+
+
+def _fits(dim: Dim, extent: int, stride: int, before: int, after: int, padding: str, ceil: bool) -> Dim:
+    if padding in ("SAME_UPPER", "SAME_LOWER"):
+        return d.floordiv(dim + (stride - 1), stride)
+    room = dim - extent if padding == "VALID" else dim + (before + after - extent)
+    fewest = d.floordiv(room, stride) + 1
+    if ceil and stride > 1:
+        most = d.floordiv(room + (stride - 1), stride) + 1
+        if most == fewest:
+            return most
+        # Whether a last window that starts in the padding counts depends on the opset and the runtime.
+        if not isinstance(dim, int) or not isinstance(most, int) or (most - 1) * stride >= dim + before:
+            return d.fresh_dim()
+        return most
+    return as_dim(fewest)
+
+
+def _convolution(call: Call, x: Dims, w: Dims) -> Sequence[Dims | None]:
+    given = call.integers("kernel_shape", ())
+    try:
+        kernel = given or plain(w[2:])
+    except NothingKnownError:
+        return ((x[0], w[0], *unknown_dims(len(x) - 2)),)
+    return ((x[0], w[0], *_windows(call, x[2:], kernel)),)
+
+
+@dims_of("Conv", "ConvInteger")
+def convolution(call: Call) -> Sequence[Dims | None]:
+    return _convolution(call, call.dims(0), call.dims(1))
+
+
+@dims_of("QLinearConv")
+def quantized_convolution(call: Call) -> Sequence[Dims | None]:
+    return _convolution(call, call.dims(0), call.dims(3))
+
+
+@dims_of("ConvTranspose")
+def transposed_convolution(call: Call) -> Sequence[Dims | None]:
+    x, w = call.dims(0), call.dims(1)
+    rank, head = len(x) - 2, (x[0], w[1] * call.integer("group", 1))
+    asked = call.integers("output_shape", ())
+    if asked or call.word("auto_pad") not in ("NOTSET", "VALID"):
+        return ((*head, *(asked[-rank:] or unknown_dims(rank))),)
+    kernel = call.integers("kernel_shape", ()) or plain(w[2:])
+    strides, dilations = call.integers("strides", (1,) * rank), call.integers("dilations", (1,) * rank)
+    pads, extra = call.integers("pads", (0,) * (2 * rank)), call.integers("output_padding", (0,) * rank)
+    if call.word("auto_pad") == "VALID":
+        pads = (0,) * (2 * rank)
+    fixed = [(kernel[i] - 1) * dilations[i] + 1 + extra[i] - pads[i] - pads[i + rank] for i in range(rank)]
+    return ((*head, *(as_dim((x[i + 2] - 1) * strides[i] + fixed[i]) for i in range(rank))),)
+
+
+@dims_of("MaxPool", "AveragePool", "LpPool")
+def pool(call: Call) -> Sequence[Dims | None]:
+    x = call.dims(0)
+    found = (*x[:2], *_windows(call, x[2:], call.integers("kernel_shape")))
+    return (found, found)
+
+
+@dims_of("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+def global_pool(call: Call) -> Sequence[Dims | None]:
+    x = call.dims(0)
+    return ((*x[:2], *(1,) * (len(x) - 2)),)
+
+
+# --- recurrences and attention --------------------------------------------------------------------------------------
+
+
+@dims_of("LSTM", "GRU", "RNN")
+def recurrence(call: Call) -> Sequence[Dims | None]:
+    x, r = call.dims(0), call.dims(2)
+    directions = 2 if call.word("direction") == "bidirectional" else 1
+    hidden = call.integer("hidden_size") or r[2]
+    if call.integer("layout"):
+        batch, length = x[:2]
+        last = (batch, directions, hidden)
+        return ((batch, length, directions, hidden), last, last)
+    length, batch = x[:2]
+    last = (directions, batch, hidden)
+    return ((length, directions, batch, hidden), last, last)
+
+
+@dims_of("Attention")
+def attention(call: Call) -> Sequence[Dims | None]:
+    q, k, v = (_heads(call, index, name) for index, name in ((0, "q"), (1, "kv"), (2, "kv")))
+    batch, heads, queries, _ = q
+    y: Dims = (batch, heads, queries, v[3])
+    if call.rank(0) == 3:
+        y = (batch, queries, heads * v[3])
+    if not call.has(4):
+        return (y, k, v, (batch, heads, queries, k[2]))
+    past = call.dims(4)[2]
+    keys, values = (*k[:2], past + k[2], k[3]), (*v[:2], past + v[2], v[3])
+    return (y, keys, values, (batch, heads, queries, past + k[2]))
+
+
+def _heads(call: Call, index: int, name: str) -> Dims:
+    """Batch, heads, length, size of a head."""
+    dims = call.dims(index)
+    if len(dims) == 4:
+        return dims
+    batch, length, width = dims
+    heads = call.integer(f"{name}_num_heads")
+    return (batch, heads, length, d.floordiv(width, heads))

@@ -1,0 +1,357 @@
+"""What is known about the type, the dims and (of small integer tensors) the elements of every value in every scope.
+
+Facts follow from the graph's declared inputs, from constants, and from what the operators do; what a file declares about
+inner values and outputs is not looked at, for exporters declare false ones. Equal symbols are equal sizes in every run.
+
+Bodies of functions are unknown until they are inlined. A body of a Loop or Scan has the facts that hold in each turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from ... import ir
+from ...ir.infer import TensorFacts, infer_results, result_type
+from ..engine.analysis import Analysis, AnalysisManager
+from . import compute_rules, control, elementwise_rules, layout_rules
+from .dims import Dim, Expr, born, differ, fresh_dim, fresh_integer, named_dim
+from .facts import (
+    DIMS,
+    ELEMENTS,
+    INTEGERS,
+    MOST_ELEMENTS,
+    UNKNOWN,
+    Call,
+    Dims,
+    Elements,
+    Fact,
+    NothingKnownError,
+    unknown_dims,
+)
+
+RULES: Final = (compute_rules, elementwise_rules, layout_rules)
+"""The modules whose import fills the tables."""
+
+_BY_NUMBER: Final = {each.value: each for each in ir.DataType}
+_RANGES: Final = {ir.DataType.INT64: 2**63, ir.DataType.INT32: 2**31, ir.DataType.BOOL: 2}
+_BROKEN: Final = (NothingKnownError, LookupError, ValueError, TypeError, ArithmeticError)
+"""A node that breaks the rules of its operator (an axis out of range, …) never runs: nothing is known of it."""
+
+
+class Shapes(Analysis):
+    """Facts about values. They are about what a value *is*, so they outlive rewrites: `adopt` and `refresh` add to them."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._facts: dict[ir.Value, Fact] = {}
+        self._functions = model.functions
+        self._improved: set[ir.Value] = set()
+
+    @classmethod
+    def compute(cls, model: ir.Model, analyses: AnalysisManager) -> Shapes:
+        shapes = cls(model)
+        for value in model.graph.inputs:
+            shapes._facts[value] = _declared(value)
+        shapes.learn_all(model.graph)
+        return shapes
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    def fact(self, value: ir.Value) -> Fact:
+        """All that is known about `value`."""
+        found = self._facts.get(value)
+        if found is None:
+            found = _constant_fact(value)
+            if found is None:
+                return UNKNOWN
+            self._facts[value] = found
+        return found
+
+    def dtype(self, value: ir.Value) -> ir.DataType | None:
+        """The element type, or None."""
+        return self.fact(value).dtype
+
+    def dims(self, value: ir.Value) -> tuple[Dim, ...] | None:
+        """The dims (numbers or symbolic), or None when not even the rank is known."""
+        return self.fact(value).dims
+
+    def rank(self, value: ir.Value) -> int | None:
+        """The number of dims, or None."""
+        dims = self.fact(value).dims
+        return None if dims is None else len(dims)
+
+    def static(self, value: ir.Value) -> tuple[int, ...] | None:
+        """The dims, when all of them are numbers."""
+        return self.fact(value).static
+
+    def shape_value(self, value: ir.Value) -> tuple[Dim, ...] | None:
+        """The elements of a small integer or boolean (0, 1) tensor, row by row, or None.
+
+        A symbol that stands for no size may be negative.
+        """
+        return self.fact(value).elements
+
+    def is_tensor(self, value: ir.Value) -> bool:
+        """Whether `value` is known to be a tensor."""
+        return self.fact(value).dtype is not None
+
+    def same_dims(self, a: Sequence[Dim] | None, b: Sequence[Dim] | None) -> bool:
+        """Whether two lists of dims are equal in every run."""
+        return a is not None and b is not None and tuple(a) == tuple(b)
+
+    def same_type_and_shape(self, a: ir.Value, b: ir.Value) -> bool:
+        """Whether two values have, proven, the same element type and the same dims."""
+        one, other = self.fact(a), self.fact(b)
+        return one.dtype is not None and one.dtype == other.dtype and self.same_dims(one.dims, other.dims)
+
+    def may_be_same(self, a: ir.Value, b: ir.Value) -> bool:
+        """Whether nothing that is known says that the types or the dims of two values differ."""
+        one, other = self.fact(a), self.fact(b)
+        if one.dtype is not None and other.dtype is not None and one.dtype != other.dtype:
+            return False
+        if one.dims is None or other.dims is None:
+            return True
+        return len(one.dims) == len(other.dims) and not any(map(differ, one.dims, other.dims))
+
+    def show(self, value: ir.Value) -> str:
+        """Type and dims of `value` for people: `FLOAT[batch, 12]`, `?[?]`."""
+        fact = self.fact(value)
+        dims = "?" if fact.dims is None else ", ".join(map(str, fact.dims))
+        return f"{'?' if fact.dtype is None else fact.dtype.name}[{dims}]"
+
+    # --- learning ---------------------------------------------------------------------------------------------------
+
+    def adopt(self, old: ir.Value, new: ir.Value) -> None:
+        """`new` stands for `old` from now on: what was known of `old` holds for it too."""
+        before, found = self.fact(old), self.fact(new)
+        merged = merge(found, before)
+        self._facts[new] = merged
+        if merged != before:
+            self._improved.add(new)
+
+    def infer_node(self, node: ir.Node) -> list[Fact]:
+        """What follows about each output of `node`, which may be in no graph yet, from the facts about its inputs."""
+        if node.op_identifier() in self._functions:
+            return [UNKNOWN] * len(node.outputs)
+        if node.domain == "" and node.op_type in control.RULES:
+            try:
+                return control.RULES[node.op_type](self, node)
+            except _BROKEN:
+                return [UNKNOWN] * len(node.outputs)
+        return infer(Call(node, [None if value is None else self.fact(value) for value in node.inputs]))
+
+    def learn(self, node: ir.Node) -> None:
+        """Infer and remember the facts about the outputs of `node`."""
+        for value, fact in zip(node.outputs, self.infer_node(node), strict=True):
+            self._facts[value] = fact
+
+    def learn_all(self, nodes: Iterable[ir.Node]) -> None:
+        """`learn` each of `nodes`, which come in the order of a graph."""
+        for node in nodes:
+            self.learn(node)
+
+    def assume(self, value: ir.Value, fact: Fact) -> None:
+        """Take `fact` as true of `value`."""
+        self._facts[value] = fact
+
+    def refresh(self, model: ir.Model) -> None:
+        """Learn about values that have come in, and pass on what has become known of others."""
+        improved, self._improved = self._improved, set()
+        for node in _reachable_nodes(model):
+            known = [self._facts.get(value) for value in node.outputs]
+            if None not in known and (not improved or improved.isdisjoint(node.inputs)):
+                continue
+            for value, old, new in zip(node.outputs, known, self.infer_node(node), strict=True):
+                better = new if old is None else merge(new, old)
+                if better != old:
+                    self._facts[value] = better
+                    improved.add(value)
+
+
+def _reachable_nodes(model: ir.Model) -> Iterator[ir.Node]:
+    """The nodes of the main graph and, after each node, of the graphs that it holds."""
+    pending = [iter(model.graph)]
+    while pending:
+        node = next(pending[-1], None)
+        if node is None:
+            pending.pop()
+            continue
+        yield node
+        pending.extend(iter(body) for body in ir.subgraphs_of(node))
+
+
+# --- one node ---------------------------------------------------------------------------------------------------------
+
+
+def infer(call: Call) -> list[Fact]:
+    """The facts about the outputs of one node that holds no graph."""
+    node = call.node
+    if node.domain not in ("", "ai.onnx.ml"):
+        return [UNKNOWN] * len(node.outputs)
+    types = [_type_of(call, index) for index in range(len(node.outputs))]
+    rule = DIMS.get(node.op_type) if node.domain == "" else None
+    if node.op_type == "Constant":
+        return [_constant_fact(node.outputs[0]) or _by_the_standard(call)[0]]
+    if rule is None or None in types:
+        facts = _by_the_standard(call)
+        types = [dtype or fact.dtype for dtype, fact in zip(types, facts, strict=True)]
+        dims: Sequence[Dims | None] = [fact.dims for fact in facts]
+    if rule is not None:
+        try:
+            dims = rule(call)
+        except _BROKEN:
+            dims = ()
+    facts = [_settled(call, dtype, dims[i] if i < len(dims) else None) for i, dtype in enumerate(types)]
+    return _with_elements(call, facts)
+
+
+def _type_of(call: Call, index: int) -> ir.DataType | None:
+    node = call.node
+    if node.domain == "" and node.op_type == "Cast":
+        to = ir.attribute(node, "to")
+        return _BY_NUMBER.get(to) if isinstance(to, int) else None
+    if node.domain == "" and node.op_type == "ConstantOfShape":
+        given = node.attributes.get("value")
+        return ir.DataType.FLOAT if given is None else given.as_tensor().dtype
+    source = result_type(node, index)
+    if source.fixed is not None:
+        return source.fixed
+    for place in source.inputs:
+        fact = call.inputs[place] if place < len(call.inputs) else None
+        if fact is not None and fact.dtype is not None:
+            return fact.dtype
+    return None
+
+
+def _settled(call: Call, dtype: ir.DataType | None, dims: Dims | None) -> Fact:
+    for fact in call.inputs[:2]:  # most results look like an input: one object serves both
+        if fact is not None and fact.elements is None and fact.dtype is dtype and fact.dims is dims:
+            return fact
+    return Fact(dtype, dims)
+
+
+def _with_elements(call: Call, facts: list[Fact]) -> list[Fact]:
+    if not any(fact.dtype in INTEGERS and _is_small(fact) for fact in facts):
+        return facts
+    rule = ELEMENTS.get(call.node.op_type) if call.node.domain == "" else None
+    found: Sequence[Elements | None] = [None] * len(facts)
+    if rule is not None:
+        try:
+            result = rule(call)
+            found = [result] if isinstance(result, np.ndarray) else list(result)
+        except _BROKEN:
+            pass
+    return [_tracked(fact, each) for fact, each in zip(facts, found, strict=False)] + facts[len(found) :]
+
+
+def _is_small(fact: Fact) -> bool:
+    size = 1
+    for dim in fact.dims or ():
+        if not isinstance(dim, int):
+            return False
+        size *= dim
+    return fact.dims is not None and size <= MOST_ELEMENTS
+
+
+def _tracked(fact: Fact, elements: Elements | None) -> Fact:
+    """With elements that fit its type; each that is not known gets a symbol of its own."""
+    if fact.dtype not in INTEGERS or not _is_small(fact):
+        return fact
+    size = int(np.prod(fact.static or (), dtype=np.int64))
+    if elements is None or elements.size != size:
+        return Fact(fact.dtype, fact.dims, tuple(fresh_integer() for _ in range(size)))
+    limit = _RANGES[fact.dtype]
+    fitting = (e if isinstance(e, Expr) or -limit <= e < limit else fresh_integer() for e in elements.ravel())
+    return Fact(fact.dtype, fact.dims, tuple(fitting))
+
+
+def _by_the_standard(call: Call) -> list[Fact]:
+    """What onnx's own inference says: for operators that have no rule here."""
+    names: dict[str, Dim] = {}
+    inputs: list[TensorFacts | None] = []
+    for fact in call.inputs:
+        if fact is not None and fact.dtype is None:
+            return [UNKNOWN] * len(call.node.outputs)
+        inputs.append(None if fact is None or fact.dtype is None else TensorFacts(fact.dtype, _sizes(fact.dims, names)))
+    found = infer_results(call.node, inputs, _contents(call))
+    if len(found) != len(call.node.outputs):
+        return [UNKNOWN] * len(call.node.outputs)
+    return [UNKNOWN if each is None else Fact(each.dtype, _dims(each.dims, names)) for each in found]
+
+
+def _sizes(dims: Dims | None, names: dict[str, Dim]) -> tuple[int | str | None, ...] | None:
+    if dims is None:
+        return None
+    names.update((dim.text, dim) for dim in dims if isinstance(dim, Expr))
+    return tuple(dim.text if isinstance(dim, Expr) else dim for dim in dims)
+
+
+def _dims(sizes: tuple[int | str | None, ...] | None, names: dict[str, Dim]) -> Dims | None:
+    if sizes is None:
+        return None
+    return tuple(
+        size if isinstance(size, int) and size >= 0 else names.get(str(size)) or fresh_dim() for size in sizes
+    )
+
+
+def _contents(call: Call) -> dict[int, ir.Array]:
+    contents: dict[int, ir.Array] = {}
+    for index, value in enumerate(call.node.inputs):
+        tensor = ir.constant_tensor(value)
+        if tensor is not None and tensor.size <= MOST_ELEMENTS and tensor.dtype != ir.DataType.STRING:
+            contents[index] = np.asarray(tensor.numpy())
+    return contents
+
+
+# --- where facts start ------------------------------------------------------------------------------------------------
+
+
+def _declared(value: ir.Value) -> Fact:
+    """What the interface promises about an input of the model; callers who break it get an error."""
+    if not isinstance(value.type, ir.TensorType):
+        return UNKNOWN
+    dims: Dims | None = None
+    if value.shape is not None:
+        dims = tuple(_declared_dim(dim) for dim in value.shape)
+    return _tracked(Fact(value.type.dtype, dims), None)
+
+
+def _declared_dim(dim: int | ir.SymbolicDim) -> Dim:
+    if isinstance(dim, int):
+        return dim if dim >= 0 else fresh_dim()
+    return named_dim(dim.value) if dim.value else fresh_dim()
+
+
+def _constant_fact(value: ir.Value) -> Fact | None:
+    tensor = ir.constant_tensor(value)
+    if tensor is None and value.graph is None and value.producer() is None:
+        tensor = value.const_value  # made for a rewrite, in no graph yet
+    if tensor is None:
+        return None
+    fact = Fact(tensor.dtype, tuple(tensor.shape.numpy()))
+    if fact.dtype not in INTEGERS or not _is_small(fact):
+        return fact
+    return Fact(fact.dtype, fact.dims, tuple(int(each) for each in np.asarray(tensor.numpy()).ravel()))
+
+
+# --- two facts about one value ------------------------------------------------------------------------------------------
+
+
+def merge(a: Fact, b: Fact) -> Fact:
+    """The more telling of two true facts about one value, place by place."""
+    return Fact(a.dtype or b.dtype, _merge_dims(a.dims, b.dims), _merge_dims(a.elements, b.elements))
+
+
+def _merge_dims(a: Dims | None, b: Dims | None) -> Dims | None:
+    if a is None or b is None or a == b or len(a) != len(b):
+        return b if a is None else a
+    return tuple(y if _tells_more(y, x) else x for x, y in zip(a, b, strict=True))
+
+
+def _tells_more(a: Dim, b: Dim) -> bool:
+    return not isinstance(b, int) and (isinstance(a, int) or born(a) < born(b))
+
+
+__all__ = ["Shapes", "unknown_dims"]
