@@ -67,6 +67,7 @@ from .opset import (
 from .rewriter import PROVENANCE, Listener, Rewriter, discard, new_node, pending_constant
 from .scopes import graphs, in_function, is_captured, nodes, nodes_within, subgraphs_of
 from .staging import Staged, save, stage, stage_bytes, stage_unchanged
+from .surgeon import from_surgeon, to_surgeon
 from .text import text
 from .wellformed import verify
 
@@ -115,6 +116,7 @@ __all__ = [
     "dominators",
     "fingerprint",
     "from_proto",
+    "from_surgeon",
     "graph_view",
     "graphs",
     "in_function",
@@ -152,5 +154,6 @@ __all__ = [
     "text",
     "to_bytes",
     "to_proto",
+    "to_surgeon",
     "verify",
 ]

@@ -6,7 +6,10 @@ checks are made here, once, and the tensor gets the absolute place.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
@@ -14,6 +17,7 @@ import onnx_ir as oir
 
 from .decode import fail
 from .diagnostics import Location
+from .scopes import graphs
 
 
 @dataclass(frozen=True)
@@ -78,25 +82,74 @@ def _number(entries: dict[str, str], key: str, default: int, where: Location) ->
     return int(text)
 
 
-def external_tensors(model: oir.Model) -> list[oir.ExternalTensor]:
-    """The tensors of the model that lie on disk, each once."""
-    found = {id(tensor): tensor for tensor in all_tensors(model) if isinstance(tensor, oir.ExternalTensor)}
-    return list(found.values())
+# --- the tensors of a model in memory ---------------------------------------------------------------------------------
 
 
 def all_tensors(model: oir.Model) -> list[oir.TensorProtocol]:
     """The content of every initializer and tensor attribute, in the order of the model."""
-    from .scopes import graphs
-
     found: list[oir.TensorProtocol] = []
     for graph in graphs(model):
         found += [value.const_value for value in graph.initializers.values() if value.const_value is not None]
         for node in graph:
             for attribute in node.attributes.values():
-                if attribute.is_ref():
-                    continue
-                if attribute.type == oir.AttributeType.TENSOR:
-                    found.append(attribute.as_tensor())
-                elif attribute.type == oir.AttributeType.TENSORS:
-                    found += attribute.as_tensors()
+                found += tensors_of(attribute)
     return found
+
+
+def tensors_of(attribute: oir.Attr) -> Sequence[oir.TensorProtocol]:
+    """The tensors that an attribute holds."""
+    if attribute.is_ref():
+        return ()
+    if attribute.type == oir.AttributeType.TENSOR:
+        return (attribute.as_tensor(),)
+    return attribute.as_tensors() if attribute.type == oir.AttributeType.TENSORS else ()
+
+
+def substitute(
+    model: oir.Model, change: Callable[[oir.TensorProtocol], oir.TensorProtocol]
+) -> list[Callable[[], object]]:
+    """Put `change(tensor)` for each initializer, and for attributes that hold external data; what undoes it."""
+    undo: list[Callable[[], object]] = []
+    for graph in graphs(model):
+        for value in graph.initializers.values():
+            old = value.const_value
+            if old is not None and (new := change(old)) is not old:
+                value.const_value = new
+                undo.append(partial(setattr, value, "const_value", old))
+        for node in graph:
+            for attribute in list(node.attributes.values()):
+                held = tensors_of(attribute)
+                if not any(isinstance(tensor, oir.ExternalTensor) for tensor in held):
+                    continue
+                made = [change(tensor) for tensor in held]
+                content = made[0] if attribute.type == oir.AttributeType.TENSOR else made
+                node.attributes[attribute.name] = oir.Attr(
+                    attribute.name, attribute.type, content, doc_string=attribute.doc_string
+                )
+                undo.append(partial(node.attributes.add, attribute))
+    return undo
+
+
+@contextmanager
+def substituted(model: oir.Model, change: Callable[[oir.TensorProtocol], oir.TensorProtocol]) -> Iterator[None]:
+    """The same for as long as the context lasts."""
+    undo = substitute(model, change)
+    try:
+        yield
+    finally:
+        for step in undo:
+            step()
+
+
+def in_memory(tensor: oir.TensorProtocol) -> oir.TensorProtocol:
+    """The tensor itself, or the content of external data read into memory."""
+    if not isinstance(tensor, oir.ExternalTensor):
+        return tensor
+    with Path(tensor.path).open("rb") as file:
+        file.seek(tensor.offset or 0)
+        content = file.read(tensor.nbytes)
+    proto = onnx.TensorProto(name=tensor.name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
+    proto.raw_data, proto.doc_string = content, tensor.doc_string or ""
+    read = oir.serde.TensorProtoTensor(proto)
+    read.metadata_props.update(tensor.metadata_props)
+    return read

@@ -22,7 +22,7 @@ import onnx_ir as oir
 
 from .decode import parse
 from .diagnostics import Diagnostic, Location, MachineError, ModelError
-from .external import all_tensors
+from .external import all_tensors, in_memory, substitute, substituted, tensors_of
 from .fingerprint import CHUNK, digest
 from .io import data_files, serialized, to_proto
 from .scopes import graphs
@@ -106,7 +106,9 @@ def stage(model: oir.Model, path: str | PathLike[str], *, single_file_limit: int
     if not layout.size:
         return stage_bytes(serialized(layout.to_proto(model)), target)
     data = target.parent / layout.name
-    staged = Staged(_beside(target), target, (data,), () if data.exists() else (data,), lambda: layout.adopt(data))
+    staged = Staged(
+        _beside(target), target, (data,), () if data.exists() else (data,), lambda: layout.adopt(model, data)
+    )
     with _cleaning(staged.discard, target):
         _place(data, layout.write)
         _write(staged.path, serialized(layout.to_proto(model)))
@@ -228,32 +230,21 @@ def _same_content(one: Path, other: Path) -> bool:
 class _Layout:
     """Which tensor lies where in the file of external data. Equal contents lie there once."""
 
-    name: str
-    size: int
-    places: dict[bytes, tuple[int, oir.TensorProtocol]]  # by digest: offset, tensor
-    slots: list[tuple[oir.Value, oir.TensorProtocol]]
-    attributes: list[tuple[oir.Node, str]]
+    name: str = ""
+    size: int = 0
+    places: dict[bytes, tuple[int, oir.TensorProtocol]] = field(default_factory=dict)  # by digest: offset, tensor
 
     @classmethod
     def of(cls, model: oir.Model, stem: str) -> _Layout:
-        layout = cls("", 0, {}, [], [])
+        layout = cls()
         for graph in graphs(model):
             for value in graph.initializers.values():
-                tensor = value.const_value
-                if tensor is None or tensor.dtype == oir.DataType.STRING:
-                    continue
-                if tensor.nbytes > _EXTERNAL_FROM:
-                    layout._add(tensor)
-                if tensor.nbytes > _EXTERNAL_FROM or isinstance(tensor, oir.ExternalTensor):
-                    layout.slots.append((value, tensor))
-            for node in graph:
-                for attribute in node.attributes.values():
-                    external = [each for each in _tensors_of(attribute) if isinstance(each, oir.ExternalTensor)]
-                    if external:
-                        layout.attributes.append((node, attribute.name))
-                    for tensor in external:
-                        if tensor.nbytes > _EXTERNAL_FROM:
-                            layout._add(tensor)
+                if value.const_value is not None:
+                    layout._add(value.const_value)
+            for attribute in (attribute for node in graph for attribute in node.attributes.values()):
+                for tensor in tensors_of(attribute):
+                    if isinstance(tensor, oir.ExternalTensor):  # what stood in the .onnx stays there
+                        layout._add(tensor)
         content = hashlib.blake2b(digest_size=8)
         for key, (offset, _) in layout.places.items():
             content.update(offset.to_bytes(8, "little") + key)
@@ -261,6 +252,8 @@ class _Layout:
         return layout
 
     def _add(self, tensor: oir.TensorProtocol) -> None:
+        if tensor.dtype == oir.DataType.STRING or tensor.nbytes <= _EXTERNAL_FROM:
+            return
         key = digest(tensor)
         if key not in self.places:
             step = _PAGE if tensor.nbytes > _PAGED_FROM else _ALIGNED
@@ -272,54 +265,26 @@ class _Layout:
         for offset, tensor in self.places.values():
             file.seek(offset)
             if isinstance(tensor, oir.ExternalTensor):
-                tensor.tofile(file)
+                tensor.tofile(file)  # in the kernel where it can, else in pieces
             else:
                 file.write(tensor.tobytes())
 
     def to_proto(self, model: oir.Model) -> onnx.ModelProto:
         """The proto with references to the data file, made without a copy of the weights."""
-        attributes = [(node, node.attributes[name]) for node, name in self.attributes]
-        try:
-            self._refer(self.name)
+        with substituted(model, lambda tensor: self._reference(tensor, self.name)):
             return to_proto(model)
-        finally:
-            for value, tensor in self.slots:
-                value.const_value = tensor
-            for node, attribute in attributes:
-                node.attributes[attribute.name] = attribute
 
-    def adopt(self, data: Path) -> None:
+    def adopt(self, model: oir.Model, data: Path) -> None:
         """Let the model in memory read the file that was written."""
-        self._refer(str(data.absolute()))
-
-    def _refer(self, location: str) -> None:
-        for value, tensor in self.slots:
-            value.const_value = self._reference(tensor, location)
-        for node, name in self.attributes:
-            attribute = node.attributes[name]
-            made = [self._reference(tensor, location) for tensor in _tensors_of(attribute)]
-            node.attributes[name] = oir.Attr(
-                name,
-                attribute.type,
-                made[0] if attribute.type == oir.AttributeType.TENSOR else made,
-                doc_string=attribute.doc_string,
-            )
+        substitute(model, lambda tensor: self._reference(tensor, str(data.absolute())))
 
     def _reference(self, tensor: oir.TensorProtocol, location: str) -> oir.TensorProtocol:
-        place = None if tensor.dtype == oir.DataType.STRING else self.places.get(digest(tensor))
-        if place is None:  # small: into the .onnx
-            if not isinstance(tensor, oir.ExternalTensor):
-                return tensor
-            proto = onnx.TensorProto(
-                name=tensor.name, data_type=tensor.dtype.value, dims=tensor.shape.numpy(), raw_data=_content(tensor)
-            )
-            proto.doc_string = tensor.doc_string or ""
-            small = oir.serde.TensorProtoTensor(proto)
-            small.metadata_props.update(tensor.metadata_props)
-            return small
+        if tensor.dtype == oir.DataType.STRING or tensor.nbytes <= _EXTERNAL_FROM:
+            return in_memory(tensor)
+        offset, _ = self.places[digest(tensor)]
         return oir.ExternalTensor(
             location,
-            place[0],
+            offset,
             tensor.nbytes,
             tensor.dtype,
             shape=oir.Shape(tensor.shape.numpy()),
@@ -327,20 +292,6 @@ class _Layout:
             doc_string=tensor.doc_string,
             metadata_props=dict(tensor.metadata_props),
         )
-
-
-def _content(tensor: oir.ExternalTensor) -> bytes:
-    with open(tensor.path, "rb") as file:  # noqa: PTH123
-        file.seek(tensor.offset or 0)
-        return file.read(tensor.nbytes)
-
-
-def _tensors_of(attribute: oir.Attr) -> Sequence[oir.TensorProtocol]:
-    if attribute.is_ref():
-        return ()
-    if attribute.type == oir.AttributeType.TENSOR:
-        return (attribute.as_tensor(),)
-    return attribute.as_tensors() if attribute.type == oir.AttributeType.TENSORS else ()
 
 
 # --- what a replaced model leaves behind ------------------------------------------------------------------------------
