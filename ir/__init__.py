@@ -45,10 +45,12 @@ from .facts import (
     is_private,
     is_public,
     is_read,
+    release,
     scalar,
 )
 from .fingerprint import digest, fingerprint
 from .graph_view import dominators, graph_view, is_convex
+from .inline import inlinable_functions, inline_call
 from .io import data_files, from_proto, load, load_remarks, not_representable, to_bytes, to_proto
 from .opset import (
     UNKNOWN,
@@ -66,6 +68,7 @@ from .opset import (
 )
 from .rewriter import PROVENANCE, Listener, Rewriter, discard, new_node, pending_constant
 from .scopes import graphs, in_function, is_captured, nodes, nodes_within, subgraphs_of
+from .specialize import fix_input_dims
 from .staging import Staged, save, stage, stage_bytes, stage_unchanged
 from .surgeon import from_surgeon, to_surgeon
 from .text import text
@@ -115,11 +118,14 @@ __all__ = [
     "discard",
     "dominators",
     "fingerprint",
+    "fix_input_dims",
     "from_proto",
     "from_surgeon",
     "graph_view",
     "graphs",
     "in_function",
+    "inlinable_functions",
+    "inline_call",
     "input_index",
     "is_captured",
     "is_constant",
@@ -141,6 +147,7 @@ __all__ = [
     "not_representable",
     "parameter",
     "pending_constant",
+    "release",
     "save",
     "scalar",
     "schema",

@@ -93,3 +93,9 @@ def declared_dtype(value: oir.Value) -> oir.DataType | None:
     if value.const_value is not None and value.is_initializer():
         return value.const_value.dtype
     return value.dtype if isinstance(value.type, oir.TensorType) else None
+
+
+def release(tensor: oir.TensorProtocol | None) -> None:
+    """Let go of the mapped pages of a tensor on disk; it is mapped again when it is read."""
+    if isinstance(tensor, oir.ExternalTensor):
+        tensor.release()

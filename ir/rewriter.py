@@ -64,7 +64,7 @@ class Rewriter:
         self._unnamed: set[oir.Value] = set()  # results of inserted nodes that stand for no older value yet
         for graph in graphs(model):
             self._value_names.update(value.name or "" for value in graph.inputs)
-            self._value_names.update(graph.initializers)
+            self._value_names.update(iter(graph.initializers))
             for node in graph:
                 self._note(node)
         self._function_graphs = {id(function.graph) for function in model.functions.values()}
@@ -186,13 +186,14 @@ class Rewriter:
     def _take_over(self, old: oir.Value, heir: oir.Value) -> None:
         """Give `heir` the name of `old`, its place among the outputs, and what is declared of it."""
         name, graph = old.name or "", old.graph
-        old.name, heir.name = heir.name, None  # old is about to go; its new name only has to be free
+        spare = heir.name
+        old.name = None
         if old.is_graph_output():
             assert graph is not None
             for index, output in enumerate(graph.outputs):
                 if output is old:
                     graph.outputs[index] = heir
-        heir.name = name
+        heir.name, old.name = name, spare  # old is about to go; its new name only has to be free
         if heir.is_initializer():
             return
         heir.type, heir.shape, heir.doc_string = old.type, old.shape, old.doc_string

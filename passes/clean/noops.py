@@ -17,7 +17,7 @@ import numpy as np
 from ... import ir
 from ..engine.conditions import holds
 from ..engine.pattern import any_call, op, values
-from ..engine.rule import Builder, Match, rule
+from ..engine.rule import Builder, Match, Operand, rule
 
 Test = Callable[[ir.Node], bool]
 
@@ -147,40 +147,35 @@ noop(
     lambda node: filled(node, 0, -0.0 if is_floating(node, 0) else 0),
     suffix="-left",
 )
-for logical, unit in (("And", 1), ("Or", 0), ("Xor", 0), ("BitwiseOr", 0), ("BitwiseXor", 0)):
-    noop(logical, 0, "the other operand is the unit", lambda node, unit=unit: filled(node, 1, unit))
-    noop(logical, 1, "the other operand is the unit", lambda node, unit=unit: filled(node, 0, unit), suffix="-left")
+noop("And", 0, "the other operand is true", lambda node: filled(node, 1, 1))
+noop("And", 1, "the other operand is true", lambda node: filled(node, 0, 1), suffix="-left")
+for logical in ("Or", "Xor", "BitwiseOr", "BitwiseXor"):
+    noop(logical, 0, "the other operand is false", lambda node: filled(node, 1, 0))
+    noop(logical, 1, "the other operand is false", lambda node: filled(node, 0, 0), suffix="-left")
 noop("Where", 1, "the condition is always true", lambda node: filled(node, 0, 1))
 noop("Where", 2, "the condition is always false", lambda node: filled(node, 0, 0), suffix="-right")
 
 (x,) = values("x")
 
+
+def _twice(op_type: str, text: str, after: str, survivor: str) -> None:
+    """Register the rule for an operator that stands twice in a row."""
+
+    def body(m: Match, op: Builder) -> ir.Value:
+        operand: Operand = getattr(m, survivor)
+        return operand.value
+
+    body.__doc__ = f"""{op_type} of {op_type} is {text}.
+
+    before:  x -> {op_type} -> {op_type} -> y
+    after:   {after}
+    """
+    call = getattr(op, op_type)
+    pattern = call(call(x).named("inner").shared())
+    rule(pattern, source=f"ONNX {op_type}", name=f"drop-{op_type.lower()}-twice", keeps_type=True)(body)
+
+
 for once in ("Relu", "Abs", "Ceil", "Floor", "Round", "Sign"):
-
-    def idempotent(m: Match, op: Builder) -> ir.Value:
-        return m.inner.value
-
-    idempotent.__doc__ = f"""{once} of {once} is {once}.
-
-    before:  x -> {once} -> {once} -> y
-    after:   x -> {once} -> y
-    """
-    inner = getattr(op, once)(x).named("inner").shared()
-    rule(getattr(op, once)(inner), source=f"ONNX {once}", name=f"drop-{once.lower()}-twice", keeps_type=True)(
-        idempotent
-    )
-
-for twice in ("Not", "Neg", "BitwiseNot"):
-
-    def involution(m: Match, op: Builder) -> ir.Value:
-        return m.x.value
-
-    involution.__doc__ = f"""{twice} of {twice} is what was there before.
-
-    before:  x -> {twice} -> {twice} -> y
-    after:   x
-    """
-    inner = getattr(op, twice)(x).named("inner").shared()
-    rule(getattr(op, twice)(inner), source=f"ONNX {twice}", name=f"drop-{twice.lower()}-twice", keeps_type=True)(
-        involution
-    )
+    _twice(once, f"the same as one {once}", f"x -> {once} -> y", "inner")
+for undone in ("Not", "Neg", "BitwiseNot"):
+    _twice(undone, "what was there before", "x", "x")

@@ -96,8 +96,8 @@ class Registry:
             return
         self._discovered = True
         package = __package__.rsplit(".", 1)[0]
-        for module in ("presets", "rewrite"):
-            importlib.import_module(f"{package}.engine.{module}")
+        for name in ("presets", "rewrite"):
+            importlib.import_module(f"{package}.engine.{name}")
         for stage in STAGES:
             if importlib.util.find_spec(f"{package}.{stage}") is None:
                 continue

@@ -107,7 +107,7 @@ class Operand:
         value = self.attribute(name)
         return tuple(int(each) for each in value) if isinstance(value, (list, tuple)) else None
 
-    def parameter(self, name: str) -> ir.Array | None | object:
+    def parameter(self, name: str) -> object:
         """See `ir.parameter`: an attribute at some opsets, an input at others."""
         return ir.parameter(self.node, name)
 
@@ -132,7 +132,7 @@ class Match:
 
     def rest(self, name: str) -> list[Operand]:
         """The operands that `rest(name)` bound, in order."""
-        found = []
+        found: list[Operand] = []
         while (key := f"{name}{len(found)}") in self.bindings:
             found.append(Operand(key, self.bindings[key], self.shapes))
         return found
@@ -181,7 +181,7 @@ class Builder:
         *,
         domain: str = "",
         version: int | None = None,
-        **attributes: ir.AttributeValue | ir.Attr | None,
+        attributes: Mapping[str, ir.AttributeValue | ir.Attr | None] | None = None,
     ) -> Sequence[ir.Value]:
         """A node with several outputs. `version` says the opset of a domain that the model does not import yet."""
         rewriter = self._match.context.rewriter
@@ -209,7 +209,7 @@ class Builder:
             version: int | None = None,
             **attributes: ir.AttributeValue | ir.Attr | None,
         ) -> ir.Value:
-            return self.node(op_type, inputs, domain=domain, version=version, **attributes)[0]
+            return self.node(op_type, inputs, 1, domain=domain, version=version, attributes=attributes)[0]
 
         return call
 
@@ -236,7 +236,7 @@ class Rule:
     keeps_type: bool = False
 
     def match(self, node: ir.Node, context: PassContext) -> Match | Refusal | None:
-        """The first match at `node` that is legal; else why the last one was refused; None where the pattern differs."""
+        """The first legal match at `node`; else why the last one was refused; None where the pattern differs."""
         refusal: Refusal | None = None
         shapes: Shapes | None = None
         for bindings in match_node(self.pattern, node):
@@ -299,7 +299,8 @@ def rule(
     The function's name, dashed, is the rule's name; its docstring must have a `before:` and an `after:` line. `group`
     says which pass runs it (`canonicalize` or `fuse`); among rules for one operator the higher `benefit` goes first.
     `keeps_type` says that the definition of the operators gives the result the type and dims of the value that the
-    body returns; without it, an existing value must be proven to have them. The body returns the value that replaces the root's first output, or None to leave everything as it is.
+    body returns; without it, an existing value must be proven to have them. The body returns the value that replaces
+    the root's first output, or None to leave everything as it is.
     Raises PipelineError for a rule that could not be read or trusted.
     """
 

@@ -56,11 +56,19 @@ def _fold_known_values(graph: ir.Graph, shapes: Shapes, context: PassContext) ->
         if len(node.outputs) != 1 or node.op_type in ("Constant", "Identity") or not node.inputs:
             continue
         value = node.outputs[0]
-        known = shapes.known_integers(value)
+        known = _known_integers(value, shapes)
         if known is None or not ir.is_read(value) or not ir.is_deterministic(node, context.functions()):
             continue
         if context.journal.permit(ConstantFolding.name, where(node), spell([node]), "a constant"):
             _put(node, [known], shapes, context)
+
+
+def _known_integers(value: ir.Value, shapes: Shapes) -> ir.Array | None:
+    """The content of a small integer tensor, when the shape analysis knows each element as a number."""
+    elements, dims, dtype = shapes.shape_value(value), shapes.static(value), shapes.dtype(value)
+    if elements is None or dims is None or dtype is None or not all(isinstance(each, int) for each in elements):
+        return None
+    return np.array(elements, dtype=dtype.numpy()).reshape(dims)
 
 
 class _Folder:
@@ -179,7 +187,7 @@ class _Folder:
         imports = self.context.rewriter.imports_of(self.graph)
         found = self.context.evaluator.evaluate(part, constants, wanted, imports)
         for value in constants:
-            ir.release(value)
+            ir.release(ir.constant_tensor(value))
         if found is None or any(array.dtype.kind not in "biufcV" for array in found.values()):
             return None
         return dict(found)

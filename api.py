@@ -1,0 +1,318 @@
+"""The public face: `optimize` takes a model and gives back one that computes the same, with the evidence."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from . import ir
+from .passes.engine.exactness import Exactness
+from .passes.engine.instruments import Instrument, Progress, VerifyEach
+from .passes.engine.journal import Refusal, Rewrite
+from .passes.engine.pass_ import PassFailure, Settings
+from .passes.engine.pipeline import Pipeline, Report, seconds_by_pass
+from .passes.engine.registry import REGISTRY
+
+if TYPE_CHECKING:
+    import onnx
+
+    from .runtime import Measurement, Verification
+
+TARGETS = ("ort-cpu", "ort-cuda", "onnx")
+LOG = logging.getLogger("optimize_graph")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be asked for; the defaults do the right thing.
+
+    `passes`: the text of a pipeline (see docs/pipelines.md); by default the preset `default`.
+    `disable`: names of rules and passes that are to be left out. `limit`: stop after that many rewrites.
+    `input_shapes`: dims for inputs, which narrow the interface. `inputs`: `.npz` files of the user's own inputs.
+    `rtol`, `atol`: a tolerance instead of the model's own noise floor. `verify_seconds`: time limit of verification.
+    `strict`: a pass that fails is an error; otherwise it is left out and reported.
+    """
+
+    target: str = "ort-cpu"
+    passes: str = "default"
+    disable: tuple[str, ...] = ()
+    limit: int | None = None
+    opset: int | None = None
+    min_ort: str | None = None
+    input_shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
+    inputs: tuple[Path, ...] = ()
+    verify: bool = True
+    verify_seconds: float = 120.0
+    rtol: float | None = None
+    atol: float | None = None
+    measure: bool = False
+    measure_seconds: float = 6.0
+    threads: int = 1
+    provider: Literal["cpu", "cuda"] = "cpu"
+    custom_ops: tuple[Path, ...] = ()
+    follow_links: bool = False
+    plugins: tuple[str, ...] = ()
+    strict: bool = False
+    check_each_pass: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a model is: nodes in all scopes (Constant nodes apart), and bytes of weights."""
+
+    nodes: int
+    weight_bytes: int
+
+
+@dataclass
+class Result:
+    """What `optimize` gives back. `model` reads its weights from the delivered file, or from memory."""
+
+    model: ir.Model
+    before: Size
+    after: Size
+    rewrites: Sequence[Rewrite] = ()
+    refusals: Sequence[Refusal] = ()
+    remarks: Sequence[ir.Diagnostic] = ()
+    exactness: Exactness = Exactness.EXACT
+    pipeline: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    verification: Verification | None = None
+    measurement: Measurement | None = None
+
+
+def optimize(
+    model: str | Path | bytes | onnx.ModelProto | ir.Model,
+    output: str | Path | None = None,
+    options: Options | None = None,
+    *,
+    progress: Callable[[str], None] = lambda step: None,
+    instruments: Sequence[Instrument] = (),
+) -> Result:
+    """Optimize a model; write the result to `output` when it is given, and only once it is verified.
+
+    `progress` is told what is being done. `model` is left as it is, unless `output` is its own path.
+    Raises ModelError, PipelineError, MachineError or VerificationError; each carries a Diagnostic.
+    """
+    return _Job(model, output, options or Options(), progress, instruments).run()
+
+
+class _Job:
+    """One call of `optimize`."""
+
+    def __init__(
+        self,
+        source: str | Path | bytes | onnx.ModelProto | ir.Model,
+        output: str | Path | None,
+        options: Options,
+        progress: Callable[[str], None],
+        instruments: Sequence[Instrument],
+    ) -> None:
+        self.source = Path(source) if isinstance(source, str) else source
+        self.output = Path(output) if output is not None else None
+        self.options = options
+        self.progress = progress
+        self.instruments = instruments
+
+    def run(self) -> Result:
+        if self.options.target not in TARGETS:
+            raise ir.PipelineError(
+                ir.Diagnostic("unknown-target", f"no target is called {self.options.target!r}", hint=", ".join(TARGETS))
+            )
+        for plugin in self.options.plugins:
+            REGISTRY.plug_in(plugin)
+        pipeline = Pipeline.parse(self.options.passes)
+        self._refuse_unknown_names()
+        self.progress("load")
+        model = self._load()
+        before = size_of(model)
+        remarks = list(ir.load_remarks(model))
+        if lost := ir.not_representable(model):
+            remarks.append(_unchanged(lost))
+            return self._deliver(Result(model, before, before, remarks=remarks, pipeline=str(pipeline)), lossless=False)
+        report = self._optimize(model, pipeline)
+        remarks += [*report.remarks, *(self._left_out(each.culprit, each.reason) for each in report.failures)]
+        result = Result(
+            report.model,
+            before,
+            size_of(report.model),
+            report.rewrites,
+            report.refusals,
+            remarks,
+            report.journal.exactness,
+            str(pipeline),
+            seconds_by_pass(report.results),
+        )
+        return self._deliver(result, lossless=True)
+
+    # --- the steps --------------------------------------------------------------------------------------------------
+
+    def _load(self) -> ir.Model:
+        """The model as it was given, each time afresh."""
+        if isinstance(self.source, Path):
+            model = ir.load(self.source, follow_links=self.options.follow_links)
+        elif isinstance(self.source, ir.Model):
+            model = self.source.clone()
+            ir.stamp_versions(model)
+        else:
+            model = ir.from_proto(self.source)
+        if problems := ir.verify(model):
+            raise ir.ModelError(problems[0])
+        ir.fix_input_dims(model, self.options.input_shapes)
+        return model
+
+    def _optimize(self, model: ir.Model, pipeline: Pipeline) -> Report:
+        from .runtime.evaluator import OrtEvaluator
+
+        checks = [VerifyEach()] if self.options.check_each_pass else []
+        try:
+            return pipeline.run(
+                model,
+                [Progress(self.progress), *checks, *self.instruments],
+                evaluator=OrtEvaluator(),
+                settings=Settings(target=self.options.target),
+                disabled=self.options.disable,
+                limit=self.options.limit,
+                on_failure="raise" if self.options.strict else "skip",
+                restore=self._load,
+            )
+        except PassFailure as failure:
+            raise ir.PipelineError(
+                ir.Diagnostic("pass-failed", str(failure), hint=f"leave it out: --disable {failure.culprit}")
+            ) from failure
+
+    def _deliver(self, result: Result, *, lossless: bool) -> Result:
+        """Write beside the place, verify and measure the very file that was written, then rename it."""
+        with tempfile.TemporaryDirectory(prefix="optimize-graph-") as name:
+            folder = Path(name)
+            target = self.output or folder / "result.onnx"
+            self.progress("write")
+            with self._stage(result.model, target, lossless) as staged:
+                if self.options.verify or self.options.measure:
+                    self._examine(result, self._original(folder), staged.path)
+                if self.output is not None:
+                    staged.commit()
+        return result
+
+    def _stage(self, model: ir.Model, target: Path, lossless: bool) -> ir.Staged:
+        if lossless:
+            return ir.stage(model, target)
+        if isinstance(self.source, Path):
+            return ir.stage_unchanged(self.source, target, ir.data_files(model))
+        return ir.stage_bytes(self._source_bytes(), target)
+
+    def _source_bytes(self) -> bytes:
+        if isinstance(self.source, bytes):
+            return self.source
+        if isinstance(self.source, (Path, ir.Model)):
+            raise TypeError("only bytes and protobuf models are written as they came")
+        return self.source.SerializeToString(deterministic=True)
+
+    def _original(self, folder: Path) -> Path:
+        """A file that ONNX Runtime can open with what the user gave."""
+        if isinstance(self.source, Path):
+            return self.source
+        path = folder / "original.onnx"
+        if isinstance(self.source, ir.Model):
+            ir.save(self.source.clone(), path)
+        else:
+            path.write_bytes(self._source_bytes())
+        return path
+
+    def _examine(self, result: Result, original: Path, staged: Path) -> None:
+        from . import runtime
+
+        runtime.check_installation()
+        how = runtime.SessionOptions(
+            provider=self.options.provider,
+            threads=self.options.threads,
+            custom_ops=self.options.custom_ops,
+            seed=self.options.seed,
+        )
+        self.progress("inputs")
+        feeds = runtime.usable_feeds(
+            runtime.open_session(original, how), self._load(), self.options.inputs, seed=self.options.seed
+        )
+        if self.options.verify:
+            self.progress("verify")
+            result.verification = runtime.verify(
+                original,
+                staged,
+                feeds,
+                how,
+                exact=result.exactness is Exactness.EXACT,
+                rtol=self.options.rtol,
+                atol=self.options.atol,
+                time_limit_s=self.options.verify_seconds,
+            )
+            if not result.verification:
+                raise _rejected(result)
+        if self.options.measure:
+            self.progress("measure")
+            result.measurement = runtime.measure(
+                original, staged, feeds[0], how, budget_s=self.options.measure_seconds, seed=self.options.seed
+            )
+
+    # --- what is said -----------------------------------------------------------------------------------------------
+
+    def _refuse_unknown_names(self) -> None:
+        known = {*REGISTRY.passes, *REGISTRY.rules}
+        for name in self.options.disable:
+            if name not in known:
+                raise ir.PipelineError(
+                    ir.Diagnostic("unknown-rule", f"no rule or pass is called {name!r}", hint="see --list-passes")
+                )
+
+    def _left_out(self, culprit: str, reason: str) -> ir.Diagnostic:
+        """A pass that failed, and the command that shows it again."""
+        replay = ["optimize-graph", str(self.source) if isinstance(self.source, Path) else "MODEL.onnx", "--dry-run"]
+        replay += ["--no-verify", "--strict", "--check-each-pass", "--passes", self.options.passes]
+        for plugin in self.options.plugins:
+            replay += ["--plugin", plugin]
+        for name in self.options.disable:
+            replay += ["--disable", name]
+        return ir.Diagnostic(
+            "pass-left-out",
+            f"{culprit} failed and was left out: {reason}",
+            hint=f"to see it again: {shlex.join(replay)}",
+            severity=ir.Severity.WARNING,
+        )
+
+
+def size_of(model: ir.Model) -> Size:
+    """Nodes in all scopes, Constant nodes apart, and the bytes of all initializers and constants."""
+    nodes = list(ir.nodes(model))
+    constants = [value for graph in ir.graphs(model) for value in graph.initializers.values()]
+    constants += [value for node in nodes if node.op_type == "Constant" for value in node.outputs]
+    tensors = [value.const_value if value.is_initializer() else ir.constant_tensor(value) for value in constants]
+    return Size(
+        sum(1 for node in nodes if node.op_type != "Constant"),
+        sum(tensor.nbytes for tensor in tensors if tensor is not None),
+    )
+
+
+def _unchanged(lost: Sequence[str]) -> ir.Diagnostic:
+    return ir.Diagnostic(
+        "passed-through",
+        f"the model has {', '.join(lost)}, which rewriting would lose: it is written as it came",
+        severity=ir.Severity.WARNING,
+    )
+
+
+def _rejected(result: Result) -> ir.VerificationError:
+    verification = result.verification
+    assert verification is not None
+    suspects = ", ".join(dict.fromkeys(rewrite.rule for rewrite in result.rewrites)) or "none"
+    return ir.VerificationError(
+        ir.Diagnostic(
+            "verification-failed",
+            verification.summary(),
+            hint=f"nothing was written; rules that fired: {suspects}; --disable leaves one out",
+        )
+    )

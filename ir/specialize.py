@@ -1,0 +1,51 @@
+"""Fixing the dims of a model's inputs, as the user asked: the only way in which an interface is narrowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as oir
+
+from .diagnostics import Diagnostic, Location, ModelError
+from .scopes import graphs
+
+
+def fix_input_dims(model: oir.Model, wanted: Mapping[str, Sequence[int | str]]) -> None:
+    """Give inputs the dims that `wanted` names. A symbol that becomes a number becomes that number everywhere.
+
+    Raises ModelError for an unknown input, another rank, or a dim that the model declares otherwise.
+    """
+    inputs = {value.name: value for value in model.graph.inputs}
+    bound: dict[str, int] = {}
+    for name, dims in wanted.items():
+        value = inputs.get(name)
+        if value is None:
+            known = ", ".join(str(each) for each in inputs)
+            raise _misfit("unknown-input", f"the model has no input {name!r}", name, f"its inputs are: {known}")
+        declared = value.shape
+        if declared is not None and len(declared) != len(dims):
+            raise _misfit("input-rank", f"{name!r} has {len(declared)} dims, not {len(dims)}", name)
+        for index, dim in enumerate(dims):
+            old = declared[index] if declared is not None else None
+            if isinstance(old, int) and isinstance(dim, int) and old != dim:
+                raise _misfit("input-dim", f"dim {index} of {name!r} is {old} in the model, not {dim}", name)
+            if isinstance(old, oir.SymbolicDim) and old.value is not None and isinstance(dim, int):
+                if bound.setdefault(old.value, dim) != dim:
+                    raise _misfit(
+                        "input-dim", f"{old.value!r} would have to be {bound[old.value]} and {dim} at once", name
+                    )
+        value.shape = oir.Shape(list(dims))
+    if bound:
+        _bind(model, bound)
+
+
+def _bind(model: oir.Model, bound: Mapping[str, int]) -> None:
+    for graph in graphs(model):
+        values = [*graph.inputs, *graph.outputs, *(value for node in graph for value in node.outputs)]
+        for value in values:
+            if value.shape is not None and any(isinstance(dim, oir.SymbolicDim) for dim in value.shape):
+                value.shape = value.shape.evaluate(bound)
+
+
+def _misfit(code: str, message: str, name: str, hint: str = "") -> ModelError:
+    return ModelError(Diagnostic(code, message, Location(value=name), hint))

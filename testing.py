@@ -1,0 +1,16 @@
+"""For those who test: the optimizer as a function over protobuf models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def optimize_proto(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model that `optimize` makes of `model` at its defaults, unverified: the caller compares."""
+    from . import ir
+    from .api import Options, optimize
+
+    return ir.to_proto(optimize(model, options=Options(verify=False)).model)
