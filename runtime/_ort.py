@@ -30,8 +30,13 @@ EXOTIC: Mapping[str, tuple[int, np.dtype[np.generic], bool]] = {
 }
 
 
-def create(source: Path | bytes, options: SessionOptions) -> ort.InferenceSession:
-    """A session; errors are ONNX Runtime's own, and a provider that cannot be had is left out silently."""
+def create(
+    source: Path | bytes, options: SessionOptions, weights: Mapping[str, ort.OrtValue] | None = None
+) -> ort.InferenceSession:
+    """A session; errors are ONNX Runtime's own, and a provider that cannot be had is left out silently.
+
+    `weights` take the place of initializers and must outlive the session.
+    """
     settings = ort.SessionOptions()
     settings.log_severity_level = FATAL
     settings.intra_op_num_threads = options.threads
@@ -42,6 +47,8 @@ def create(source: Path | bytes, options: SessionOptions) -> ort.InferenceSessio
         settings.add_session_config_entry("session.disable_prepacking", "1")
     for library in options.custom_ops:
         settings.register_custom_ops_library(str(library))
+    for name, value in (weights or {}).items():
+        settings.add_initializer(name, value)
     ort.set_seed(options.seed)
     providers = [PROVIDERS["cpu"]]
     if options.provider != "cpu":

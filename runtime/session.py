@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from .. import ir
-from .options import Datum, Feeds, Outputs, SessionOptions
+from .options import Array, Datum, Feeds, Outputs, SessionOptions
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -40,8 +40,15 @@ class Port:
 class Session:
     """A model that is ready to run."""
 
-    def __init__(self, raw: onnxruntime.InferenceSession, options: SessionOptions, file: str) -> None:
+    def __init__(
+        self,
+        raw: onnxruntime.InferenceSession,
+        options: SessionOptions,
+        file: str,
+        weights: Mapping[str, onnxruntime.OrtValue],
+    ) -> None:
         self._raw = raw
+        self._weights = weights  # ONNX Runtime does not own them
         self._file = file
         self.options = options
         self.inputs = tuple(Port(port.name, port.type, tuple(port.shape)) for port in raw.get_inputs())
@@ -85,8 +92,10 @@ class Session:
         raise ir.ModelError(ir.Diagnostic("run-failed", message, self._where)) from None
 
 
-def open_session(source: Path | bytes, options: SessionOptions | None = None) -> Session:
-    """Load a model into ONNX Runtime.
+def open_session(
+    source: Path | bytes, options: SessionOptions | None = None, weights: Mapping[str, Array] | None = None
+) -> Session:
+    """Load a model into ONNX Runtime; `weights` take the place of initializers of the same name, type and shape.
 
     Raises ModelError (`onnxruntime-refuses-model`) or MachineError (`onnxruntime-missing`, `two-onnxruntimes`,
     `provider-unavailable`, `custom-ops-unavailable`).
@@ -104,14 +113,15 @@ def open_session(source: Path | bytes, options: SessionOptions | None = None) ->
         raise _unavailable(options, "this build of ONNX Runtime does not have it", "install onnxruntime-gpu")
     file = "" if isinstance(source, bytes) else str(source)
     try:
-        raw = _ort.create(source, options)
+        held = {name: _ort.to_ortvalue(array, "") for name, array in (weights or {}).items()}
+        raw = _ort.create(source, options, held)
     except Exception as error:
         message = f"ONNX Runtime refuses the model: {short_message(error)}"
         raise ir.ModelError(ir.Diagnostic("onnxruntime-refuses-model", message, ir.Location(file=file))) from None
     if not _ort.has_provider(raw, options.provider):
         hint = "check the driver and the CUDA and cuDNN libraries (pip install 'onnxruntime-gpu[cuda,cudnn]')"
         raise _unavailable(options, "its libraries or a device could not be loaded", hint)
-    return Session(raw, options, file)
+    return Session(raw, options, file, held)
 
 
 @cache

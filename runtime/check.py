@@ -1,0 +1,253 @@
+"""Verification: whether the result computes what the original computes, on several inputs, before it is written."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from .. import ir
+from .compare import EXACT, Element, Tolerance, Verdict, compare
+from .feeds import FeedSet
+from .options import Feeds, Outputs, SessionOptions
+from .session import Session, open_session
+from .tolerance import Noise, grain, is_quantized, is_random, noise_floor, perturb, perturbed_weights
+
+Source = Path | bytes
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared and what came of it.
+
+    `inputs` says how each compared set was made; `floor` (the model's own noise) and `error` are relative to the
+    largest magnitude in an output; `problem` is empty when `ok`; `notes` say what was not covered, and why.
+    """
+
+    ok: bool
+    exact: bool
+    inputs: tuple[str, ...] = ()
+    floor: float = 0.0
+    error: float = 0.0
+    worst: Element | None = None
+    problem: str = ""
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def summary(self) -> str:
+        """One line for a person."""
+        count = f"{len(self.inputs)} input set{'' if len(self.inputs) == 1 else 's'}"
+        if not self.ok:
+            said = f"differs from the original: {self.problem}"
+        elif self.exact:
+            said = f"equal bit for bit on {count}"
+        else:
+            said = f"agrees on {count}: error {self.error:.1e} of its scale, the model's own noise {self.floor:.1e}"
+        return "; ".join([said, *self.notes])
+
+    def to_json(self) -> dict[str, object]:
+        worst = None if self.worst is None else self.worst.to_json()
+        error = self.error if math.isfinite(self.error) else None
+        rest = {"inputs": list(self.inputs), "notes": list(self.notes), "worst": worst, "error": error}
+        return {**asdict(self), **rest}
+
+
+def verify(
+    original: Source,
+    result: Source,
+    feed_sets: Sequence[FeedSet],
+    options: SessionOptions | None = None,
+    *,
+    exact: bool = False,
+    rtol: float | None = None,
+    atol: float | None = None,
+    time_limit_s: float | None = None,
+    model: ir.Model | None = None,
+) -> Verification:
+    """Compare the outputs of two models on `feed_sets`, with ONNX Runtime's optimizations off and on.
+
+    `exact`: bit for bit while they are off. `rtol` and `atol` replace the noise floor. At least one set is compared,
+    whatever the time limit. `model` is the original, if it is at hand.
+    Raises ModelError when the original does not run, MachineError when ONNX Runtime lacks something.
+    """
+    if model is None:
+        model = ir.from_proto(original) if isinstance(original, bytes) else ir.load(original, follow_links=True)
+    check = _Check(original, result, options or SessionOptions(), exact, rtol, atol, model)
+    return check.over(feed_sets, time_limit_s)
+
+
+class _Subject:
+    """One model in one setting. Random models get a session for each run, so that every run draws the same numbers."""
+
+    def __init__(self, source: Source, options: SessionOptions, fresh: bool) -> None:
+        self.source, self.options, self.fresh = source, options, fresh
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        if self._session is None or self.fresh:
+            self._session = open_session(self.source, self.options)
+        return self._session
+
+    def run(self, feeds: Feeds) -> Outputs:
+        return self.session.run(feeds)
+
+
+class _Check:
+    def __init__(
+        self,
+        original: Source,
+        result: Source,
+        options: SessionOptions,
+        exact: bool,
+        rtol: float | None,
+        atol: float | None,
+        model: ir.Model,
+    ) -> None:
+        self.model, self.exact, self.rtol, self.atol = model, exact, rtol, atol
+        self.random = is_random(model)
+        self.quantized = is_quantized(model)
+        self.grain = grain(model)
+        plain = replace(options, optimize=False, prepacking=options.prepacking and not exact)
+        self.original = _Subject(original, plain, self.random)
+        self.result = _Subject(result, plain, self.random)
+        deployed = replace(options, optimize=True)
+        self.original_deployed = _Subject(original, deployed, self.random)
+        self.result_deployed = _Subject(result, deployed, self.random)
+        self.reseeded = _Subject(original, replace(plain, seed=plain.seed + 1), fresh=True)
+        self.moved: Session | None = None  # with weights moved by 1 ulp
+        self.notes: dict[str, None] = {}
+        self.floor = 0.0
+        self.worst: Element | None = None
+        if self.quantized:
+            self.note("quantized: compared with ONNX Runtime's optimizations off only")
+
+    def note(self, text: str) -> None:
+        self.notes.setdefault(text)
+
+    def over(self, feed_sets: Sequence[FeedSet], time_limit_s: float | None) -> Verification:
+        start = time.monotonic()
+        covered: list[str] = []
+        problem = self.interface_problem()
+        for feed_set in feed_sets:
+            if problem:
+                break
+            if covered and time_limit_s is not None and time.monotonic() - start > time_limit_s:
+                self.note(
+                    f"time limit of {time_limit_s:g} s reached after {len(covered)} of {len(feed_sets)} input sets"
+                )
+                break
+            problem = self.problem_on(feed_set.feeds)
+            covered.append(feed_set.description)
+        if not feed_sets and not problem:
+            problem = "there are no inputs to compare on"
+        return Verification(
+            ok=not problem,
+            exact=self.exact,
+            inputs=tuple(covered),
+            floor=self.floor,
+            error=self.worst.relative if self.worst else 0.0,
+            worst=self.worst,
+            problem=problem,
+            notes=tuple(self.notes),
+            seconds=time.monotonic() - start,
+        )
+
+    def interface_problem(self) -> str:
+        """Whether names, order or types of inputs and outputs differ, as ONNX Runtime sees them."""
+        before = self.original.session
+        try:
+            after = self.result.session
+        except ir.ModelError as error:
+            return error.diagnostic.message
+        for kind, ours, theirs in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
+            want, got = [(port.name, port.type) for port in ours], [(port.name, port.type) for port in theirs]
+            if want != got:
+                return f"the {kind}s are {got} instead of {want}"
+        return ""
+
+    def problem_on(self, feeds: Feeds) -> str:
+        """How the two differ on one set of inputs; empty when they agree."""
+        want = self.original.run(feeds)
+        deployed = None if self.quantized else self.run_deployed(feeds)
+        noise = noise_floor(want, self.probes(feeds), [deployed] if deployed is not None else [], grain=self.grain)
+        allowed = {**noise.tolerances(rtol=self.rtol, atol=self.atol), **self.drawn(feeds, want, noise)}
+        for text in noise.notes:
+            self.note(text)
+        self.floor = max(self.floor, noise.relative)
+        try:
+            got = self.result.run(feeds)
+            verdict = self.weigh(compare(want, got, self.sharpen(allowed) if self.exact else allowed))
+            if not verdict or deployed is None:
+                return verdict.problem
+            return self.deployed_problem(want, deployed, self.result_deployed.run(feeds), allowed)
+        except ir.ModelError as error:
+            return error.diagnostic.message
+
+    def deployed_problem(self, want: Outputs, deployed: Outputs, got: Outputs, allowed: Mapping[str, Tolerance]) -> str:
+        """How the two differ with ONNX Runtime's optimizations on, as users run them."""
+        verdict = self.weigh(compare(deployed, got, allowed))
+        if verdict:
+            return ""
+        if compare(
+            want, got, allowed
+        ):  # then its optimizations are wrong about the original, and right about the result
+            self.note("with ONNX Runtime's optimizations on, only the result computes what the model says")
+            return ""
+        return f"with ONNX Runtime's optimizations on: {verdict.problem}"
+
+    def weigh(self, verdict: Verdict) -> Verdict:
+        """Keep the worst element of all: of a failure first."""
+        if verdict.worst is not None and (
+            not verdict or self.worst is None or verdict.worst.relative > self.worst.relative
+        ):
+            self.worst = verdict.worst
+        return verdict
+
+    def run_deployed(self, feeds: Feeds) -> Outputs | None:
+        try:
+            return self.original_deployed.run(feeds)
+        except ir.ModelError as error:
+            self.note(f"not compared with optimizations on, where the original fails: {error.diagnostic.message}")
+            return None
+
+    def probes(self, feeds: Feeds) -> list[Outputs]:
+        """The original's outputs after changes of 1 ulp: of the float inputs, else of weights."""
+        moved = [perturb(feeds, seed) for seed in (1, 2)]
+        found = [self.tried(self.original, each) for each in moved if each is not None]
+        if not found and not self.random:
+            found = [self.tried(self.with_moved_weights(), feeds)]
+        return [outputs for outputs in found if outputs is not None]
+
+    def tried(self, subject: _Subject | Session | None, feeds: Feeds) -> Outputs | None:
+        try:
+            return None if subject is None else subject.run(feeds)
+        except ir.ModelError:  # an input at the edge of what the model accepts
+            return None
+
+    def with_moved_weights(self) -> Session | None:
+        if self.moved is None and (weights := perturbed_weights(self.model, seed=1)):
+            try:
+                self.moved = open_session(self.original.source, self.original.options, weights)
+            except ir.ModelError:  # some weights must stay what they are
+                return None
+        return self.moved
+
+    def drawn(self, feeds: Feeds, want: Outputs, noise: Noise) -> dict[str, Tolerance]:
+        """What another seed changes in the original can be compared by type and rank only."""
+        if not self.random:
+            return {}
+        other = self.reseeded.run(feeds)
+        free = Tolerance(values=False, dims=False)
+        found: dict[str, Tolerance] = {}
+        for path in noise.floors:
+            name = path.split("[")[0].split("{")[0]
+            if not compare({name: want[name]}, {name: other[name]}, noise.tolerances()):
+                found[path] = free
+                self.note(f"{name}: random in the original; only its type and rank are compared")
+        return found
+
+    def sharpen(self, allowed: Mapping[str, Tolerance]) -> dict[str, Tolerance]:
+        return {path: EXACT if each.values else each for path, each in allowed.items()}

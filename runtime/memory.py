@@ -1,0 +1,107 @@
+"""Peak resident memory of a fresh process that loads a model and runs it once.
+
+The child is `python -m optimize_graph.runtime.memory`, which imports ONNX Runtime and NumPy and nothing of `ir`.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .options import Datum, Feeds, SessionOptions
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Peak resident bytes: of the process before it loads (Python and ONNX Runtime), after loading, after one run."""
+
+    start: int
+    load: int
+    run: int
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+    def summary(self) -> str:
+        """One line for a person."""
+        return f"{self.run / MIB:.0f} MiB ({self.load / MIB:.0f} MiB once loaded, {self.start / MIB:.0f} MiB empty)"
+
+
+def peak_memory(model: Path, feeds: Feeds, options: SessionOptions | None = None, *, limit_s: float = 600) -> Peak:
+    """Measure in a child process. Raises ModelError (`memory-not-measured`) when the child fails or takes too long."""
+    from .. import ir
+
+    options = options or SessionOptions()
+    with tempfile.TemporaryDirectory() as folder:
+        request = Path(folder) / "request.pickle"
+        request.write_bytes(pickle.dumps((str(model.resolve()), dict(feeds), options)))
+        command = [sys.executable, "-m", "optimize_graph.runtime.memory", str(request)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=True)
+            return Peak(**json.loads(done.stdout.splitlines()[-1]))
+        except subprocess.TimeoutExpired:
+            said = f"it took more than {limit_s:g} s"
+        except subprocess.CalledProcessError as error:
+            lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
+            said = lines[-1][:300]
+    diagnostic = ir.Diagnostic(
+        "memory-not-measured", f"the measuring process failed: {said}", ir.Location(file=str(model))
+    )
+    raise ir.ModelError(diagnostic)
+
+
+def resident_peak() -> int:
+    """The most bytes of this process that were resident at once."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux: `ru_maxrss` would start at what the parent had when it forked
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        return _windows_peak()
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _windows_peak() -> int:
+    import ctypes
+
+    class Counters(ctypes.Structure):
+        """PROCESS_MEMORY_COUNTERS."""
+
+        _fields_ = [
+            ("cb", ctypes.c_uint32),
+            ("page_faults", ctypes.c_uint32),
+            *[(f"size_{index}", ctypes.c_size_t) for index in range(8)],
+        ]
+
+    counters = Counters(cb=ctypes.sizeof(Counters))
+    windll = getattr(ctypes, "windll")  # noqa: B009 (only Windows has it)
+    process = ctypes.c_void_p(-1)  # the pseudo handle of this process
+    windll.psapi.GetProcessMemoryInfo(process, ctypes.byref(counters), counters.cb)
+    return int(counters.size_0)
+
+
+def _child(request: Path) -> None:
+    model, feeds, options = pickle.loads(request.read_bytes())
+    from . import _ort
+
+    wanted: dict[str, Datum] = feeds
+    start = resident_peak()
+    session = _ort.create(Path(model), options)
+    load = resident_peak()
+    _ort.prepare(session, wanted)()
+    print(json.dumps({"start": start, "load": load, "run": resident_peak()}))
+
+
+if __name__ == "__main__":
+    _child(Path(sys.argv[1]))

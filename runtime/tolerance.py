@@ -1,0 +1,230 @@
+"""How far a result may be off: a multiple of what the model's own arithmetic leaves open, not one number for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import ir
+from .compare import Tolerance, as_numbers, is_inexact, leaves, scale_of
+from .options import Array, Datum, Feeds, Outputs
+
+FACTOR = 8.0  # a rewrite may change the order of roundings more often than the probes do
+FEW_EPS, FEW_HALF_EPS = 4.0, 1.0  # of float16 and bfloat16 one: kernels compute in float32 and round once
+# A difference between ONNX Runtime's levels beyond this is no rounding (its LayerNormalization fusion ignores the
+# exponent, for one) and would let anything pass.
+MOST_EPS, MOST = 1e4, 0.05
+TOO_WEAK = 0.01  # a floor above this share of an output's scale is worth telling
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The noise of one output: `absolute` plus `share` of each element; `flips` and `step` for discrete outputs.
+
+    `scale` is the output's largest magnitude.
+    """
+
+    absolute: float
+    scale: float
+    share: float = 0.0
+    flips: int = 0
+    step: float = 0.0
+    dims: bool = True  # whether its shape held still
+
+    @property
+    def relative(self) -> float:
+        return self.absolute / self.scale if self.scale else 0.0
+
+    def allows(self, factor: float = FACTOR) -> Tolerance:
+        flips = int(np.ceil(self.flips * factor))
+        return Tolerance(self.share * factor, self.absolute * factor, flips=flips, step=self.step, dims=self.dims)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The floor of every leaf of the outputs, and what is worth telling about them."""
+
+    floors: Mapping[str, Floor]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def relative(self) -> float:
+        """The largest floor over its output's scale."""
+        return max((floor.relative for floor in self.floors.values()), default=0.0)
+
+    def tolerances(self, *, rtol: float | None = None, atol: float | None = None) -> dict[str, Tolerance]:
+        """What each leaf may be off; `rtol` and `atol`, when one is given, replace the floor of floats."""
+        allowed = {path: floor.allows() for path, floor in self.floors.items()}
+        if rtol is None and atol is None:
+            return allowed
+        relative, absolute = rtol or 0.0, atol or 0.0
+        return {
+            path: Tolerance(relative, absolute, flips=each.flips, step=each.step, dims=each.dims)
+            for path, each in allowed.items()
+        }
+
+
+def noise_floor(
+    want: Outputs, perturbed: Sequence[Outputs] = (), levels: Sequence[Outputs] = (), *, grain: float = 0.0
+) -> Noise:
+    """The noise of the original model's outputs `want`, on the inputs that they were computed from.
+
+    `perturbed` are its outputs after a change of 1 ulp, `levels` those at other optimization levels. The floor is the
+    largest of what these change and of a few eps of the output's scale, where eps is at least `grain` (see there).
+    """
+    floors: dict[str, Floor] = {}
+    notes: list[str] = []
+    others, rounded = [leaves(each) for each in perturbed], [leaves(each) for each in levels]
+    for path, datum in leaves(want).items():
+        base = np.asarray(datum)
+        if datum is None or base.dtype.kind in "OUS":
+            continue
+        probes, level = _arrays(path, others), _arrays(path, rounded)
+        if not is_inexact(base):
+            floors[path] = _discrete_floor(base, [*probes, *level])
+        else:
+            eps = max(eps_of(base.dtype), grain)
+            floors[path] = _float_floor(base, probes, level, eps)
+            notes += _float_remarks(path, base, floors[path], level, eps)
+        notes += _remarks(path, base, floors[path])
+    return Noise(floors, tuple(notes))
+
+
+def _arrays(path: str, probes: Sequence[Mapping[str, Datum]]) -> list[Array]:
+    return [np.asarray(probe[path]) for probe in probes if path in probe]
+
+
+def _float_floor(base: Array, probes: Sequence[Array], levels: Sequence[Array], eps: float) -> Floor:
+    scale = scale_of(base)
+    few = _few(eps)
+    changes = [_change(base, probe, few) for probe in probes]
+    changes += [change for each in levels if (change := _change(base, each, few)) <= _most(eps) * scale]
+    dims = all(probe.shape == base.shape for probe in [*probes, *levels])
+    return Floor(max([few * scale, *changes]), scale, few, dims=dims)
+
+
+def _discrete_floor(base: Array, probes: Sequence[Array]) -> Floor:
+    same = [probe for probe in probes if probe.shape == base.shape]
+    flips = max((int((probe != base).sum()) for probe in same), default=0)
+    step = max((_change(base, probe) for probe in same), default=0.0)
+    return Floor(0.0, 0.0, flips=flips, step=step, dims=len(same) == len(probes))
+
+
+def _remarks(path: str, base: Array, floor: Floor) -> list[str]:
+    notes = []
+    if not floor.dims:
+        notes.append(f"{path}: rounding noise changes its shape; only type and rank are compared where it does")
+    if floor.flips:
+        notes.append(f"{path}: rounding noise changes {floor.flips} of {base.size} elements, which may differ")
+    return notes
+
+
+def _float_remarks(path: str, base: Array, floor: Floor, levels: Sequence[Array], eps: float) -> list[str]:
+    notes = []
+    if floor.relative > TOO_WEAK and eps < TOO_WEAK:
+        notes.append(f"{path}: the model's own noise is {floor.relative:.1%} of its scale: a weak test")
+    change = max((_change(base, each, _few(eps)) for each in levels), default=0.0)
+    if change > _most(eps) * floor.scale:
+        share = change / floor.scale if floor.scale else np.inf
+        notes.append(f"{path}: ONNX Runtime's own optimizations change the original by {share:.1%} of its scale")
+    return notes
+
+
+def _change(base: Array, other: Array, share: float = 0.0) -> float:
+    """The largest difference beyond `share` of an element, where both are finite; 0 where shapes differ."""
+    if base.shape != other.shape:
+        return 0.0
+    ours, theirs = as_numbers(base), as_numbers(other)
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.maximum(np.abs(ours - theirs) - share * np.abs(ours), 0.0)
+    finite = error[np.isfinite(error)]
+    return float(finite.max()) if finite.size else 0.0
+
+
+def _few(eps: float) -> float:
+    return (FEW_EPS if eps < 1e-5 else FEW_HALF_EPS) * eps
+
+
+def _most(eps: float) -> float:
+    return min(MOST_EPS * eps, MOST)
+
+
+def grain(model: ir.Model) -> float:
+    """The eps of the coarsest float type that the model computes in, as far as inputs, weights and casts tell.
+
+    An output may be finer: boxes in float64 that were computed in float32.
+    """
+    used = {ir.declared_dtype(value) for value in model.graph.inputs}
+    weights = {ir.declared_dtype(value) for value in model.graph.initializers.values()}
+    used |= weights & {ir.DataType.FLOAT, ir.DataType.DOUBLE}  # halves may be for storage only, with a Cast after
+    used |= {ir.attribute(node, "to") for node in ir.nodes(model) if node.op_type == "Cast"}  # type: ignore[misc]
+    computed = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    return max((eps_of(dtype.numpy()) for dtype in computed if dtype in used), default=0.0)
+
+
+def eps_of(dtype: np.dtype[np.generic]) -> float:
+    """The distance from 1 to the next number of a float type; 0 for other types."""
+    if dtype.kind in "fc":
+        return float(np.finfo(dtype.name).eps)
+    if "float" not in dtype.name:
+        return 0.0
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtype.name).eps)  # type: ignore[no-untyped-call]  # it ships no types
+
+
+def perturb(feeds: Feeds, seed: int) -> dict[str, Datum] | None:
+    """The feeds with every float moved by 1 ulp up or down, or None when there is nothing to move.
+
+    Inputs of whole numbers (masks, scales, indices in floats) stay: they are compared, not computed with.
+    """
+    random = np.random.default_rng(seed)
+    moved = {name: perturb_array(datum, random) for name, datum in feeds.items() if isinstance(datum, np.ndarray)}
+    changed = {name: array for name, array in moved.items() if array is not None}
+    return {**feeds, **changed} if changed else None
+
+
+def perturb_array(array: Array, random: np.random.Generator) -> Array | None:
+    """`array` with every element moved by 1 ulp, or None when it holds no floats or whole numbers only."""
+    if not isinstance(array.dtype.type(), np.floating) or not array.size:
+        return None
+    numbers: np.ndarray[tuple[int, ...], np.dtype[np.floating]] = array.astype(array.dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = np.isfinite(numbers)
+        if np.all((numbers == np.round(numbers)) | ~finite):
+            return None
+        upwards = random.integers(0, 2, array.shape, dtype=np.int8) == 1
+        near = np.nextafter(numbers, np.where(upwards, np.inf, -np.inf).astype(array.dtype))
+    return np.asarray(np.where(finite & np.isfinite(near), near, numbers))
+
+
+def perturbed_weights(model: ir.Model, seed: int) -> dict[str, Array]:
+    """The first weights of the model, moved by 1 ulp: the probe for models that take no floats.
+
+    Small constants stay (axes, scales of a Resize, epsilons), and 64 MiB are enough to see what rounding does.
+    """
+    random, moved, size = np.random.default_rng(seed), dict[str, Array](), 0
+    for name, value in model.graph.initializers.items():
+        tensor = ir.constant_tensor(value)
+        if tensor is None or tensor.size < 64 or size + tensor.nbytes > 64 << 20:
+            continue
+        if tensor.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE):
+            array = perturb_array(np.asarray(tensor.numpy()), random)
+            if array is not None:
+                moved[name] = array
+                size += array.nbytes
+    return moved
+
+
+def is_quantized(model: ir.Model) -> bool:
+    """Whether the model rounds to integers inside, so that the smallest noise may become a whole step."""
+    marks = ("QuantizeLinear", "Integer", "QLinear", "QAttention", "QGemm")
+    return any(mark in node.op_type for node in ir.nodes(model) for mark in marks)
+
+
+def is_random(model: ir.Model) -> bool:
+    """Whether two runs may differ: random operators, or operators that nobody here knows."""
+    defined = {identifier[0] for identifier in model.functions} | {"com.microsoft"}
+    return any(node.domain not in defined and not ir.is_deterministic(node) for node in ir.nodes(model))
