@@ -69,13 +69,14 @@ from .opset import (
 from .rewriter import PROVENANCE, Listener, Rewriter, discard, new_node, pending_constant
 from .scopes import graphs, in_function, is_captured, nodes, nodes_within, subgraphs_of
 from .specialize import fix_input_dims
-from .staging import Staged, save, stage, stage_bytes, stage_unchanged
+from .staging import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
 from .surgeon import from_surgeon, to_surgeon
 from .text import text
 from .wellformed import verify
 
 __all__ = [
     "PROVENANCE",
+    "SINGLE_FILE_LIMIT",
     "UNKNOWN",
     "Array",
     "Attr",

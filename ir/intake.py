@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -52,6 +52,8 @@ class Intake:
         What onnx-ir would raise on (sparse attributes, map types) is taken out and listed under `losses`.
         """
         self._unknown(proto)
+        self._text(proto.producer_name, proto.producer_version, proto.domain, proto.doc_string)
+        self._text(*(entry.domain for owner in (proto, *proto.functions) for entry in owner.opset_import))
         if proto.training_info:
             self._lost("training_info")
         if proto.configuration and proto.ir_version < 11:
@@ -74,13 +76,19 @@ class Intake:
         if len(UnknownFieldSet(message)):
             self._lost(f"fields of {type(message).__name__} that the installed onnx does not know")
 
+    def _text(self, *strings: str | bytes) -> None:
+        """protobuf gives bytes for a string that is not UTF-8."""
+        if bytes in map(type, strings):
+            fail("model-malformed", "a name or text is not UTF-8", self._where())
+
     def _once(self, what: str, names: Iterable[str], graph: str = "") -> None:
         twice = next((name for name, count in Counter(names).items() if count > 1), None)
         if twice is not None:
             fail("duplicate-name", f"two {what}s have the name {twice!r}", self._where(graph))
 
-    def _keys_once(self, what: str, entries: Iterable[onnx.StringStringEntryProto]) -> None:
+    def _keys_once(self, what: str, entries: Sequence[onnx.StringStringEntryProto]) -> None:
         keys = [entry.key for entry in entries]
+        self._text(*keys, *(entry.value for entry in entries))
         if len(set(keys)) < len(keys):
             self._lost(f"{what} with one key twice")
 
@@ -91,6 +99,7 @@ class Intake:
 
     def _graph(self, graph: onnx.GraphProto) -> None:
         self._unknown(graph)
+        self._text(graph.name, graph.doc_string)
         if graph.sparse_initializer:
             self._lost("sparse initializers")
         if graph.quantization_annotation:
@@ -113,6 +122,8 @@ class Intake:
 
     def _function(self, function: onnx.FunctionProto) -> None:
         self._unknown(function)
+        self._text(function.name, function.domain, function.overload, function.doc_string)
+        self._text(*function.input, *function.output, *function.attribute)
         name = f"{function.domain}::{function.name}"
         self._keys_once("function metadata", function.metadata_props)
         self._once("function input", function.input, graph=name)
@@ -126,6 +137,7 @@ class Intake:
         """Check the nodes of one graph; the graphs in their attributes."""
         for node in nodes:
             self._unknown(node)
+            self._text(node.name, node.op_type, node.domain, node.overload, node.doc_string, *node.input, *node.output)
             if not node.op_type:
                 fail("operator-missing", "a node names no operator", self._where(graph, node.name))
             if node.device_configurations and ir_version < 11:
@@ -146,6 +158,7 @@ class Intake:
     def _attribute(self, attribute: onnx.AttributeProto, graph: str) -> bool:
         """Check one attribute; whether onnx-ir can hold it."""
         self._unknown(attribute)
+        self._text(attribute.name, attribute.ref_attr_name, attribute.doc_string)
         if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
             self._lost("sparse tensors in attributes")
             return False
@@ -173,21 +186,25 @@ class Intake:
 
     def _value(self, value: onnx.ValueInfoProto) -> None:
         self._unknown(value)
+        self._text(value.name, value.doc_string)
         if value.metadata_props:
             self._keys_once("value metadata", value.metadata_props)
-        if value.HasField("type") and not self._type(value.type):
+        if value.HasField("type") and not self._type(value.type, value.name):
             value.ClearField("type")
 
-    def _type(self, proto: onnx.TypeProto) -> bool:
+    def _type(self, proto: onnx.TypeProto, name: str = "") -> bool:
         """Whether onnx-ir can hold this type."""
         while True:
             self._unknown(proto)
+            self._text(proto.denotation)
             match proto.WhichOneof("value"):
                 case "tensor_type" | "sparse_tensor_type" as kind:
                     tensor = getattr(proto, kind)
                     self._unknown(tensor)
+                    for dim in tensor.shape.dim:
+                        self._text(dim.dim_param, dim.denotation)
                     if tensor.elem_type not in onnx.TensorProto.DataType.values():
-                        fail("type-unknown", f"element type {tensor.elem_type} is unknown", self._where())
+                        fail("type-unknown", f"element type {tensor.elem_type} is unknown", self._where(value=name))
                     if tensor.HasField("elem_type"):
                         return True
                     if tensor.HasField("shape") or proto.denotation:
@@ -207,6 +224,8 @@ class Intake:
 
     def _tensor(self, tensor: onnx.TensorProto, graph: str) -> None:
         self._unknown(tensor)
+        self._text(tensor.name, tensor.doc_string)
+        self._keys_once("tensor metadata", tensor.metadata_props)
         where = self._where(graph, value=tensor.name)
         if tensor.HasField("segment"):
             fail("tensor-malformed", "a tensor in segments is not supported", where)
