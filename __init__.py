@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .api import Options, Result, optimize
+    from .exporting import export
     from .ir.diagnostics import (
         Diagnostic,
         MachineError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Options": ".api",
     "Result": ".api",
+    "export": ".exporting",
     "optimize": ".api",
     "Diagnostic": ".ir.diagnostics",
     "MachineError": ".ir.diagnostics",
@@ -43,6 +45,7 @@ __all__ = [
     "PipelineError",
     "Result",
     "VerificationError",
+    "export",
     "optimize",
 ]
 
@@ -50,4 +53,6 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name], __name__), name)
+    found = getattr(importlib.import_module(_HOMES[name], __name__), name)
+    globals()[name] = found  # looked up once
+    return found

@@ -251,12 +251,12 @@ class _Job:
                 atol=self.options.atol,
                 time_limit_s=self.options.verify_seconds,
             )
-            if not result.verification:
+            if not result.verification.ok:
                 raise _rejected(result)
         if self.options.measure:
             self.progress("measure")
-            result.measurement = runtime.measure(
-                original, staged, feeds[0], how, budget_s=self.options.measure_seconds, seed=self.options.seed
+            result.measurement = runtime.take_measurement(
+                original, staged, feeds[0].feeds, how, budget_s=self.options.measure_seconds, seed=self.options.seed
             )
 
     # --- what is said -----------------------------------------------------------------------------------------------

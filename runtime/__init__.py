@@ -1,0 +1,81 @@
+"""What does a model compute, how fast, in how much memory? Knows models and numbers, never passes.
+
+Names are imported on first use: ONNX Runtime takes a moment, and most of the command does without. (`compare` is a
+module here; the function is `compare.compare`.)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .check import Verification, verify
+    from .compare import EXACT, Element, Tolerance, Verdict
+    from .evaluator import OrtEvaluator
+    from .feeds import FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds
+    from .measure import Latency, Race, Ratio, bytes_of, race
+    from .measurement import Measurement, take_measurement
+    from .memory import Peak, peak_memory
+    from .options import Datum, Feeds, Outputs, SessionOptions
+    from .session import Port, Session, check_installation, open_session
+    from .tolerance import Floor, Noise, noise_floor
+
+_MODULES = {
+    "check": ("Verification", "verify"),
+    "compare": ("EXACT", "Element", "Tolerance", "Verdict"),
+    "evaluator": ("OrtEvaluator",),
+    "feeds": ("FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds"),
+    "measure": ("Latency", "Race", "Ratio", "bytes_of", "race"),
+    "measurement": ("Measurement", "take_measurement"),
+    "memory": ("Peak", "peak_memory"),
+    "options": ("Datum", "Feeds", "Outputs", "SessionOptions"),
+    "session": ("Port", "Session", "check_installation", "open_session"),
+    "tolerance": ("Floor", "Noise", "noise_floor"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "EXACT",
+    "Datum",
+    "Element",
+    "FeedSet",
+    "Feeds",
+    "Floor",
+    "Latency",
+    "Measurement",
+    "Noise",
+    "OrtEvaluator",
+    "Outputs",
+    "Peak",
+    "Port",
+    "Race",
+    "Ratio",
+    "Session",
+    "SessionOptions",
+    "Tolerance",
+    "Verdict",
+    "Verification",
+    "bytes_of",
+    "check_installation",
+    "feed_sets",
+    "make_feeds",
+    "noise_floor",
+    "open_session",
+    "peak_memory",
+    "race",
+    "read_feeds",
+    "take_measurement",
+    "usable_feeds",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -93,9 +93,8 @@ class _Driver:
         """The result must have the type and dims of what it replaces: proven for a value that was there before,
         not contradicted by inference for a new one."""
         old, shapes = match.root.outputs[0], match.shapes
-        if result.producer() in made:
-            for node in made:
-                shapes.learn(node)
+        if result.graph is None or result.producer() in made:
+            shapes.learn_all(made)
             if shapes.may_be_same(old, result):
                 return None
             because = f"{shapes.show(old)} would become {shapes.show(result)}"
@@ -104,7 +103,7 @@ class _Driver:
             return Refusal(
                 rule.name, where(match.root), "something to remove", "an interface name stands on either side"
             )
-        if not rule.keeps_type and result.const_value is None and not shapes.same_type_and_shape(old, result):
+        if not rule.keeps_type and not shapes.same_type_and_shape(old, result):
             because = f"{shapes.show(old)} is not proven to be {shapes.show(result)}"
             return Refusal(rule.name, where(match.root), "a result of the same type and dims", because)
         return None
@@ -113,8 +112,8 @@ class _Driver:
         rewriter, old = self.context.rewriter, match.root.outputs[0]
         for node in made:
             rewriter.insert(node, before=match.root)
-        if result.graph is None and result.const_value is not None:
-            rewriter.place(result, near=match.root)
+        if result.graph is None:  # a constant alone
+            result = rewriter.place(result, near=match.root)
         match.shapes.adopt(old, result)
         inner = match.nodes()[1:]
         rewriter.replace(match.root, [result])

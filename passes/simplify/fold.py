@@ -83,7 +83,7 @@ class _Folder:
     def run(self) -> None:
         region = self._shrink(self._constant_nodes())
         for part in self._parts(region):
-            self._fold(part)
+            self._fold(_computable(part))
 
     def _constant_nodes(self) -> list[ir.Node]:
         """The nodes of which every input is constant or computed from constants, in order."""
@@ -156,6 +156,8 @@ class _Folder:
 
     def _fold(self, part: list[ir.Node]) -> None:
         """Evaluate a run of nodes at once; node by node where that fails."""
+        if not part:
+            return
         inside = set(part)
         wanted = [
             value
@@ -171,8 +173,7 @@ class _Folder:
             part[0].meta[_FAILED] = True
             return
         for node in part:
-            if all(value is None or ir.is_constant(value) for value in node.inputs):
-                self._fold([node])
+            self._fold(_computable([node]))
 
     def _evaluate(self, part: Sequence[ir.Node], wanted: Sequence[ir.Value]) -> dict[ir.Value, ir.Array] | None:
         assert self.context.evaluator is not None
@@ -199,6 +200,17 @@ class _Folder:
                 node.meta[_FAILED] = True  # larger than inference said
             elif self.context.journal.permit(ConstantFolding.name, where(node), spell([node]), "a constant"):
                 _put(node, [known.get(value) for value in node.outputs], self.shapes, self.context)
+
+
+def _computable(part: Sequence[ir.Node]) -> list[ir.Node]:
+    """The nodes of `part` whose inputs are still to be had: what feeds them may have stayed an operator."""
+    made: set[ir.Value] = set()
+    found = []
+    for node in part:
+        if all(value is None or value in made or ir.is_constant(value) for value in node.inputs):
+            found.append(node)
+            made.update(node.outputs)
+    return found
 
 
 def _may_fold(node: ir.Node, functions: frozenset[ir.OperatorIdentifier]) -> bool:

@@ -1,0 +1,136 @@
+"""Golden tests of rules: prose, before, after, and what refuses each near miss, in Markdown files beside this one.
+
+A file `RULE.md` holds cases under `## title` headings. A case is a block "```onnx before" in ONNX text with an
+"```onnx after" block, or one block "```onnx unchanged: CONDITION", where CONDITION is the text of the refusal. A value
+that is declared after the outputs and gets no content is a constant with seeded data (positive when its name starts
+with `var`). Every hit is also run in ONNX Runtime, before and after.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx import numpy_helper
+from optimize_graph import ir
+from optimize_graph.passes import REGISTRY, Exactness, Pipeline, VerifyEach
+from optimize_graph.runtime import SessionOptions, make_feeds, open_session
+
+HERE = Path(__file__).parent
+HEADER = '<ir_version: 10, opset_import: ["": 21]>\n'
+BLOCK = re.compile(r"^```onnx (?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of a golden file. `after` is None where the rule must refuse, for the condition `refusal`."""
+
+    path: Path
+    title: str
+    before: str
+    after: str | None
+    refusal: str
+
+    @property
+    def rule(self) -> str:
+        return self.path.stem
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.title}"
+
+
+def cases_in(path: Path) -> list[Case]:
+    found = []
+    for section in re.split(r"^## ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        title = section.splitlines()[0].strip()
+        blocks = [(each["kind"].strip(), each["text"]) for each in BLOCK.finditer(section)]
+        kinds = [kind.partition(":")[0] for kind, _ in blocks]
+        if kinds == ["before", "after"]:
+            found.append(Case(path, title, blocks[0][1], blocks[1][1], ""))
+        elif kinds == ["unchanged"]:
+            found.append(Case(path, title, blocks[0][1], None, blocks[0][0].partition(":")[2].strip()))
+        else:
+            raise ValueError(f"{path.name}, {title!r}: blocks {kinds}; wanted before and after, or unchanged")
+    return found
+
+
+CASES = [case for path in sorted(HERE.glob("*.md")) for case in cases_in(path)]
+
+
+def parse(text: str) -> onnx.ModelProto:
+    proto = onnx.parser.parse_model(text if text.lstrip().startswith("<") else HEADER + text)
+    random = np.random.default_rng(0)
+    made = {name for node in proto.graph.node for name in node.output}
+    for value in list(proto.graph.value_info):
+        if value.name in made:
+            continue
+        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        content = random.normal(size=dims) / np.sqrt(max(1, int(np.prod(dims[1:]))))
+        if value.name.startswith("var"):
+            content = np.abs(content) + 0.5
+        proto.graph.initializer.append(numpy_helper.from_array(content.astype(dtype), value.name))
+        proto.graph.value_info.remove(value)
+    return proto
+
+
+def body_of(model: ir.Model) -> str:
+    """The canonical text without the line of versions."""
+    return ir.text(model, canonical=True, digests=False).partition("\n")[2]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_rule_does_what_its_golden_file_says(case: Case, update_golden: bool) -> None:
+    proto = parse(case.before)
+    onnx.checker.check_model(proto)
+    model = ir.from_proto(proto)
+    untouched = body_of(model)
+    report = Pipeline.parse(f"rewrite{{rules={case.rule}}},dce").run(model, [VerifyEach()])
+    refused = {each.condition for each in report.refusals if each.rule == case.rule}
+    if case.after is None:
+        assert body_of(model) == untouched
+        assert case.refusal in refused or (case.refusal == "the pattern" and not refused), refused
+        return
+    assert case.rule in report.journal.by_rule(), refused
+    if update_golden and body_of(model) != case.after:
+        content = case.path.read_text(encoding="utf-8")
+        case.path.write_text(content.replace(case.after, body_of(model)), encoding="utf-8")
+    else:
+        assert body_of(model) == case.after
+    assert_same_outputs(proto, ir.to_proto(model), exact=report.journal.exactness is Exactness.EXACT)
+
+
+def assert_same_outputs(before: onnx.ModelProto, after: onnx.ModelProto, *, exact: bool) -> None:
+    """Bit for bit where the rule says so, else within a few roundings of the output's scale."""
+    options = SessionOptions(optimize=False, prepacking=not exact)
+    for seed in range(3):
+        feeds = make_feeds(ir.from_proto(before), seed=seed)
+        wanted = open_session(before.SerializeToString(), options).run(feeds)
+        given = open_session(after.SerializeToString(), options).run(feeds)
+        assert wanted.keys() == given.keys()
+        for name in wanted:
+            want, got = np.asarray(wanted[name]), np.asarray(given[name])
+            assert (want.dtype, want.shape) == (got.dtype, got.shape)
+            if exact:
+                assert want.tobytes() == got.tobytes(), name
+            else:
+                scale = np.abs(want.astype(np.float64)).max(initial=1e-6)
+                allowed = 64 * np.finfo(want.dtype).eps * scale
+                assert np.abs(want.astype(np.float64) - got.astype(np.float64)).max(initial=0.0) <= allowed, name
+
+
+def test_every_fusion_has_a_golden_file() -> None:
+    fusions = {rule.name for rule in REGISTRY.rules.values() if rule.group == "fuse"}
+    assert fusions <= {path.stem for path in HERE.glob("*.md")}
+
+
+@pytest.mark.parametrize("rule", sorted({case.rule for case in CASES}))
+def test_every_condition_of_a_rule_has_a_near_miss(rule: str) -> None:
+    """A legality condition that no test refuses is a condition that nobody would miss."""
+    refused = {case.refusal for case in CASES if case.rule == rule}
+    assert {condition.text for condition in REGISTRY.rules[rule].requires} <= refused
