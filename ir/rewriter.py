@@ -61,6 +61,8 @@ class Rewriter:
         self._listeners: list[Listener] = []
         self._value_names: Counter[str] = Counter()  # sibling scopes may use one name twice
         self._node_names: Counter[str] = Counter()
+        self._value_numbers: Counter[str] = Counter()  # the last number given to a wish
+        self._node_numbers: Counter[str] = Counter()
         self._unnamed: set[oir.Value] = set()  # results of inserted nodes that stand for no older value yet
         for graph in graphs(model):
             self._value_names.update(value.name or "" for value in graph.inputs)
@@ -320,12 +322,12 @@ class Rewriter:
     # --- names ------------------------------------------------------------------------------------------------------
 
     def fresh_name(self, wish: str) -> str:
-        """A value name that no scope of the model uses: `wish`, or `wish` with the lowest free number."""
-        return _fresh(wish, self._value_names)
+        """A value name that no scope of the model uses: `wish`, or `wish` with the next free number."""
+        return _fresh(wish, self._value_names, self._value_numbers)
 
     def fresh_node_name(self, wish: str) -> str:
         """The same for node names."""
-        return _fresh(wish, self._node_names)
+        return _fresh(wish, self._node_names, self._node_numbers)
 
     def _note(self, node: oir.Node) -> None:
         self._node_names[node.name or ""] += 1
@@ -394,10 +396,10 @@ def _graph_of(node: oir.Node) -> oir.Graph:
     return node.graph
 
 
-def _fresh(wish: str, taken: Counter[str]) -> str:
-    name, number = wish, 0
+def _fresh(wish: str, taken: Counter[str], numbers: Counter[str]) -> str:
+    name = wish
     while taken[name]:
-        number += 1
-        name = f"{wish}_{number}"
+        numbers[wish] += 1
+        name = f"{wish}_{numbers[wish]}"
     taken[name] += 1
     return name

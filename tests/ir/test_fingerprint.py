@@ -54,10 +54,9 @@ def test_structure_content_and_interface_matter(other: str) -> None:
 
 
 def test_branches_matter_and_their_names_do_not() -> None:
-    text = (
-        HEAD + " { y = If (c) <then_branch = t () => (p) { p = Neg (x) }, else_branch = e () => (q) { q = Abs (x) }> }"
-    )
-    assert of(text) == of(text.replace("p", "r").replace("r =", "r ="))
+    branches = "then_branch = t () => (p) { p = Neg (x) }, else_branch = e () => (q) { q = Abs (x) }"
+    text = f"{HEAD} {{ y = If (c) <{branches}> }}"
+    assert of(text) == of(text.replace("p =", "r =").replace("(p)", "(r)").replace("t ()", "u ()"))
     assert of(text) != of(text.replace("Abs", "Exp"))
     assert of(text) != of(text.replace("Neg", "T").replace("Abs", "Neg").replace("T ", "Abs "))
 
