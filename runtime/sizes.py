@@ -161,7 +161,11 @@ def _kind(symbol: str, each: OpenInput, axis: int) -> str:
         return "batch"  # the state of a recurrent layer: [layers, batch, hidden]
     if rank == 4 and "mask" not in each.name:
         return _image_kind(each, axis)
-    if each.is_float and all(isinstance(dim, int) and dim == 1 for dim in each.dims[1:axis] + each.dims[axis + 1 :]):
+    if (
+        each.is_float
+        and "mask" not in each.name
+        and all(isinstance(dim, int) and dim == 1 for dim in each.dims[1:axis] + each.dims[axis + 1 :])
+    ):
         return "samples"
     return "length"
 

@@ -4,7 +4,6 @@ import ml_dtypes
 import numpy as np
 import onnx.parser
 import pytest
-
 from optimize_graph import ir
 from optimize_graph.runtime import OrtEvaluator, open_session
 

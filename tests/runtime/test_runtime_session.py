@@ -10,7 +10,6 @@ import ml_dtypes
 import numpy as np
 import onnx.parser
 import pytest
-
 from optimize_graph import ir
 from optimize_graph.runtime import SessionOptions, check_installation, open_session, session
 
@@ -45,7 +44,7 @@ def test_types_that_onnxruntime_s_run_refuses_go_in_and_out(code: int, dtype: ty
 
 
 def test_sequences_optionals_maps_and_strings_come_out() -> None:
-    text = 'g (float[2] x) => (seq(float[2]) s, optional(float[2]) o) { s = SequenceConstruct(x, x) o = Optional(x) }'
+    text = "g (float[2] x) => (seq(float[2]) s, optional(float[2]) o) { s = SequenceConstruct(x, x) o = Optional(x) }"
     outputs = open_session(model(text)).run({"x": X})
     assert [item.tolist() for item in outputs["s"]] == [[1, 2], [1, 2]]
     np.testing.assert_array_equal(outputs["o"], X)
