@@ -52,7 +52,6 @@ _USES: Mapping[tuple[str, int], Role] = {
     ("Resize", 3): Role.SMALL,
     ("Upsample", 1): Role.ONES,
     ("ConstantOfShape", 0): Role.SMALL,
-    ("RandomNormalLike", 0): Role.SMALL,
     ("Range", 0): Role.ZEROS,
     ("Range", 1): Role.SMALL,
     ("Range", 2): Role.ONES,
@@ -143,19 +142,20 @@ def usage_of(value: ir.Value, model: ir.Model) -> Usage:
 
 
 def _uses(start: ir.Value, model: ir.Model) -> Iterator[Use]:
+    floating = start.dtype is not None and start.dtype.is_floating_point()
     pending: list[tuple[ir.Value, int]] = [(start, 0)]
     seen = {start}
     while pending:
         value, offset = pending.pop()
         for node, index in value.uses():
-            yield from _use(node, index, offset)
+            yield from _use(node, index, offset, floating)
             for heir, added in _heirs(node, index, model):
                 if heir not in seen:
                     seen.add(heir)
                     pending.append((heir, offset + added))
 
 
-def _use(node: ir.Node, index: int, offset: int) -> Iterator[Use]:
+def _use(node: ir.Node, index: int, offset: int, floating: bool) -> Iterator[Use]:
     for position, table in _INDEXERS.get((node.domain, node.op_type), ()):
         if index == position:
             yield Use(Role.INDEX, _bound(node, table, offset))
@@ -172,8 +172,8 @@ def _use(node: ir.Node, index: int, offset: int) -> Iterator[Use]:
         other = ir.scalar(node.inputs[1 - index])
         if node.op_type == "Equal" and other is not None:
             yield Use(Role.MASK if other in (0, 1) else Role.PLAIN, compared=float(other))
-        elif index == 1 and other == 1:
-            yield Use(Role.MASK)  # 1 - mask, as the exporters of transformers spell it
+        elif index == 1 and other == 1 and not floating:
+            yield Use(Role.MASK)  # 1 - mask, as the exporters of transformers spell it (in floats: an inverted image)
 
 
 def _bound(node: ir.Node, table: int, offset: int) -> Bound:

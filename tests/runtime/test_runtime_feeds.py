@@ -81,7 +81,7 @@ def test_indices_are_followed_into_bodies_and_functions() -> None:
     [
         "g (int64[B,S] attention_mask) => (float[B,S] y) { y = Cast<to = 1>(attention_mask) }",
         "g (int64[B,S] m) => (bool[B,S] y) { y = Cast<to = 9>(m) }",
-        "g (float[3,9] m) => (float[3,9] y) { one = Constant<value_float = 1.0>() y = Sub(one, m) }",
+        "g (int64[B,S] m) => (float[B,S] y) { f = Cast<to = 1>(m) one = Constant<value_float = 1.0>() y = Sub(one, f) }",
         "g (int64[B,S] m) => (bool[B,S] y) { zero = Constant<value_int = 0>() y = Equal(m, zero) }",
     ],
     ids=["by name", "cast to bool", "one minus", "compared with zero"],
@@ -89,6 +89,11 @@ def test_indices_are_followed_into_bodies_and_functions() -> None:
 def test_masks_are_zeros_and_ones_that_pad_the_end_of_some_row(text: str) -> None:
     (mask,) = make_feeds(load(text), plan=Plan(Sizing(batch=3, length=9))).values()
     assert mask.tolist() == [[1] * 9, [1] * 6 + [0] * 3, [1] * 9]
+
+
+def test_an_image_that_is_inverted_is_no_mask() -> None:
+    text = "g (float[2,3,8,8] x) => (float[2,3,8,8] y) { one = Constant<value_float = 1.0>() y = Sub(one, x) }"
+    assert len(set(make_feeds(load(text))["x"].reshape(-1))) > 100
 
 
 def test_a_dim_of_the_same_name_has_the_same_size_in_every_input() -> None:
