@@ -110,11 +110,16 @@ class Intake:
             fail("name-missing", "an initializer has no name", self._where(graph.name))
         self._once("input", (value.name for value in graph.input), graph=graph.name)
         self._once("initializer", initializers, graph=graph.name)
-        defined = {*initializers, *(value.name for value in graph.input)}
-        defined.update(name for node in graph.node for name in node.output)
-        for value in graph.output:
-            if value.name not in defined:
-                self._lost(f"graph output {value.name!r}, which its graph does not define")
+        missing = dict.fromkeys(value.name for value in graph.output)
+        for name in (*initializers, *(value.name for value in graph.input)):
+            missing.pop(name, None)
+        for node in reversed(graph.node):  # outputs are computed near the end
+            if not missing:
+                break
+            for name in node.output:
+                missing.pop(name, None)
+        for name in missing:
+            self._lost(f"graph output {name!r}, which its graph does not define")
         for value in (*graph.input, *graph.output, *graph.value_info):
             self._value(value)
         for tensor in graph.initializer:
