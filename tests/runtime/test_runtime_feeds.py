@@ -81,7 +81,7 @@ def test_indices_are_followed_into_bodies_and_functions() -> None:
     [
         "g (int64[B,S] attention_mask) => (float[B,S] y) { y = Cast<to = 1>(attention_mask) }",
         "g (int64[B,S] m) => (bool[B,S] y) { y = Cast<to = 9>(m) }",
-        "g (int64[B,S] m) => (float[B,S] y) { f = Cast<to = 1>(m) one = Constant<value_float = 1.0>() y = Sub(one, f) }",
+        "g (int64[B,S] m) => (float[B,S] y) { f = Cast<to = 1>(m) c = Constant<value_float = 1.0>() y = Sub(c, f) }",
         "g (int64[B,S] m) => (bool[B,S] y) { zero = Constant<value_int = 0>() y = Equal(m, zero) }",
     ],
     ids=["by name", "cast to bool", "one minus", "compared with zero"],
