@@ -307,9 +307,13 @@ def broadcast(*dims: Dim) -> Dim:
     """
     operands: dict[Dim, None] = {}
     for dim in dims:
-        for each in _broadcast_operands(dim):
+        for each in _arguments(dim, "broadcast") or (dim,):
             operands[each] = None
     operands.pop(1, None)
+    for dim in list(operands):
+        parts = _arguments(dim, "nonzero_or")
+        if parts and parts[0] in operands:
+            del operands[dim]  # they differ where parts[0] is 0, and there the other must be 0 or 1
     for dim in operands:
         if isinstance(dim, int) or at_least(dim, 2):
             return dim
@@ -318,12 +322,13 @@ def broadcast(*dims: Dim) -> Dim:
     return _apply("broadcast", _ordered(*operands), 0)
 
 
-def _broadcast_operands(dim: Dim) -> tuple[Dim, ...]:
+def _arguments(dim: Dim, function: str) -> tuple[Dim, ...]:
+    """The arguments, where `dim` is nothing but this function of them."""
     if isinstance(dim, Expr) and len(dim.terms) == 1:
         ((atoms, factor),) = dim.terms.items()
-        if factor == 1 and len(atoms) == 1 and atoms[0].name == "broadcast" and atoms[0].arguments:
+        if factor == 1 and len(atoms) == 1 and atoms[0].name == function:
             return atoms[0].arguments
-    return (dim,)
+    return ()
 
 
 def nonzero_or(a: Dim, b: Dim) -> Dim:
@@ -337,7 +342,9 @@ def nonzero_or(a: Dim, b: Dim) -> Dim:
     if len(a.terms) == 1 and exact_quotient(b, _monic(a)) is not None:
         return a  # where a is 0, so is b
     one, other = low(a), low(b)
-    return _apply("nonzero_or", (a, b), None if one is None or other is None else min(one, other))
+    if one is not None and other is not None:
+        return _apply("nonzero_or", (a, b), min(max(one, 1), other) if one >= 0 else min(one, other))
+    return _apply("nonzero_or", (a, b), None)
 
 
 def _monic(a: Expr) -> Dim:

@@ -11,7 +11,18 @@ import numpy as np
 from ... import ir
 from . import dims as d
 from .dims import Dim
-from .facts import Call, Dims, Elements, NothingKnownError, array_of, dims_of, elements_of, position, unknown_dims
+from .facts import (
+    MOST_ELEMENTS,
+    Call,
+    Dims,
+    Elements,
+    NothingKnownError,
+    array_of,
+    dims_of,
+    elements_of,
+    position,
+    unknown_dims,
+)
 
 LIKE_THE_FIRST = """Abs Acos Acosh Asin Asinh Atan Atanh Bernoulli BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh CumSum
 CumProd Elu Erf Exp EyeLike Floor Gelu GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf
@@ -217,6 +228,11 @@ def identity(call: Call) -> Elements:
 @elements_of("Cast", "CastLike")
 def cast(call: Call) -> Elements:
     to = call.integer("to") if call.node.op_type == "Cast" else call.fact(1).dtype
+    if call.fact(0).elements is None:
+        content = call.content(0)
+        if content.dtype.kind != "f" or content.size > MOST_ELEMENTS or to == ir.DataType.BOOL:
+            raise NothingKnownError
+        return array_of((math.trunc(float(each)) for each in content.ravel()), content.shape)
     if to == ir.DataType.BOOL and not _is_bool(call):
         return _each(lambda a: _decide(d.differ(a, 0), a == 0), call.elements(0))
     return call.elements(0)

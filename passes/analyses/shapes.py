@@ -291,9 +291,7 @@ def _sizes(dims: Dims | None, names: dict[str, Dim]) -> tuple[int | str | None, 
 def _dims(sizes: tuple[int | str | None, ...] | None, names: dict[str, Dim]) -> Dims | None:
     if sizes is None:
         return None
-    return tuple(
-        size if isinstance(size, int) and size >= 0 else names.get(str(size)) or fresh_dim() for size in sizes
-    )
+    return tuple(size if isinstance(size, int) and size >= 0 else names.get(str(size)) or fresh_dim() for size in sizes)
 
 
 def _contents(call: Call) -> dict[int, ir.Array]:
@@ -321,7 +319,9 @@ def _declared(value: ir.Value) -> Fact:
 def _declared_dim(dim: int | ir.SymbolicDim) -> Dim:
     if isinstance(dim, int):
         return dim if dim >= 0 else fresh_dim()
-    return named_dim(dim.value) if dim.value else fresh_dim()
+    name = dim.value or ""
+    # Paddle and others call every dim that they do not know "?", "-1" or "None": no name, though it looks like one.
+    return named_dim(name) if any(map(str.isalpha, name)) and name != "None" else fresh_dim()
 
 
 def _constant_fact(value: ir.Value) -> Fact | None:
