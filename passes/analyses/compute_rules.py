@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+
+import numpy as np
 
 from . import dims as d
 from .dims import Dim
 from .elementwise_rules import broadcast_dims
-from .facts import Call, Dims, NothingKnownError, dims_of, plain, unknown_dims
+from .facts import Call, Dims, NothingKnownError, dims_of, plain, position, unknown_dims
 from .layout_rules import as_dim
 
 
@@ -30,8 +33,8 @@ def quantized_matmul(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("Gemm")
 def gemm(call: Call) -> Sequence[Dims | None]:
-    (m, k), (l, n) = call.dims(0), call.dims(1)
-    return ((k if call.integer("transA") else m, l if call.integer("transB") else n),)
+    (m, k), (k_or_n, n) = call.dims(0), call.dims(1)
+    return ((k if call.integer("transA") else m, k_or_n if call.integer("transB") else n),)
 
 
 @dims_of("Einsum")
@@ -126,6 +129,40 @@ def global_pool(call: Call) -> Sequence[Dims | None]:
     return ((*x[:2], *(1,) * (len(x) - 2)),)
 
 
+@dims_of("Resize")
+def resize(call: Call) -> Sequence[Dims | None]:
+    dims = list(call.dims(0))
+    axes = [position(axis, len(dims)) for axis in call.integers("axes", tuple(range(len(dims))))]
+    if call.version < 11 or call.attribute("keep_aspect_ratio_policy") not in (None, "stretch"):
+        return (unknown_dims(len(dims)),)
+    if call.has(3):
+        sizes = call.fact(3).elements
+        new = [d.fresh_dim()] * len(axes) if sizes is None else list(map(as_dim, sizes))
+        if sizes is None:
+            return (tuple(d.fresh_dim() if axis in axes else dim for axis, dim in enumerate(dims)),)
+    elif call.attribute("coordinate_transformation_mode") == "tf_crop_and_resize":
+        return (unknown_dims(len(dims)),)
+    else:
+        try:
+            new = [_scaled(dims[axis], float(s)) for axis, s in zip(axes, call.content(2), strict=True)]
+        except NothingKnownError:
+            return (tuple(d.fresh_dim() if axis in axes else dim for axis, dim in enumerate(dims)),)
+    for axis, dim in zip(axes, new, strict=True):
+        dims[axis] = dim
+    return (tuple(dims),)
+
+
+def _scaled(dim: Dim, scale: float) -> Dim:
+    """`floor(dim * scale)`, which is computed in float32: certain only where no rounding can happen."""
+    if scale == int(scale) and 1 <= scale <= 64:
+        return dim * int(scale)
+    if isinstance(dim, int):
+        exact, rounded = dim * scale, float(np.float32(dim) * np.float32(scale))
+        if abs(exact - round(exact)) > 1e-3 * max(1.0, abs(exact)) or (exact == rounded == int(exact)):
+            return math.floor(exact)
+    return d.fresh_dim()
+
+
 # --- recurrences and attention --------------------------------------------------------------------------------------
 
 
@@ -135,12 +172,10 @@ def recurrence(call: Call) -> Sequence[Dims | None]:
     directions = 2 if call.word("direction") == "bidirectional" else 1
     hidden = call.integer("hidden_size") or r[2]
     if call.integer("layout"):
-        batch, length = x[:2]
-        last = (batch, directions, hidden)
-        return ((batch, length, directions, hidden), last, last)
-    length, batch = x[:2]
-    last = (directions, batch, hidden)
-    return ((length, directions, batch, hidden), last, last)
+        by_batch = (x[0], directions, hidden)
+        return ((*x[:2], directions, hidden), by_batch, by_batch)
+    last = (directions, x[1], hidden)
+    return ((x[0], *last), last, last)
 
 
 @dims_of("Attention")

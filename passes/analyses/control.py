@@ -19,6 +19,8 @@ DEEPEST: Final = 2
 class Learner(Protocol):
     """What these rules need of `Shapes`."""
 
+    loop_depth: int
+
     def fact(self, value: ir.Value) -> Fact: ...
     def assume(self, value: ir.Value, fact: Fact) -> None: ...
     def learn_all(self, nodes: ir.Graph) -> None: ...
@@ -66,31 +68,23 @@ def _join(a: Dims | None, b: Dims | None, fresh: Callable[[], Dim]) -> Dims | No
 # --- Loop and Scan ----------------------------------------------------------------------------------------------------
 
 
-def _depth(node: ir.Node) -> int:
-    """How many nodes hold the graph that `node` stands in."""
-    depth, graph = 0, node.graph
-    while isinstance(graph, ir.Graph) and graph.parent_node is not None:
-        depth, graph = depth + 1, graph.parent_node.graph
-    return depth
-
-
-def _carry(
-    shapes: Learner, node: ir.Node, body: ir.Graph, start: Sequence[Fact], first: int, results: int
-) -> list[Fact]:
+def _carry(shapes: Learner, body: ir.Graph, start: Sequence[Fact], first: int, results: int) -> list[Fact]:
     """Facts about what is carried, which hold before and after every turn.
 
     The carried values are the body's inputs from `first` on and its outputs from `results` on. Induction: what is
     assumed of the inputs holds at the start and, shown under that assumption, at the end of a turn. What is not kept
     gets a free symbol: "as it is at the start of this turn".
     """
-    carried = list(start) if _depth(node) < DEEPEST else [Fact(fact.dtype) for fact in start]
+    carried = list(start) if shapes.loop_depth < DEEPEST else [Fact(fact.dtype) for fact in start]
     free: set[Dim] = set()
     for turn in range(TURNS + 1):
         if turn == TURNS:
             carried = [Fact(fact.dtype) for fact in carried]
         for value, fact in zip(body.inputs[first:], carried, strict=True):
             shapes.assume(value, fact)
+        shapes.loop_depth += 1
         shapes.learn_all(body)
+        shapes.loop_depth -= 1
         ends = [shapes.fact(value) for value in body.outputs[results : results + len(start)]]
         kept = [_kept(fact, end, free) for fact, end in zip(carried, ends, strict=True)]
         if kept == carried:
@@ -127,7 +121,7 @@ def infer_loop(shapes: Learner, node: ir.Node) -> list[Fact]:
     # ONNX Runtime gives the counter and the condition the rank that the body declares: 0 or 1.
     shapes.assume(body.inputs[0], Fact(ir.DataType.INT64))
     shapes.assume(body.inputs[1], Fact(ir.DataType.BOOL))
-    carried = _carry(shapes, node, body, start, 2, 1)
+    carried = _carry(shapes, body, start, 2, 1)
     stacked = [shapes.fact(value) for value in body.outputs[1 + len(start) :]]
     return carried + [_stacked(fact) for fact in stacked]
 
@@ -148,7 +142,7 @@ def infer_scan(shapes: Learner, node: ir.Node) -> list[Fact]:
         raise NothingKnownError
     for value, fact, axis in zip(body.inputs[len(states) :], scanned, axes, strict=True):
         shapes.assume(value, _one_of(fact, int(axis)))
-    carried = _carry(shapes, node, body, states, 0, 0)
+    carried = _carry(shapes, body, states, 0, 0)
     stacked = [shapes.fact(value) for value in body.outputs[len(states) :]]
     return carried + [_stacked(fact) for fact in stacked]
 

@@ -22,7 +22,7 @@ _counter = count()
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """A symbol (no arguments), or a function of Dims. `born` is 0 for what the interface names, else when it was made."""
+    """A symbol (no arguments), or a function of Dims. `born` counts what is made; what the interface names has 0."""
 
     text: str
     name: str

@@ -1,7 +1,7 @@
 """What is known about one value, and the tables of rules that say what an operator makes of it.
 
-A *dims rule* gives the dims of each output of a node, a *values rule* the elements of its (small, integer) result. Rules hold
-in every run that succeeds, at every size of the symbols, 0 and 1 included: a run that fails needs no facts.
+A *dims rule* gives the dims of each output of a node, an *elements rule* what is in a small integer result. Rules hold
+in every run that succeeds, at every size of the symbols, 0 and 1 included. A run that fails needs no facts.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def dims_of(*operators: str) -> Callable[[DimsRule], DimsRule]:
 
 
 def elements_of(*operators: str) -> Callable[[ElementsRule], ElementsRule]:
-    """Register the values rule of standard operators."""
+    """Register the elements rule of standard operators."""
     return _register(ELEMENTS, operators)
 
 

@@ -1,7 +1,7 @@
 """What is known about the type, the dims and (of small integer tensors) the elements of every value in every scope.
 
-Facts follow from the graph's declared inputs, from constants, and from what the operators do; what a file declares about
-inner values and outputs is not looked at, for exporters declare false ones. Equal symbols are equal sizes in every run.
+Facts follow from the declared inputs, from constants and from what operators do. What a file declares about inner
+values and outputs is not looked at: exporters declare false ones. Equal symbols are equal sizes in every run.
 
 Bodies of functions are unknown until they are inlined. A body of a Loop or Scan has the facts that hold in each turn.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from ... import ir
 from ...ir.infer import TensorFacts, infer_results, result_type
 from ..engine.analysis import Analysis, AnalysisManager
-from . import compute_rules, control, elementwise_rules, layout_rules
+from . import compute_rules, control, elementwise_rules, layout_rules, picking_rules
 from .dims import Dim, Expr, born, differ, fresh_dim, fresh_integer, named_dim
 from .facts import (
     DIMS,
@@ -29,10 +29,9 @@ from .facts import (
     Elements,
     Fact,
     NothingKnownError,
-    unknown_dims,
 )
 
-RULES: Final = (compute_rules, elementwise_rules, layout_rules)
+RULES: Final = (compute_rules, elementwise_rules, layout_rules, picking_rules)
 """The modules whose import fills the tables."""
 
 _BY_NUMBER: Final = {each.value: each for each in ir.DataType}
@@ -42,7 +41,10 @@ _BROKEN: Final = (NothingKnownError, LookupError, ValueError, TypeError, Arithme
 
 
 class Shapes(Analysis):
-    """Facts about values. They are about what a value *is*, so they outlive rewrites: `adopt` and `refresh` add to them."""
+    """Facts about values. They say what a value *is*, so they outlive rewrites: `adopt` and `refresh` add to them."""
+
+    loop_depth: int = 0
+    """In how many loops the body is that is being looked at."""
 
     def __init__(self, model: ir.Model) -> None:
         self._facts: dict[ir.Value, Fact] = {}
@@ -336,7 +338,7 @@ def _constant_fact(value: ir.Value) -> Fact | None:
     return Fact(fact.dtype, fact.dims, tuple(int(each) for each in np.asarray(tensor.numpy()).ravel()))
 
 
-# --- two facts about one value ------------------------------------------------------------------------------------------
+# --- two facts about one value ----------------------------------------------------------------------------------------
 
 
 def merge(a: Fact, b: Fact) -> Fact:
@@ -352,6 +354,3 @@ def _merge_dims(a: Dims | None, b: Dims | None) -> Dims | None:
 
 def _tells_more(a: Dim, b: Dim) -> bool:
     return not isinstance(b, int) and (isinstance(a, int) or born(a) < born(b))
-
-
-__all__ = ["Shapes", "unknown_dims"]
