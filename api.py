@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import shlex
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -236,8 +237,13 @@ class _Job:
             seed=self.options.seed,
         )
         self.progress("inputs")
+        until = time.monotonic() + self.options.verify_seconds / 2
         feeds = runtime.usable_feeds(
-            runtime.open_session(original, how), self._load(), self.options.inputs, seed=self.options.seed
+            runtime.open_session(original, replace(how, optimize=False)),
+            self._load(),
+            self.options.inputs,
+            seed=self.options.seed,
+            proceed=lambda: time.monotonic() < until,
         )
         if self.options.verify:
             self.progress("verify")

@@ -37,26 +37,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="optimize-graph",
-        description="Optimize an ONNX model: the same results, faster and in less memory, verified before it is written.",
+        description="Optimize an ONNX model: the same results, faster, verified before it is written.",
         epilog="Exit codes: 0 done; 1 the model or the pipeline is at fault; 2 usage; 3 not verified, nothing written.",
     )
     parser.add_argument("model", nargs="?", type=Path, metavar="IN.onnx", help="the model to optimize")
-    parser.add_argument("output", nargs="?", type=Path, metavar="OUT.onnx", help="where the result goes; may be IN.onnx")
+    parser.add_argument(
+        "output", nargs="?", type=Path, metavar="OUT.onnx", help="where the result goes; may be IN.onnx"
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('optimize-graph')}")
 
     what = parser.add_argument_group("what is done")
     what.add_argument(
-        "--target", default="ort-cpu", choices=("ort-cpu", "ort-cuda", "onnx"), help="what it is optimized for (ort-cpu)"
+        "--target",
+        default="ort-cpu",
+        choices=("ort-cpu", "ort-cuda", "onnx"),
+        help="what it is optimized for (ort-cpu)",
     )
     what.add_argument("--min-ort", metavar="VERSION", help="the oldest ONNX Runtime that must load the result")
     what.add_argument("--opset", type=int, metavar="N", help="convert the model to this opset first")
-    what.add_argument("--passes", default="default", metavar="TEXT", help="a preset or pipeline: 'fixpoint(fold,cse),dce'")
+    what.add_argument(
+        "--passes", default="default", metavar="TEXT", help="a preset or pipeline: 'fixpoint(fold,cse),dce'"
+    )
     what.add_argument("--disable", action="append", default=[], metavar="RULE", help="leave out a rule or pass")
     what.add_argument("--limit", type=int, metavar="N", help="stop after N rewrites")
     what.add_argument(
         "--input-shape", action="append", default=[], type=_input_shape, metavar="NAME:1,3,224,224", help="fix an input"
     )
-    what.add_argument("--plugin", action="append", default=[], metavar="MODULE", help="import a module of rules or passes")
+    what.add_argument(
+        "--plugin", action="append", default=[], metavar="MODULE", help="import a module of rules or passes"
+    )
     what.add_argument("--list-passes", action="store_true", help="print presets, passes and rules, and stop")
 
     proof = parser.add_argument_group("proof")
@@ -78,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     files.add_argument("--report", type=Path, metavar="FILE.json", help="write what was done as JSON")
     files.add_argument("--strict", action="store_true", help="a pass that fails is an error; else it is left out")
     files.add_argument("--check-each-pass", action="store_true", help="check the model after each pass (slow)")
-    files.add_argument("-v", "--verbose", action="count", default=0, help="-v: rewrites by rule; -vv: each, and near misses")
+    files.add_argument(
+        "-v", "--verbose", action="count", default=0, help="-v: rewrites by rule; -vv: each, and near misses"
+    )
     files.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     return parser
 
@@ -130,15 +141,17 @@ def _optimize(given: argparse.Namespace) -> int:
         result = optimize(given.model, None if given.dry_run else given.output, _options(given), progress=progress)
     if given.report:
         write_json(result, given.report)
-    _warn(result)
+    _say_remarks(result, everything=bool(given.verbose))
     if not given.quiet:
         print_result(result, verbosity=given.verbose)
     return DONE
 
 
-def _warn(result: Result) -> None:
+def _say_remarks(result: Result, *, everything: bool) -> None:
+    """Warnings always, remarks with -v: both on standard error."""
     for remark in result.remarks:
-        print(f"optimize-graph: {remark.severity}: {remark}", file=sys.stderr)
+        if everything or remark.severity != "remark":
+            print(f"optimize-graph: {remark.severity}: {remark}", file=sys.stderr)
 
 
 @contextmanager

@@ -49,7 +49,9 @@ def export(
     try:
         with tempfile.TemporaryDirectory(prefix="optimize-graph-") as folder:
             draft = Path(folder) / "export.onnx"
-            _export(torch, module, tuple(example_inputs), draft, dynamic_shapes, exporter, opset, input_names, output_names)
+            _export(
+                torch, module, tuple(example_inputs), draft, dynamic_shapes, exporter, opset, input_names, output_names
+            )
             _check(torch, module, example_inputs, draft, rtol, atol)
             ir.save(ir.load(draft), path)
     finally:
@@ -101,11 +103,8 @@ def _export(
         ) from error
 
 
-def _check(
-    torch: Any, module: torch.nn.Module, inputs: Sequence[Any], path: Path, rtol: float, atol: float
-) -> None:
-    from .runtime import open_session
-    from .runtime.compare import Tolerance, compare
+def _check(torch: Any, module: torch.nn.Module, inputs: Sequence[Any], path: Path, rtol: float, atol: float) -> None:
+    from .runtime import Tolerance, compare, open_session
 
     with torch.no_grad():
         given = _arrays(torch, module(*inputs))

@@ -21,7 +21,7 @@ SCHEMA = 1
 
 
 def print_result(result: Result, *, verbosity: int = 0) -> None:
-    """The before/after table on standard output; with verbosity 1 rewrites by rule, with 2 every rewrite and near miss."""
+    """The before/after table on standard output; verbosity 1 adds rewrites by rule, 2 every rewrite and near miss."""
     console = Console(highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
@@ -77,7 +77,9 @@ def to_json(result: Result) -> dict[str, object]:
     return {
         "schema": SCHEMA,
         "versions": {
-            name: found for name in ("optimize-graph", "onnx", "onnx-ir", "numpy") if (found := _version(name)) is not None
+            name: found
+            for name in ("optimize-graph", "onnx", "onnx-ir", "numpy")
+            if (found := _version(name)) is not None
         }
         | {"onnxruntime": _version("onnxruntime-gpu") or _version("onnxruntime"), "python": platform.python_version()},
         "pipeline": result.pipeline,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .check import Verification, verify
-    from .compare import EXACT, Element, Tolerance, Verdict
+    from .comparison import EXACT, Element, Tolerance, Verdict
     from .evaluator import OrtEvaluator
     from .feeds import FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds
     from .measure import Latency, Race, Ratio, bytes_of, race
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "check": ("Verification", "verify"),
-    "compare": ("EXACT", "Element", "Tolerance", "Verdict"),
+    "comparison": ("EXACT", "Element", "Tolerance", "Verdict"),
     "evaluator": ("OrtEvaluator",),
     "feeds": ("FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds"),
     "measure": ("Latency", "Race", "Ratio", "bytes_of", "race"),

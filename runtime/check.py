@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .. import ir
-from .compare import EXACT, Element, Tolerance, Verdict, compare
+from .comparison import EXACT, Element, Tolerance, Verdict, compare
 from .feeds import FeedSet
 from .options import Feeds, Outputs, SessionOptions
 from .session import Session, open_session

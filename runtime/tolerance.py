@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import ir
-from .compare import Tolerance, as_numbers, is_inexact, leaves, scale_of
+from .comparison import Tolerance, as_numbers, is_inexact, leaves, scale_of
 from .options import Array, Datum, Feeds, Outputs
 
 FACTOR = 8.0  # a rewrite may change the order of roundings more often than the probes do

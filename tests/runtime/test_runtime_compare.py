@@ -3,7 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from optimize_graph.runtime.compare import EXACT, Tolerance, compare, scale_of
+from optimize_graph.runtime.comparison import EXACT, Tolerance, compare, scale_of
 from optimize_graph.runtime.tolerance import FACTOR, noise_floor, perturb
 
 
