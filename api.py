@@ -6,7 +6,8 @@ import logging
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -196,7 +197,8 @@ class _Job:
             self.progress("write")
             with self._stage(result.model, target, lossless) as staged:
                 if self.options.verify or self.options.measure:
-                    self._examine(result, self._original(folder), staged.path)
+                    with _saying_how_to_go_on():
+                        self._examine(result, self._original(folder), staged.path)
                 if self.output is not None:
                     staged.commit()
         return result
@@ -301,6 +303,19 @@ def size_of(model: ir.Model) -> Size:
         sum(1 for node in nodes if node.op_type != "Constant"),
         sum(tensor.nbytes for tensor in tensors if tensor is not None),
     )
+
+
+@contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
+    """What ONNX Runtime does not run cannot be verified, and so is not written."""
+    try:
+        yield
+    except ir.ModelError as error:
+        found = error.diagnostic
+        if found.code not in ("onnxruntime-refuses-model", "run-failed", "no-usable-inputs"):
+            raise
+        hint = "nothing was written; --inputs, --custom-ops or --no-verify may help"
+        raise ir.VerificationError(replace(found, hint=f"{found.hint}; {hint}" if found.hint else hint)) from error
 
 
 def _unchanged(lost: Sequence[str]) -> ir.Diagnostic:
