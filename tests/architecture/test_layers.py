@@ -72,7 +72,7 @@ def test_importing_the_package_brings_in_nothing_heavy(absent: str) -> None:
 def test_the_main_job_never_imports_torch(tmp_path: Path) -> None:
     code = (
         "import sys, onnx.parser, optimize_graph\n"
-        "m = onnx.parser.parse_model('<ir_version: 10, opset_import: [\"\": 21]> "
+        'm = onnx.parser.parse_model(\'<ir_version: 10, opset_import: ["": 21]> '
         "g (float[2] x) => (float[2] y) { a = Identity(x) y = Relu(a) }')\n"
         "optimize_graph.optimize(m)\n"
         "sys.exit('torch' in sys.modules)"
