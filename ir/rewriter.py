@@ -59,22 +59,35 @@ class Rewriter:
         self.model = model
         self.changes = 0
         self._listeners: list[Listener] = []
+        self._survey()
+
+    def _survey(self) -> None:
+        """Note every name and scope of the model."""
         self._value_names: Counter[str] = Counter()  # sibling scopes may use one name twice
         self._node_names: Counter[str] = Counter()
         self._value_numbers: Counter[str] = Counter()  # the last number given to a wish
         self._node_numbers: Counter[str] = Counter()
         self._unnamed: set[oir.Value] = set()  # results of inserted nodes that stand for no older value yet
-        for graph in graphs(model):
+        for graph in graphs(self.model):
             self._value_names.update(value.name or "" for value in graph.inputs)
             self._value_names.update(iter(graph.initializers))
             for node in graph:
                 self._note(node)
-        self._function_graphs = {id(function.graph) for function in model.functions.values()}
+        functions = self.model.functions.values()
+        self._function_graphs = {id(function.graph) for function in functions}
         self._imports = {
             id(graph): function.opset_imports
-            for function in model.functions.values()
+            for function in functions
             for graph in (function.graph, *function.subgraphs())
         }
+
+    def exchange(self, other: oir.Model) -> None:
+        """Put the graph and the functions of `other` in place of the model's own; `other` must not be used again."""
+        self.model.graph = other.graph
+        self.model.functions.clear()
+        self.model.functions.update(other.functions)
+        self._survey()
+        self.changes += 1
 
     def subscribe(self, listener: Listener) -> None:
         """Tell `listener` of every later change."""

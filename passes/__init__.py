@@ -6,6 +6,7 @@ A compiler engineer's rule needs `rule`, `op`, `values` and conditions; a pass n
 from .engine import conditions
 from .engine.analysis import Analysis, AnalysisManager
 from .engine.exactness import Exactness
+from .engine.foreign import surgeon_pass
 from .engine.instruments import CheckFailed, Instrument, PrintAfter, Statistics, Timing, VerifyEach
 from .engine.journal import Journal, Refusal, Rewrite
 from .engine.pass_ import Evaluator, Pass, PassContext, PassFailure, Settings, spell, where
@@ -50,6 +51,7 @@ __all__ = [
     "rest",
     "rule",
     "spell",
+    "surgeon_pass",
     "values",
     "where",
 ]
