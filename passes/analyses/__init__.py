@@ -1,6 +1,8 @@
 """What is known about a model: types and sizes, when values live, what nodes cost."""
 
+from .cost import Cost
 from .dims import Dim
+from .liveness import Liveness
 from .shapes import Shapes
 
-__all__ = ["Dim", "Shapes"]
+__all__ = ["Cost", "Dim", "Liveness", "Shapes"]

@@ -69,16 +69,16 @@ def _fits(dim: Dim, extent: int, stride: int, before: int, after: int, padding: 
     if padding in ("SAME_UPPER", "SAME_LOWER"):
         return d.floordiv(dim + (stride - 1), stride)
     room = dim - extent if padding == "VALID" else dim + (before + after - extent)
-    fewest = d.floordiv(room, stride) + 1
+    fewest = d.windows(room, stride)
     if ceil and stride > 1:
-        most = d.floordiv(room + (stride - 1), stride) + 1
+        most = d.windows(room + (stride - 1), stride)
         if most == fewest:
             return most
         # Whether a last window that starts in the padding counts depends on the opset and the runtime.
         if not isinstance(dim, int) or not isinstance(most, int) or (most - 1) * stride >= dim + before:
             return d.fresh_dim()
         return most
-    return as_dim(fewest)
+    return fewest
 
 
 def _convolution(call: Call, x: Dims, w: Dims) -> Sequence[Dims | None]:
@@ -107,7 +107,10 @@ def transposed_convolution(call: Call) -> Sequence[Dims | None]:
     asked = call.integers("output_shape", ())
     if asked or call.word("auto_pad") not in ("NOTSET", "VALID"):
         return ((*head, *(asked[-rank:] or unknown_dims(rank))),)
-    kernel = call.integers("kernel_shape", ()) or plain(w[2:])
+    try:
+        kernel = call.integers("kernel_shape", ()) or plain(w[2:])
+    except NothingKnownError:
+        return ((*head, *unknown_dims(rank)),)
     strides, dilations = call.integers("strides", (1,) * rank), call.integers("dilations", (1,) * rank)
     pads, extra = call.integers("pads", (0,) * (2 * rank)), call.integers("output_padding", (0,) * rank)
     if call.word("auto_pad") == "VALID":
@@ -180,7 +183,7 @@ def recurrence(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("Attention")
 def attention(call: Call) -> Sequence[Dims | None]:
-    q, k, v = (_heads(call, index, name) for index, name in ((0, "q"), (1, "kv"), (2, "kv")))
+    q, k, v = (heads(call, index, name) for index, name in ((0, "q"), (1, "kv"), (2, "kv")))
     batch, heads, queries, _ = q
     y: Dims = (batch, heads, queries, v[3])
     if call.rank(0) == 3:
@@ -192,7 +195,7 @@ def attention(call: Call) -> Sequence[Dims | None]:
     return (y, keys, values, (batch, heads, queries, past + k[2]))
 
 
-def _heads(call: Call, index: int, name: str) -> Dims:
+def heads(call: Call, index: int, name: str) -> Dims:
     """Batch, heads, length, size of a head."""
     dims = call.dims(index)
     if len(dims) == 4:

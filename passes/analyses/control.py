@@ -80,7 +80,7 @@ def _carry(shapes: Learner, body: ir.Graph, start: Sequence[Fact], first: int, r
     for turn in range(TURNS + 1):
         if turn == TURNS:
             carried = [Fact(fact.dtype) for fact in carried]
-        for value, fact in zip(body.inputs[first:], carried, strict=True):
+        for value, fact in zip(body.inputs[first : first + len(start)], carried, strict=True):
             shapes.assume(value, fact)
         shapes.loop_depth += 1
         shapes.learn_all(body)

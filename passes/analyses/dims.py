@@ -353,6 +353,16 @@ def _monic(a: Expr) -> Dim:
     return _polynomial({tuple(sorted(set(atoms), key=_text)): 1})
 
 
+def windows(room: Dim, stride: int) -> Dim:
+    """How many positions a window has that can be moved by up to `room`.
+
+    Where it is larger than what it slides over, runtimes differ: there is no window, or one, or an error.
+    """
+    if stride == 1:
+        return maximum(room + 1, 0)
+    return floordiv(room, stride) + 1 if nonnegative(room) else _apply("windows", (room, stride), 0)
+
+
 def _ordered(*dims: Dim) -> tuple[Dim, ...]:
     return tuple(sorted(dims, key=lambda each: each.text if isinstance(each, Expr) else str(each)))
 
@@ -395,5 +405,7 @@ def _evaluate_atom(atom: Atom, bindings: Mapping[str, int]) -> int | None:
             return min(known)
         case "broadcast":
             return next((number for number in known if number != 1), 1)
+        case "windows":
+            return known[0] // known[1] + 1 if known[0] >= 0 else None
         case _:  # nonzero_or
             return known[0] or known[1]

@@ -51,7 +51,7 @@ def dynamic_quantize(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("BatchNormalization")
 def batch_normalization(call: Call) -> Sequence[Dims | None]:
-    return (call.dims(0),)
+    return (call.dims(0), *[call.dims(1)] * 4)  # the statistics that training updates
 
 
 @dims_of("LayerNormalization")

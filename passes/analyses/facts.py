@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import ir
-from .dims import Dim, fresh_dim
+from .dims import Dim, fresh_dim, product
 
 Dims = tuple[Dim, ...]
 Elements = npt.NDArray[np.object_]
@@ -45,6 +45,13 @@ class Fact:
             return None
         known = tuple(dim for dim in self.dims if isinstance(dim, int))
         return known if len(known) == len(self.dims) else None
+
+    @property
+    def bits(self) -> Dim | None:
+        """The size of a tensor, in bits; None where it is not known and for strings."""
+        if self.dtype is None or self.dims is None or self.dtype == ir.DataType.STRING:
+            return None
+        return product(self.dims) * self.dtype.bitwidth
 
 
 UNKNOWN: Final = Fact(None)

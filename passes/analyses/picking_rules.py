@@ -126,8 +126,8 @@ def concat(call: Call) -> Sequence[Dims | None]:
 
 
 def _agreed(dims: Sequence[Dim]) -> Dim:
-    """The most telling of sizes that are equal in a run that succeeds."""
-    return min(dims, key=lambda dim: (not isinstance(dim, int), d.born(dim)))
+    """A size that all operands of Concat have. ONNX Runtime lets an empty one differ, so one does not speak for all."""
+    return dims[0] if all(dim == dims[0] for dim in dims) else d.fresh_dim()
 
 
 @elements_of("Concat")

@@ -141,8 +141,17 @@ class Shapes(Analysis):
             try:
                 return control.RULES[node.op_type](self, node)
             except _BROKEN:
+                self._forget_bodies(node)
                 return [UNKNOWN] * len(node.outputs)
         return infer(Call(node, [None if value is None else self.fact(value) for value in node.inputs]))
+
+    def _forget_bodies(self, node: ir.Node) -> None:
+        """What was assumed of a loop's body and not shown must not stay."""
+        inner = list(ir.nodes_within(node))
+        values = [value for each in inner for value in each.outputs]
+        bodies = [body for each in (node, *inner) for body in ir.subgraphs_of(each)]
+        values += [value for body in bodies for value in body.inputs]
+        self._facts.update(dict.fromkeys(values, UNKNOWN))
 
     def learn(self, node: ir.Node) -> None:
         """Infer and remember the facts about the outputs of `node`."""

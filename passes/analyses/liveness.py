@@ -1,0 +1,71 @@
+"""When values live: from the node that makes them to the last one that reads them, in the order of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import ClassVar
+
+from ... import ir
+from ..engine.analysis import Analysis, AnalysisManager
+from .dims import evaluate
+from .shapes import Shapes
+
+
+@dataclass(frozen=True)
+class Liveness(Analysis):
+    """The life of each activation of the main graph, in positions of its nodes.
+
+    Activations are results of nodes. Inputs of the model, weights and Constants are somebody else's memory; what
+    bodies of If, Loop and Scan make inside is not counted, what they read of the main graph is.
+    """
+
+    needs: ClassVar[tuple[type[Analysis], ...]] = (Shapes,)
+
+    first: Mapping[ir.Value, int]
+    """The position of the node that makes the value."""
+    last: Mapping[ir.Value, int]
+    """The position of the last node that reads it; that of the last node of all for an output of the model."""
+    nodes: tuple[ir.Node, ...]
+    shapes: Shapes
+
+    @classmethod
+    def compute(cls, model: ir.Model, analyses: AnalysisManager) -> Liveness:
+        nodes = tuple(model.graph)
+        first: dict[ir.Value, int] = {}
+        last: dict[ir.Value, int] = {}
+        for position, node in enumerate(nodes):
+            for reader in (node, *ir.nodes_within(node)):
+                last.update((value, position) for value in reader.inputs if value in first)
+            for body in ir.subgraphs_of(node):
+                last.update((value, position) for value in body.outputs if value in first)
+            if node.op_type != "Constant" or node.domain != "":
+                first.update((value, position) for value in node.outputs)
+                last.update((value, position) for value in node.outputs)
+        last.update((value, len(nodes) - 1) for value in model.graph.outputs if value in first)
+        return cls(first, last, nodes, analyses.get(Shapes))
+
+    def bytes_of(self, value: ir.Value, bindings: Mapping[str, int] | None = None) -> int | None:
+        """The size of a tensor where the symbols have these values; None where it is not known."""
+        bits = self.shapes.fact(value).bits
+        number = None if bits is None else evaluate(bits, bindings or {})
+        return None if number is None else (number + 7) // 8
+
+    def live_bytes(self, bindings: Mapping[str, int] | None = None) -> list[int] | None:
+        """Bytes of live activations while each node runs, none written in place; None where a size is not known."""
+        change = [0] * (len(self.nodes) + 1)
+        for value, position in self.first.items():
+            if value.name == "" and not ir.is_read(value):
+                continue  # an optional output that nobody asked for
+            size = self.bytes_of(value, bindings)
+            if size is None:
+                return None
+            change[position] += size
+            change[self.last[value] + 1] -= size
+        return list(accumulate(change[:-1]))
+
+    def peak_bytes(self, bindings: Mapping[str, int] | None = None) -> int | None:
+        """The most bytes of activations that live at once; None where a size is not known."""
+        live = self.live_bytes(bindings)
+        return None if live is None else max(live, default=0)
