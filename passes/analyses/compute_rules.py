@@ -183,16 +183,14 @@ def recurrence(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("Attention")
 def attention(call: Call) -> Sequence[Dims | None]:
-    q, k, v = (heads(call, index, name) for index, name in ((0, "q"), (1, "kv"), (2, "kv")))
-    batch, heads, queries, _ = q
-    y: Dims = (batch, heads, queries, v[3])
+    q, k, v = heads(call, 0, "q"), heads(call, 1, "kv"), heads(call, 2, "kv")
+    batch, count, queries, _ = q
+    y: Dims = (batch, count, queries, v[3])
     if call.rank(0) == 3:
-        y = (batch, queries, heads * v[3])
-    if not call.has(4):
-        return (y, k, v, (batch, heads, queries, k[2]))
-    past = call.dims(4)[2]
+        y = (batch, queries, count * v[3])
+    past = call.dims(4)[2] if call.has(4) else 0
     keys, values = (*k[:2], past + k[2], k[3]), (*v[:2], past + v[2], v[3])
-    return (y, keys, values, (batch, heads, queries, past + k[2]))
+    return (y, keys, values, (batch, count, queries, past + k[2]))
 
 
 def heads(call: Call, index: int, name: str) -> Dims:

@@ -1,4 +1,4 @@
-"""What nodes cost: floating-point operations and bytes moved, as Dims, so that symbols can be bound later.
+"""What nodes cost: floating-point operations and bytes moved, for given values of the symbols.
 
 A multiply-add counts as two operations, as vendors count; any other scalar function as one. Bytes are inputs read once
 and outputs written once: what a perfect cache leaves.
@@ -23,13 +23,13 @@ from .shapes import Shapes
 class NodeCost:
     """The cost of one node; None where it is not known."""
 
-    flops: Dim | None
-    bytes: Dim | None
+    flops: int | None
+    bytes: int | None
 
 
 @dataclass(frozen=True)
 class Total:
-    """The cost of the nodes that are known, and which ones are not (with the given values of the symbols)."""
+    """The cost of the nodes that are known, and which ones are not."""
 
     flops: int
     bytes: int
@@ -38,58 +38,48 @@ class Total:
 
 @dataclass(frozen=True)
 class Cost(Analysis):
-    """The cost of each node of the main graph; nodes with bodies (If, Loop, Scan) and other domains are unknown."""
+    """The cost of the nodes of the main graph; nodes with bodies (If, Loop, Scan) and other domains are unknown."""
 
     needs: ClassVar[tuple[type[Analysis], ...]] = (Shapes,)
 
-    per_node: Mapping[ir.Node, NodeCost]
+    nodes: tuple[ir.Node, ...]
+    shapes: Shapes
 
     @classmethod
     def compute(cls, model: ir.Model, analyses: AnalysisManager) -> Cost:
-        shapes = analyses.get(Shapes)
-        return cls({node: cost_of(node, shapes) for node in model.graph})
+        return cls(tuple(model.graph), analyses.get(Shapes))
+
+    def of(self, node: ir.Node, bindings: Mapping[str, int] | None = None) -> NodeCost:
+        """The cost of one node, where the symbols have these values."""
+        known = bindings or {}
+        inputs = [None if value is None else self.shapes.fact(value).bound(known) for value in node.inputs]
+        outputs = [self.shapes.fact(value).bound(known) for value in node.outputs]
+        if node.domain != "" or (node.op_type not in DIMS and node.op_type != "Constant"):
+            return NodeCost(None, None)
+        try:
+            flops: Dim | None = FLOPS.get(node.op_type, _one_each)(Call(node, inputs), outputs)
+        except (NothingKnownError, LookupError, ValueError):
+            flops = None
+        return NodeCost(flops if isinstance(flops, int) else None, _moved(node, inputs, outputs))
 
     def total(self, bindings: Mapping[str, int] | None = None) -> Total:
         """The sum over all nodes, where the symbols have these values."""
-        flops = moved = 0
-        unknown = []
-        for node, cost in self.per_node.items():
-            operations, size = _number(cost.flops, bindings or {}), _number(cost.bytes, bindings or {})
-            if operations is None or size is None:
-                unknown.append(node)
-            flops += operations or 0
-            moved += size or 0
-        return Total(flops, moved, tuple(unknown))
+        costs = {node: self.of(node, bindings) for node in self.nodes}
+        return Total(
+            sum(cost.flops or 0 for cost in costs.values()),
+            sum(cost.bytes or 0 for cost in costs.values()),
+            tuple(node for node, cost in costs.items() if cost.flops is None or cost.bytes is None),
+        )
 
 
-def _number(dim: Dim | None, bindings: Mapping[str, int]) -> int | None:
-    return None if dim is None else d.evaluate(dim, bindings)
-
-
-def cost_of(node: ir.Node, shapes: Shapes) -> NodeCost:
-    """The cost of one node by what is known of its inputs and outputs."""
-    inputs = [None if value is None else shapes.fact(value) for value in node.inputs]
-    outputs = [shapes.fact(value) for value in node.outputs]
-    if node.domain != "" or (node.op_type not in DIMS and node.op_type != "Constant"):
-        return NodeCost(None, None)
-    try:
-        flops: Dim | None = FLOPS.get(node.op_type, _one_each)(Call(node, inputs), outputs)
-    except (NothingKnownError, LookupError, ValueError):
-        flops = None
-    return NodeCost(flops, _moved(node, inputs, outputs))
-
-
-def _moved(node: ir.Node, inputs: Sequence[Fact | None], outputs: Sequence[Fact]) -> Dim | None:
+def _moved(node: ir.Node, inputs: Sequence[Fact | None], outputs: Sequence[Fact]) -> int | None:
     if node.op_type in VIEWS:
         return 0
     if node.op_type in PICKS:  # as much as they give is read, not the table
         inputs = [outputs[0], *inputs[1:]]
-    total: Dim = 0
-    for fact in (*(each for each in inputs if each is not None), *outputs):
-        if fact.bits is None:
-            return None
-        total = total + d.floordiv(fact.bits + 7, 8)
-    return total
+    sizes = [fact.bytes for fact in (*inputs, *outputs) if fact is not None]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
 
 
 VIEWS: Final = frozenset({"Constant", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"})

@@ -127,7 +127,7 @@ def _divide(a: Dim, b: Dim) -> Dim:
 
 
 def _modulo(a: Dim, b: Dim) -> Dim:
-    return d.mod(a, b) if d.nonnegative(b) else d.fresh_integer()
+    return d.mod(a, b) if isinstance(b, int) or d.nonnegative(b) else d.fresh_integer()
 
 
 def _c_remainder(a: Dim, b: Dim) -> Dim:

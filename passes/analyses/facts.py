@@ -6,15 +6,16 @@ in every run that succeeds, at every size of the symbols, 0 and 1 included. A ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ... import ir
-from .dims import Dim, fresh_dim, product
+from .dims import Dim, evaluate, fresh_dim
 
 Dims = tuple[Dim, ...]
 Elements = npt.NDArray[np.object_]
@@ -47,11 +48,20 @@ class Fact:
         return known if len(known) == len(self.dims) else None
 
     @property
-    def bits(self) -> Dim | None:
-        """The size of a tensor, in bits; None where it is not known and for strings."""
-        if self.dtype is None or self.dims is None or self.dtype == ir.DataType.STRING:
+    def bytes(self) -> int | None:
+        """The size of a tensor; None where it is not known and for strings."""
+        dims = self.static
+        if self.dtype is None or dims is None or self.dtype == ir.DataType.STRING:
             return None
-        return product(self.dims) * self.dtype.bitwidth
+        return (prod(dims) * self.dtype.bitwidth + 7) // 8
+
+    def bound(self, bindings: Mapping[str, int]) -> Fact:
+        """The same where the symbols have these values; nothing is known of dims where they do not suffice."""
+        if self.dims is None or self.static is not None:
+            return self
+        sizes = [evaluate(dim, bindings) for dim in self.dims]
+        known = tuple(size for size in sizes if size is not None)
+        return Fact(self.dtype, known if len(known) == len(sizes) else None)
 
 
 UNKNOWN: Final = Fact(None)

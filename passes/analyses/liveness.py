@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from ... import ir
 from ..engine.analysis import Analysis, AnalysisManager
-from .dims import evaluate
 from .shapes import Shapes
 
 
@@ -48,9 +47,7 @@ class Liveness(Analysis):
 
     def bytes_of(self, value: ir.Value, bindings: Mapping[str, int] | None = None) -> int | None:
         """The size of a tensor where the symbols have these values; None where it is not known."""
-        bits = self.shapes.fact(value).bits
-        number = None if bits is None else evaluate(bits, bindings or {})
-        return None if number is None else (number + 7) // 8
+        return self.shapes.fact(value).bound(bindings or {}).bytes
 
     def live_bytes(self, bindings: Mapping[str, int] | None = None) -> list[int] | None:
         """Bytes of live activations while each node runs, none written in place; None where a size is not known."""
