@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 import onnx_ir as oir
@@ -9,24 +10,35 @@ import onnx_ir as oir
 from .opset import schema
 from .rewriter import Rewriter
 
-_EXPANDED_NODES = 1_000_000  # a hostile model doubles a function a hundred times; it stays a call
+_EXPANDED_NODES = 1_000_000  # a hostile model doubles a function a hundred times
 
 
 def inlinable_functions(model: oir.Model) -> set[oir.OperatorIdentifier]:
     """The functions whose bodies may stand in the model's graph.
 
     Not those that reach themselves, that take graphs as attributes, whose operators mean something else at the
-    model's opset, or that would expand to more than a million nodes.
+    versions that the model's graph imports by then, or with which all calls would expand to more than a million nodes.
     """
+    imports = dict(model.opset_imports)
     sizes = _expanded_sizes(model)
-    return {
-        identifier
-        for identifier, function in model.functions.items()
-        if identifier in sizes
-        and sizes[identifier] <= _EXPANDED_NODES
-        and all(_means_the_same(node, model) for node in function.all_nodes())
-        and not any(_holds_graph(parameter) for parameter in function.attributes.values())
-    }
+    sites = Counter(node.op_identifier() for root in (model.graph, *_bodies(model)) for node in root.all_nodes())
+    fitting: set[oir.OperatorIdentifier] = set()
+    expanded = 0
+    for identifier in sorted(sizes, key=lambda each: sizes[each]):
+        function = model.functions[identifier]
+        expanded += sites[identifier] * sizes[identifier]
+        if expanded > _EXPANDED_NODES:
+            break
+        if any(_holds_graph(parameter) for parameter in function.attributes.values()):
+            continue
+        if all(_means_the_same(node, imports, model) for node in function.all_nodes()):
+            imports = {**function.opset_imports, **imports}
+            fitting.add(identifier)
+    return fitting
+
+
+def _bodies(model: oir.Model) -> list[oir.Graph]:
+    return [function.graph for function in model.functions.values()]
 
 
 def inline_call(rewriter: Rewriter, node: oir.Node, function: oir.Function) -> list[oir.Node]:
@@ -52,29 +64,34 @@ def inline_call(rewriter: Rewriter, node: oir.Node, function: oir.Function) -> l
 
 def _expanded_sizes(model: oir.Model) -> dict[oir.OperatorIdentifier, int]:
     """How many nodes a call of each function becomes; functions that reach themselves are missing."""
-    calls = {
-        identifier: [node.op_identifier() for node in function.all_nodes()]
-        for identifier, function in model.functions.items()
-    }
     sizes: dict[oir.OperatorIdentifier, int] = {}
-    waiting = dict.fromkeys(calls)
-    progress = True
-    while waiting and progress:
-        progress = False
-        for identifier in list(waiting):
-            inner = [each for each in calls[identifier] if each in calls]
-            if all(each in sizes for each in inner):
-                sizes[identifier] = len(calls[identifier]) - len(inner) + sum(sizes[each] for each in inner)
-                del waiting[identifier]
-                progress = True
-    return sizes
+    waiting: dict[oir.OperatorIdentifier, int] = {}
+    callers: defaultdict[oir.OperatorIdentifier, list[oir.OperatorIdentifier]] = defaultdict(list)
+    for identifier, function in model.functions.items():
+        sizes[identifier] = 0
+        waiting[identifier] = 0
+        for node in function.all_nodes():
+            called = node.op_identifier()
+            if called in model.functions:
+                callers[called].append(identifier)
+                waiting[identifier] += 1
+            else:
+                sizes[identifier] += 1
+    ready = [identifier for identifier, count in waiting.items() if count == 0]
+    for identifier in ready:  # grows while it is walked
+        for caller in callers[identifier]:
+            sizes[caller] += sizes[identifier]
+            waiting[caller] -= 1
+            if waiting[caller] == 0:
+                ready.append(caller)
+    return {identifier: sizes[identifier] for identifier in ready}
 
 
-def _means_the_same(node: oir.Node, model: oir.Model) -> bool:
-    """Whether the operator's definition at the model's opset is the one that the function was written for."""
+def _means_the_same(node: oir.Node, imports: Mapping[str, int], model: oir.Model) -> bool:
+    """Whether the operator's definition where `imports` hold is the one that the function was written for."""
     if node.op_identifier() in model.functions:
         return True
-    version = model.opset_imports.get(node.domain, node.version)
+    version = imports.get(node.domain, node.version)
     if version == node.version:
         return True
     if version is None or node.version is None:

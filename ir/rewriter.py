@@ -22,12 +22,13 @@ PROVENANCE: Final = "optimize_graph.rule"
 
 
 class Listener(Protocol):
-    """Told of every change, after it is made."""
+    """Told of every change, after it is made. `released` says that a reader of a value is gone."""
 
     def inserted(self, node: oir.Node) -> None: ...
     def replaced(self, old: oir.Value, new: oir.Value) -> None: ...
     def erased(self, node: oir.Node) -> None: ...
     def modified(self, node: oir.Node) -> None: ...
+    def released(self, value: oir.Value) -> None: ...
 
 
 def new_node(
@@ -74,11 +75,9 @@ class Rewriter:
             for node in graph:
                 self._note(node)
         functions = self.model.functions.values()
-        self._function_graphs = {id(function.graph) for function in functions}
+        self._function_graphs = {function.graph for function in functions}
         self._imports = {
-            id(graph): function.opset_imports
-            for function in functions
-            for graph in (function.graph, *function.subgraphs())
+            graph: function.opset_imports for function in functions for graph in (function.graph, *function.subgraphs())
         }
 
     def exchange(self, other: oir.Model) -> None:
@@ -256,10 +255,9 @@ class Rewriter:
         graph.remove(node, safe=True)
         _detach(node)
         self._changed("erased", node)
-        for value in fed_by:
-            producer = value.producer()
-            if producer is not None and producer.graph is not None:
-                self._tell("modified", producer)
+        for value in dict.fromkeys(fed_by):
+            for listener in tuple(self._listeners):
+                listener.released(value)
 
     def erase_initializer(self, value: oir.Value) -> None:
         """Drop an initializer. Raises ValueError when somebody reads it or it belongs to the interface."""
@@ -305,6 +303,7 @@ class Rewriter:
         for formal, actual in zip(graph.inputs, arguments, strict=True):
             for user, index in formal.uses():
                 user.replace_input_with(index, actual)
+                self._trim_inputs(user)
         bound = dict(zip(graph.inputs, arguments, strict=True))
         results: list[oir.Value | None] = [bound.get(value, value) for value in graph.outputs]
         graph.outputs.clear()
@@ -347,11 +346,11 @@ class Rewriter:
         self._value_names.update(value.name or "" for value in node.outputs)
 
     def _inside_function(self, graph: oir.Graph) -> bool:
-        return id(graph) in self._function_graphs
+        return graph in self._function_graphs
 
     def imports_of(self, graph: oir.Graph) -> dict[str, int]:
         """The opset imports that hold in `graph`: those of its function, else the model's."""
-        return self._imports.get(id(graph), self.model.opset_imports)
+        return self._imports.get(graph, self.model.opset_imports)
 
     def _import_domain(self, graph: oir.Graph, node: oir.Node) -> None:
         if node.version is None:

@@ -35,23 +35,24 @@ class CommonSubexpressionElimination(Pass):
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         numbers: dict[ir.Value | None, int] = {}
+        functions = context.functions()
         for root in (model.graph, *(function.graph for function in model.functions.values())):
             for node, seen in _with_table(root):
-                self._visit(node, seen, numbers, context)
+                if _may_merge(node, functions) and (key := _key(node, numbers)) is not None:
+                    self._visit(node, key, seen, context)
 
-    def _visit(self, node: ir.Node, seen: Table, numbers: dict[ir.Value | None, int], context: PassContext) -> None:
-        if not ir.is_deterministic(node, context.functions()) or any(True for _ in ir.subgraphs_of(node)):
-            return
-        if node.op_type in ("Constant", "Identity"):  # constants are lifted and deduplicated; Identity holds a name
-            return
-        key = _key(node, numbers)
-        if key is None:
-            return
+    def _visit(self, node: ir.Node, key: Hashable, seen: Table, context: PassContext) -> None:
         earlier = seen.setdefault(key, node)
         if earlier is node:
             return
         if context.journal.permit(self.name, where(node), spell([node]), f"the value of {where(earlier)}"):
             context.rewriter.replace(node, list(earlier.outputs))
+
+
+def _may_merge(node: ir.Node, functions: frozenset[ir.OperatorIdentifier]) -> bool:
+    if node.op_type in ("Constant", "Identity"):  # constants are lifted and deduplicated; Identity holds a name
+        return False
+    return not any(True for _ in ir.subgraphs_of(node)) and ir.is_deterministic(node, functions)
 
 
 def _with_table(root: ir.Graph) -> Iterator[tuple[ir.Node, Table]]:
@@ -78,7 +79,8 @@ def _key(node: ir.Node, numbers: dict[ir.Value | None, int]) -> Hashable | None:
         if content is None:
             return None
         attributes.append((name, content))
-    return (node.op_identifier(), node.version, tuple(inputs), tuple(attributes), len(node.outputs))
+    outputs = tuple(bool(value.name) for value in node.outputs)  # an output may be left out
+    return (node.op_identifier(), node.version, tuple(inputs), tuple(attributes), outputs)
 
 
 def _content(attribute: ir.Attr) -> Hashable | None:

@@ -53,14 +53,14 @@ def _sweep(root: ir.Graph, context: PassContext, functions: frozenset[ir.Operato
             if context.journal.permit(DeadCodeElimination.name, where(node), spell([node]), "nothing"):
                 context.rewriter.erase(node)
             continue
-        _trim(node, context)
+        if node.op_identifier() not in functions:
+            _trim(node, context)
         # A body is swept before the nodes above its owner: what it captures may become unread.
         pending.extend(iter(reversed(list(body))) for body in ir.subgraphs_of(node))
 
 
 def _trim(node: ir.Node, context: PassContext) -> None:
-    schema = ir.schema_of(node)
-    if schema is None or len(node.outputs) <= 1 or node.op_identifier() in context.functions():
+    if len(node.outputs) <= 1 or _outputs_say_how(node):
         return
     keep = len(node.outputs)
     while keep > 1 and not ir.is_read(node.outputs[keep - 1]) and ir.is_optional_output(node, keep - 1):
@@ -70,6 +70,11 @@ def _trim(node: ir.Node, context: PassContext) -> None:
     unread = f"{len(node.outputs) - keep} unread outputs"
     if context.journal.permit(DeadCodeElimination.name, where(node), f"{spell([node])} with {unread}", spell([node])):
         context.rewriter.trim_outputs(node, keep)
+
+
+def _outputs_say_how(node: ir.Node) -> bool:
+    """Whether the number of outputs changes what the first one is: BatchNormalization of opset 7 to 13 trains so."""
+    return node.domain == "" and node.op_type == "BatchNormalization" and (node.version or 0) < 14
 
 
 def _erase_initializer(value: ir.Value, context: PassContext) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import ChainMap, defaultdict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
-
-import numpy as np
 
 from ... import ir
 from ..analyses import Shapes
@@ -15,7 +14,7 @@ from ..engine.analysis import Analysis
 from ..engine.pass_ import Pass, PassContext
 from ..engine.registry import register
 
-_BLOCK_ROWS_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 22
 
 
 @register
@@ -53,21 +52,25 @@ class InitializerDeduplication(Pass):
         self._transposed_twins(model, context)
 
     def _transposed_twins(self, model: ir.Model, context: PassContext) -> None:
-        matrices: defaultdict[Hashable, list[ir.Value]] = defaultdict(list)
+        alike: defaultdict[Hashable, list[ir.Value]] = defaultdict(list)
         for value in model.graph.initializers.values():
             tensor = ir.constant_tensor(value)
             if tensor is None or not _may_share(value) or len(tensor.shape) != 2:
                 continue
-            if tensor.nbytes >= self.transposed_bytes and tensor.dtype.bitwidth >= 8:
-                matrices[tensor.dtype, frozenset(tensor.shape.numpy()), tensor.nbytes].append(value)
-        for group in matrices.values():
-            kept: list[ir.Value] = []
-            for value in group:
-                twin = next((each for each in kept if _is_transposed(each, value)), None)
-                if twin is None:
-                    kept.append(value)
-                elif context.journal.permit(self.name, value.name or "", "initializer", f"Transpose of {twin.name}"):
-                    _derive(value, twin, context)
+            if tensor.nbytes >= max(1, self.transposed_bytes) and tensor.dtype.bitwidth >= 8:
+                alike[_corners(value)].append(value)
+        for group in alike.values():
+            if len(group) > 1:
+                self._share_transposed(group, context)
+
+    def _share_transposed(self, group: list[ir.Value], context: PassContext) -> None:
+        kept: dict[bytes, ir.Value] = {}
+        for value in group:
+            twin = kept.get(_digest(value, transposed=True))
+            if twin is None:
+                kept[_digest(value, transposed=False)] = value
+            elif context.journal.permit(self.name, value.name or "", "initializer", f"Transpose of {twin.name}"):
+                _derive(value, twin, context)
 
 
 def _in_scope_order(model: ir.Model) -> Iterator[tuple[ir.Value, ChainMap[Hashable, ir.Value]]]:
@@ -100,23 +103,34 @@ def _share(value: ir.Value, first: ir.Value, context: PassContext) -> None:
 def _derive(value: ir.Value, twin: ir.Value, context: PassContext) -> None:
     graph = value.graph
     assert graph is not None
-    version = context.rewriter.imports_of(graph).get("")
+    version = context.rewriter.imports_of(graph).get("", 13)  # a graph of custom operators alone may not import it
     node = ir.new_node("Transpose", [twin], {"perm": [1, 0]}, version=version, provenance=InitializerDeduplication.name)
     context.rewriter.insert(node, before=graph[0])
     _share(value, node.outputs[0], context)
 
 
-def _is_transposed(left: ir.Value, right: ir.Value) -> bool:
-    """Whether two matrices on disk or in memory are each other's transpose, looked at in blocks of rows."""
-    a, b = ir.constant(left), ir.constant(right)
-    if a is None or b is None or a.shape != b.shape[::-1] or a.dtype != b.dtype:
-        return False
-    unsigned = np.dtype(f"u{a.dtype.itemsize}")
-    rows = max(1, _BLOCK_ROWS_BYTES // max(1, a.shape[1] * a.dtype.itemsize))
-    return all(
-        np.array_equal(
-            np.ascontiguousarray(a[start : start + rows]).view(unsigned),
-            np.ascontiguousarray(b[:, start : start + rows].T).view(unsigned),
-        )
-        for start in range(0, a.shape[0], rows)
-    )
+def _corners(value: ir.Value) -> Hashable:
+    """What a matrix and its transpose have in common, at the price of two pages of a file."""
+    content = _matrix(value)
+    rows, columns = content.shape
+    first, right, left, last = (content[i, j].tobytes() for i in (0, rows - 1) for j in (0, columns - 1))
+    ir.release(ir.constant_tensor(value))
+    return (content.dtype.str, frozenset((rows, columns)), first, frozenset((right, left)), last)
+
+
+def _digest(value: ir.Value, *, transposed: bool) -> bytes:
+    """A digest of the dims and bits of a matrix or of its transpose, read in blocks of rows."""
+    content = _matrix(value)
+    content = content.T if transposed else content
+    hasher = hashlib.blake2b(repr((content.dtype.str, content.shape)).encode(), digest_size=32)
+    rows = max(1, _BLOCK_BYTES // (content.shape[1] * content.itemsize))
+    for start in range(0, content.shape[0], rows):
+        hasher.update(content[start : start + rows].tobytes())
+    ir.release(ir.constant_tensor(value))
+    return hasher.digest()
+
+
+def _matrix(value: ir.Value) -> ir.Array:
+    content = ir.constant(value)
+    assert content is not None
+    return content

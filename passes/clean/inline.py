@@ -16,7 +16,7 @@ class Inline(Pass):
     """Put the bodies of the model's functions in place of their calls.
 
     A function that was written for another version of an operator, in the sense that the operator's definition
-    differs, stays a call; so does one that calls itself.
+    differs, stays a call; so do one that calls itself, and those that would make the graph absurdly large.
 
     before:  y = my.Twice(x)        my.Twice (a) => (b) { b = Add(a, a) }
     after:   y = Add(x, x)
@@ -26,8 +26,7 @@ class Inline(Pass):
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         ready = ir.inlinable_functions(model)
-        kept = [function.graph for identifier, function in model.functions.items() if identifier not in ready]
-        pending = [node for root in (model.graph, *kept) for node in root.all_nodes() if node.op_identifier() in ready]
+        pending = [node for node in model.graph.all_nodes() if node.op_identifier() in ready]
         while pending:
             node = pending.pop()
             name = "::".join(node.op_identifier()[:2])

@@ -25,8 +25,9 @@ class LiftConstants(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        bodies = {function.graph for function in model.functions.values()}
         for graph in ir.graphs(model):
-            if ir.in_function(graph, model):
+            if graph in bodies:
                 continue
             for node in graph:
                 if node.op_type != "Constant":

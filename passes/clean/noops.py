@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ... import ir
-from ..engine.conditions import holds
+from ..engine.conditions import fits
 from ..engine.pattern import any_call, op, values
 from ..engine.rule import Builder, Match, Operand, rule
 
@@ -37,7 +37,7 @@ def noop(op_type: str, survivor: int, text: str, test: Test, *, suffix: str = ""
     """
     rule(
         any_call(op_type),
-        requires=[holds(text, lambda m: len(m.root.inputs) > survivor and test(m.root))],
+        requires=[fits(text, lambda m: len(m.root.inputs) > survivor and test(m.root))],
         source=f"ONNX {op_type}",
         name=f"drop-{op_type.lower()}{suffix}",
         keeps_type=keeps_type,
@@ -94,8 +94,8 @@ def _no_pads(node: ir.Node) -> bool:
 
 def _no_scale(node: ir.Node) -> bool:
     scales = known(node, "scales")
-    crops = ir.attribute(node, "coordinate_transformation_mode") == "tf_crop_and_resize"
-    return scales is not None and scales.size > 0 and bool(np.all(scales == 1)) and not crops
+    moves = ir.attribute(node, "coordinate_transformation_mode") in ("tf_crop_and_resize", "tf_half_pixel_for_nn")
+    return scales is not None and scales.size > 0 and bool(np.all(scales == 1)) and not moves
 
 
 def _no_bounds(node: ir.Node) -> bool:

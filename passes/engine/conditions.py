@@ -18,6 +18,11 @@ Named = Var | Call | str
 FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE})
 
 
+def fits(text: str, test: Callable[[Match], bool]) -> Condition:
+    """A part of the pattern that calls cannot say. Where it does not hold, the rule has no business: no near miss."""
+    return Condition(text, lambda match: None if test(match) else "it does not", is_pattern=True)
+
+
 def holds(text: str, test: Callable[[Match], bool], because: Callable[[Match], str] | None = None) -> Condition:
     """A condition of one's own: `text` says what must hold, `because` what was found instead."""
 
@@ -96,7 +101,7 @@ def finite(*names: Named) -> Condition:
     def fault(match: Match) -> str | None:
         for name in map(_name, names):
             operand = _operand(match, name)
-            if operand is not None and operand.present and not np.isfinite(operand.array.astype(np.float64)).all():
+            if operand is not None and operand.present and not np.isfinite(operand.array).all():
                 return f"{name} = {operand.value.name!r} holds NaN or infinity"
         return None
 

@@ -45,12 +45,13 @@ class _Driver:
             self.enqueue(node)
         self.bound = _REWRITES_PER_NODE * len(self.work) + 64
         self.fired: Counter[str] = Counter()
+        self.total = 0
 
     def run(self, limit: int | None) -> None:
         rewriter = self.context.rewriter
         rewriter.subscribe(self)
         try:
-            while self.work and (limit is None or self.fired.total() < limit):
+            while self.work and (limit is None or self.total < limit):
                 node = self.work.popleft()
                 self.waiting.discard(node)
                 if node.graph is not None:
@@ -65,9 +66,10 @@ class _Driver:
                 self.context.journal.refuse(found)
             elif found is not None and self.rewrite(rule, found):
                 self.fired[rule.name] += 1
-                if self.fired.total() > self.bound:
-                    culprit, _ = self.fired.most_common(1)[0]
-                    raise PassFailure(culprit, f"it keeps firing: {self.fired[culprit]} times")
+                self.total += 1
+                if self.total > self.bound:
+                    culprit, times = self.fired.most_common(1)[0]
+                    raise PassFailure(culprit, f"it keeps firing: {times} times")
                 return
 
     def rewrite(self, rule: Rule, match: Match) -> bool:
@@ -138,8 +140,16 @@ class _Driver:
                 self.enqueue(reader)
 
     def replaced(self, old: ir.Value, new: ir.Value) -> None:
-        for reader in new.consumers():
-            self.enqueue(reader)
+        """Nothing more: the readers that came over were told of one by one."""
+
+    def released(self, value: ir.Value) -> None:
+        """What was read by two may now be read by one alone, and fit a pattern that wants it private."""
+        producer, uses = value.producer(), value.uses()
+        if producer is not None and producer.graph is not None:
+            self.enqueue(producer)
+        if len(uses) == 1:
+            for user, _ in uses:
+                self.enqueue(user)
 
     def erased(self, node: ir.Node) -> None:
         self.waiting.discard(node)

@@ -60,9 +60,11 @@ class Literal(Pattern):
         given = ir.constant(value)
         if given is None or given.size != 1:
             return False
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             wanted = np.asarray(self.number).astype(given.dtype)
         found = given.reshape(())
+        if np.isfinite(self.number) and given.dtype.kind in "fV" and not np.isfinite(wanted):
+            return False  # beyond the type's range
         if self.rtol:
             return bool(abs(float(found) - float(self.number)) <= self.rtol * abs(float(self.number)))
         # The literal must be representable: 0.1 never equals an integer, whatever the cast says.
@@ -184,23 +186,6 @@ def calls_in(pattern: Pattern) -> Iterator[Call]:
                 pass
 
 
-def names_in(pattern: Pattern) -> set[str]:
-    """Every name that a match of the pattern may bind, those of `Rest` apart."""
-    names = {call.name for call in calls_in(pattern)}
-    pending: list[Pattern | None] = [pattern]
-    while pending:
-        match pending.pop():
-            case Var(name):
-                names.add(name)
-            case Call(inputs=inputs):
-                pending.extend(inputs or ())
-            case Either(choices):
-                pending.extend(choices)
-            case _:
-                pass
-    return names
-
-
 def match_node(pattern: Pattern, node: ir.Node) -> Iterator[Bindings]:
     """Every way in which the first output of `node` matches, in a fixed order.
 
@@ -289,13 +274,17 @@ def _attributes_fit(pattern: Call, node: ir.Node) -> bool:
     for name, wanted in pattern.attributes.items():
         if not _same(ir.attribute(node, name), wanted):
             return False
-    if pattern.free_attributes is None or not node.attributes:
+    if not node.attributes:
+        return True
+    if any(given.is_ref() for given in node.attributes.values()):
+        return False  # a function's attribute: known once it is inlined
+    if pattern.free_attributes is None:
         return True
     defaults = ir.defaults_of(node)
     return all(
         name in pattern.attributes
         or name in pattern.free_attributes
-        or (not given.is_ref() and name in defaults and _same(given.value, defaults[name]))
+        or (name in defaults and _same(given.value, defaults[name]))
         for name, given in node.attributes.items()
     )
 

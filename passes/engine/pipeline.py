@@ -225,8 +225,8 @@ def _read_step(reader: spec.Reader, registry: Registry) -> Iterator[Pass | Fixpo
         steps = _read_steps(reader, registry)
         reader.expect(")")
         limit, _ = options.pop("limit", (str(Fixpoint.limit), 0))
-        if options or not limit.isdigit():
-            reader.fail("fixpoint has one option, limit, a number", start)
+        if options or not limit.isdecimal() or int(limit) < 1:
+            reader.fail("fixpoint has one option, limit, a number above 0", start)
         yield Fixpoint(steps, int(limit))
     elif name in registry.presets and not options:
         yield from Pipeline.parse(registry.presets[name], registry).steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -148,10 +149,14 @@ class Match:
 
 @dataclass(frozen=True)
 class Condition:
-    """A legality condition: `text` says what must hold; `fault` gives the guilty value in words, or None."""
+    """A legality condition: `text` says what must hold; `fault` gives the guilty value in words, or None.
+
+    `is_pattern`: where it does not hold, the place is none for the rule at all, and no near miss.
+    """
 
     text: str
     fault: Callable[[Match], str | None]
+    is_pattern: bool = False
 
 
 class Builder:
@@ -242,6 +247,8 @@ class Rule:
         for bindings in match_node(self.pattern, node):
             shapes = shapes or context.analyses.get(Shapes)
             match = Match(node, bindings, context, shapes)
+            if any(condition.is_pattern and condition.fault(match) is not None for condition in self.requires):
+                continue
             fault = self._guards(match) or self._unmet(match)
             if fault is None:
                 return match
@@ -250,13 +257,17 @@ class Rule:
 
     def _unmet(self, match: Match) -> tuple[str, str] | None:
         for condition in self.requires:
-            if (fault := condition.fault(match)) is not None:
+            if not condition.is_pattern and (fault := condition.fault(match)) is not None:
                 return condition.text, fault
         return None
 
+    @cached_property
+    def _shared(self) -> frozenset[str]:
+        """The calls of the pattern that others may read too."""
+        return frozenset(call.name for call in calls_in(self.pattern) if call.is_shared)
+
     def _guards(self, match: Match) -> tuple[str, str] | None:
         """What holds for every rule without being written: privacy of inner values, unread side outputs, one scope."""
-        shared = {call.name for call in calls_in(self.pattern) if call.is_shared}
         mine = set(match.nodes())
         for name, bound in match.bindings.items():
             if bound is None or bound.node is None:
@@ -268,7 +279,7 @@ class Rule:
                 if any(ir.is_read(value) for value in node.outputs[1:]):
                     return "only the first output is read", f"another output of {where(node)} is read"
                 continue
-            if name in shared:
+            if name in self._shared:
                 continue
             if node.graph is not match.root.graph:
                 return "one scope", f"{where(node)} is computed in another graph"
@@ -276,10 +287,9 @@ class Rule:
                 return "only the first output is read", f"another output of {where(node)} is read"
             if bound.value.is_graph_output():
                 return f"{name} is used once", f"{where(node)} is a graph output"
-            others = [user for user in bound.value.consumers() if user not in mine]
-            if others:
-                readers = ", ".join(where(user) for user in others[:3])
-                return f"{name} is used once", f"{where(node)} is also read by {readers}"
+            other = next((user for user, _ in bound.value.uses() if user not in mine), None)
+            if other is not None:
+                return f"{name} is used once", f"{where(node)} is also read by {where(other)}"
         return None
 
 
@@ -339,10 +349,24 @@ def _refuse_unreadable(made: Rule) -> None:
         faults.append("it names no source")
     if not made.roots:
         faults.append("its pattern has no operator at the root")
+    if names := sorted(_nested_names(made.pattern)):
+        faults.append(f"a call within another has the same name ({', '.join(names)}) and never fits; say named(…)")
     if made.exactness is Exactness.EXACT and _has_approximate_literal(made.pattern):
         faults.append("it matches constants approximately and calls itself exact")
     if faults:
         raise ir.PipelineError(ir.Diagnostic("unreadable-rule", f"rule {made.name!r}: {'; '.join(faults)}"))
+
+
+def _nested_names(pattern: Pattern | None, above: frozenset[str] = frozenset()) -> set[str]:
+    """The names that stand for a call and for one of its own operands at once."""
+    match pattern:
+        case Either(choices):
+            return {name for choice in choices for name in _nested_names(choice, above)}
+        case Call(inputs=inputs):
+            here = {pattern.name} & above
+            return here.union(*(_nested_names(each, above | {pattern.name}) for each in inputs or ()))
+        case _:
+            return set()
 
 
 def _has_approximate_literal(pattern: Pattern) -> bool:

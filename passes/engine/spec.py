@@ -77,6 +77,8 @@ def read_options(reader: Reader) -> dict[str, tuple[str, int]]:
         reader.skip()
         start = reader.position
         key = reader.word(_NAME, "an option")
+        if key.replace("-", "_") in options:
+            reader.fail(f"{key!r} is given twice", start)
         reader.expect("=")
         options[key.replace("-", "_")] = (reader.word(_VALUE, f"a value for {key!r}"), start)
     return options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -44,20 +44,23 @@ class ConstantFolding(Pass):
     def run(self, model: ir.Model, context: PassContext) -> None:
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)
+        functions = context.functions()
         for graph in ir.graphs(model):
-            _fold_known_values(graph, shapes, context)
+            _fold_known_values(graph, shapes, functions, context)
             if context.evaluator is not None:
-                _Folder(graph, shapes, context).run()
+                _Folder(graph, shapes, functions, context).run()
 
 
-def _fold_known_values(graph: ir.Graph, shapes: Shapes, context: PassContext) -> None:
+def _fold_known_values(
+    graph: ir.Graph, shapes: Shapes, functions: frozenset[ir.OperatorIdentifier], context: PassContext
+) -> None:
     """Integer tensors whose elements the shape analysis knows: Shape of static dims, and arithmetic on them."""
     for node in graph:
         if len(node.outputs) != 1 or node.op_type in ("Constant", "Identity") or not node.inputs:
             continue
         value = node.outputs[0]
         known = _known_integers(value, shapes)
-        if known is None or not ir.is_read(value) or not ir.is_deterministic(node, context.functions()):
+        if known is None or not ir.is_read(value) or not ir.is_deterministic(node, functions):
             continue
         if context.journal.permit(ConstantFolding.name, where(node), spell([node]), "a constant"):
             _put(node, [known], shapes, context)
@@ -74,9 +77,12 @@ def _known_integers(value: ir.Value, shapes: Shapes) -> ir.Array | None:
 class _Folder:
     """Folds one graph."""
 
-    def __init__(self, graph: ir.Graph, shapes: Shapes, context: PassContext) -> None:
+    def __init__(
+        self, graph: ir.Graph, shapes: Shapes, functions: frozenset[ir.OperatorIdentifier], context: PassContext
+    ) -> None:
         self.graph = graph
         self.shapes = shapes
+        self.functions = functions
         self.context = context
         self.frees: dict[ir.Node, int] = {}
 
@@ -87,24 +93,25 @@ class _Folder:
 
     def _constant_nodes(self) -> list[ir.Node]:
         """The nodes of which every input is constant or computed from constants, in order."""
-        functions = self.context.functions()
         computed: dict[ir.Value, ir.Node] = {}
         found = []
         for node in self.graph:
             if not all(value is None or value in computed or ir.is_constant(value) for value in node.inputs):
                 continue
-            if not _may_fold(node, functions) or self._result_bytes(node) is None:
+            if not _may_fold(node, self.functions) or self._result_bytes(node) is None:
                 continue
             found.append(node)
             computed.update(dict.fromkeys(node.outputs, node))
-            self.frees[node] = sum(self._freed_by(node, value, computed) for value in set(node.inputs) if value)
+            inputs = dict.fromkeys(value for value in node.inputs if value is not None)
+            self.frees[node] = sum(self._freed_by(node, value, computed) for value in inputs)
         return found
 
     def _freed_by(self, node: ir.Node, value: ir.Value, computed: dict[ir.Value, ir.Node]) -> int:
-        if ir.is_public(value) or any(user is not node for user in value.consumers()):
+        if ir.is_public(value) or any(user is not node for user, _ in value.uses()):
             return 0
         if value in computed:
-            return self.frees[computed[value]]
+            producer = computed[value]
+            return self.frees[producer] // len(producer.outputs)  # what goes with it, goes once
         tensor = ir.constant_tensor(value)
         return tensor.nbytes if tensor is not None else 0
 
@@ -115,7 +122,7 @@ class _Folder:
             dims, dtype = self.shapes.static(value), self.shapes.dtype(value)
             if dims is None or dtype is None:
                 return None if node.op_type in GROWERS else self._input_bytes(node)
-            total += prod(dims) * max(1, dtype.bitwidth // 8)
+            total += prod(dims) * (8 if dtype == ir.DataType.STRING else max(1, dtype.bitwidth // 8))
         return total
 
     def _input_bytes(self, node: ir.Node) -> int | None:
@@ -129,10 +136,7 @@ class _Folder:
         """Leave out nodes whose results are needed outside and too large; what feeds them may be folded instead."""
         region = dict.fromkeys(nodes)
         for node in reversed(nodes):
-            outside = any(
-                value.is_graph_output() or any(user not in region for user in value.consumers())
-                for value in node.outputs
-            )
+            outside = _is_needed_outside(node, region)
             size = self._result_bytes(node) or 0
             allowed = self.frees[node] + self.context.settings.growth_bytes
             if size > _RESULT_BYTES or (outside and size > allowed):
@@ -159,15 +163,13 @@ class _Folder:
         if not part:
             return
         inside = set(part)
-        wanted = [
-            value
-            for node in part
-            for value in node.outputs
-            if value.is_graph_output() or any(user not in inside for user in value.consumers())
-        ]
+        needed = [node for node in part if _is_needed_outside(node, inside)]
+        wanted = [value for node in needed for value in node.outputs if ir.is_read(value)]
+        if not wanted:
+            return
         known = self._evaluate(part, wanted)
         if known is not None:
-            self._commit([node for node in part if any(value in known for value in node.outputs)], known)
+            self._commit(needed, known)
             return
         if len(part) == 1:
             part[0].meta[_FAILED] = True
@@ -200,6 +202,11 @@ class _Folder:
                 node.meta[_FAILED] = True  # larger than inference said
             elif self.context.journal.permit(ConstantFolding.name, where(node), spell([node]), "a constant"):
                 _put(node, [known.get(value) for value in node.outputs], self.shapes, self.context)
+
+
+def _is_needed_outside(node: ir.Node, region: Collection[ir.Node]) -> bool:
+    """Whether anybody but the nodes of `region` reads a result of `node`."""
+    return any(value.is_graph_output() or any(user not in region for user, _ in value.uses()) for value in node.outputs)
 
 
 def _computable(part: Sequence[ir.Node]) -> list[ir.Node]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from ... import ir
-from ..engine.conditions import holds
+from ..engine.conditions import constant, finite, floating, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import Pattern, op, values
 from ..engine.rule import Builder, Condition, Match, rule
 from .affine import (
+    UNSHARED,
     Vector,
     along,
     channel_axis,
     channels,
-    foldable,
     inputs_of,
     linear,
     rebuild,
@@ -72,6 +72,8 @@ def _dims_of_c(m: Match) -> str:
     return f"c has dims {list(m.c.array.shape)}"
 
 
+CONSTANTS = (constant("w", "b", "c"), floating("w"))
+FINITE = finite("w", "b", "c")
 PER_OUTPUT = holds("c varies along the output channels alone", lambda m: _after(m) is not None, _dims_of_c)
 PER_INPUT = holds("c varies along the input channels alone", lambda m: _before(m) is not None, _dims_of_c)
 KEEPS_DIMS = holds("x has all the channels itself", _keeps_dims, lambda m: f"x is {m.shapes.show(m.x.value)}")
@@ -88,13 +90,13 @@ NO_PADDING: Condition = holds(
 )
 
 
-def _bias(m: Match) -> ir.Array | None:
+def _bias(m: Match) -> Vector | None:
     return m.b.array.astype(np.float64) if m.has("b") else None
 
 
 @rule(
     op.Mul(_linear(x), c).any_order() | op.Div(_linear(x), c),
-    requires=(*foldable("c"), MATRIX, PER_OUTPUT, NO_ZERO),
+    requires=(*CONSTANTS, MATRIX, PER_OUTPUT, NO_ZERO, UNSHARED, FINITE),
     exactness=Exactness.ROUNDING,
     source=SOURCE,
     group="fuse",
@@ -114,7 +116,7 @@ def fuse_scale_after_linear(m: Match, op: Builder) -> ir.Value | None:
 
 @rule(
     op.Add(_with_bias(x), c).any_order() | op.Sub(_with_bias(x), c),
-    requires=(*foldable("c"), PER_OUTPUT, PLAIN_GEMM),
+    requires=(*CONSTANTS, PER_OUTPUT, PLAIN_GEMM, FINITE),
     exactness=Exactness.ROUNDING,
     source=SOURCE,
     group="fuse",
@@ -129,12 +131,12 @@ def fuse_shift_after_linear(m: Match, op: Builder) -> ir.Value | None:
     assert shift is not None
     shift = -shift if m.has("Sub") else shift
     bias = _bias(m)
-    return rebuild(m, op, m.w.array, bias + shift if bias is not None else shift)
+    return rebuild(m, op, None, bias + shift if bias is not None else shift)
 
 
 @rule(
     _linear(op.Mul(x, c).any_order() | op.Div(x, c)),
-    requires=(*foldable("c"), MATRIX, PER_INPUT, KEEPS_DIMS, NO_ZERO),
+    requires=(*CONSTANTS, MATRIX, PER_INPUT, KEEPS_DIMS, NO_ZERO, UNSHARED, FINITE),
     exactness=Exactness.ROUNDING,
     source=SOURCE,
     group="fuse",
@@ -152,7 +154,7 @@ def fuse_scale_before_linear(m: Match, op: Builder) -> ir.Value | None:
 
 @rule(
     _with_bias(op.Add(x, c).any_order() | op.Sub(x, c)),
-    requires=(*foldable("c"), PER_INPUT, KEEPS_DIMS, NO_PADDING, PLAIN_GEMM),
+    requires=(*CONSTANTS, PER_INPUT, KEEPS_DIMS, NO_PADDING, PLAIN_GEMM, FINITE),
     exactness=Exactness.ROUNDING,
     source=SOURCE,
     group="fuse",
@@ -171,4 +173,4 @@ def fuse_shift_before_linear(m: Match, op: Builder) -> ir.Value | None:
     else:
         moved = moved.reshape(moved.shape[0], -1).sum(axis=1)
     bias = _bias(m)
-    return rebuild(m, op, m.w.array, moved if bias is None else bias + moved)
+    return rebuild(m, op, None, moved if bias is None else bias + moved)

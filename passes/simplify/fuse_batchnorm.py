@@ -5,30 +5,35 @@ from __future__ import annotations
 import numpy as np
 
 from ... import ir
-from ..engine.conditions import constant, finite, holds
+from ..engine.conditions import constant, finite, floating, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import Pattern, op, values
 from ..engine.rule import Builder, Match, rule
-from .affine import channels, foldable, linear, rebuild, scaled_outputs
+from .affine import UNSHARED, Vector, channels, linear, rebuild, scaled_outputs
 
 x, w, b, gamma, beta, mean, var = values("x w b gamma beta mean var")
 
 _STATISTICS = ("gamma", "beta", "mean", "var")
 
 INFERENCE = (
-    constant(*_STATISTICS),
-    finite(*_STATISTICS),
+    constant("w", "b", *_STATISTICS),
+    floating("w"),
     holds(
         "BatchNormalization in inference form",
-        # Below opset 7 is_test says so; below 9 spatial = 0 keeps statistics per position; from 14 on training_mode.
+        # Below opset 7 is_test says so, below 14 the number of outputs, then training_mode; below 9 spatial = 0 keeps
+        # statistics per position.
         lambda m: (
-            m.BatchNormalization.attribute("is_test") in (None, 1)
+            len([value for value in m.BatchNormalization.node.outputs if value.name]) == 1
+            and m.BatchNormalization.attribute("is_test") in (None, 1)
             and m.BatchNormalization.attribute("spatial") in (None, 1)
             and m.BatchNormalization.attribute("training_mode") in (None, 0)
         ),
     ),
     holds("statistics per output channel", lambda m: m.gamma.array.shape == (channels(m),)),
-    holds("positive variance", lambda m: bool(np.all(m.var.array + _epsilon(m) > 0))),
+    finite(*_STATISTICS),
+    holds("positive variance", lambda m: bool(np.all(m.var.array.astype(np.float64) + _epsilon(m) > 0))),
+    UNSHARED,
+    finite("w", "b"),
 )
 
 
@@ -40,7 +45,7 @@ def _epsilon(m: Match) -> float:
     return m.BatchNormalization.number("epsilon", 1e-5)
 
 
-def _fold(m: Match, op: Builder, bias: ir.Array) -> ir.Value | None:
+def _fold(m: Match, op: Builder, bias: Vector) -> ir.Value | None:
     gamma, beta, mean, var = (getattr(m, name).array.astype(np.float64) for name in _STATISTICS)
     scale = gamma / np.sqrt(var + _epsilon(m))
     return rebuild(m, op, scaled_outputs(m, scale), (bias - mean) * scale + beta)
@@ -48,7 +53,7 @@ def _fold(m: Match, op: Builder, bias: ir.Array) -> ir.Value | None:
 
 @rule(
     _normalized(op.Conv(x, w, b.optional()).any_attributes() | op.ConvTranspose(x, w, b.optional()).any_attributes()),
-    requires=(*foldable(), *INFERENCE),
+    requires=INFERENCE,
     exactness=Exactness.ROUNDING,
     source="Jacob et al. 2018, section 3.2 (arXiv:1712.05877)",
     group="fuse",
@@ -65,10 +70,10 @@ def fuse_batchnorm_into_conv(m: Match, op: Builder) -> ir.Value | None:
 @rule(
     _normalized(op.Gemm(x, w, b.optional()).any_attributes() | op.MatMul(x, w)),
     requires=(
-        *foldable(),
         *INFERENCE,
         holds("a matrix of one row for each sample", lambda m: m.x.rank == 2 and m.w.array.ndim == 2),
         holds("Gemm with alpha = beta = 1", lambda m: m.has("MatMul") or _is_plain(m)),
+        holds("opset 7 or later, where a Gemm broadcasts", lambda m: (m.BatchNormalization.node.version or 0) >= 7),
     ),
     exactness=Exactness.ROUNDING,
     source="Jacob et al. 2018, section 3.2 (arXiv:1712.05877)",
@@ -80,7 +85,7 @@ def fuse_batchnorm_into_gemm(m: Match, op: Builder) -> ir.Value | None:
     before:  x -> MatMul(w) -> BatchNormalization(gamma, beta, mean, var) -> y
     after:   x -> Gemm(w * s, (0 - mean) * s + beta) -> y,  s = gamma / sqrt(var + epsilon)
     """
-    return _fold(m, op, m.b.array.astype(np.float64) if m.has("b") else np.zeros(1))
+    return _fold(m, op, m.b.array_or(0.0).astype(np.float64) if m.has("Gemm") else np.zeros(1))
 
 
 def _is_plain(m: Match) -> bool:

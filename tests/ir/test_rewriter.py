@@ -47,6 +47,9 @@ class Heard:
     def modified(self, node: ir.Node) -> None:
         self.events.append(("modified", node.op_type))
 
+    def released(self, value: ir.Value) -> None:
+        self.events.append(("released", value.name or ""))
+
 
 def opened(text: str) -> tuple[ir.Model, ir.Rewriter]:
     model = ir.from_proto(onnx.parser.parse_model(text))
