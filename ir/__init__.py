@@ -24,6 +24,7 @@ from onnx_ir import (
     tensor,
 )
 
+from .convert import convert_opset, standard_opset
 from .diagnostics import (
     Diagnostic,
     Location,
@@ -112,6 +113,7 @@ __all__ = [
     "attributes",
     "constant",
     "constant_tensor",
+    "convert_opset",
     "data_files",
     "declared_dtype",
     "defaults_of",
@@ -157,6 +159,7 @@ __all__ = [
     "stage_bytes",
     "stage_unchanged",
     "stamp_versions",
+    "standard_opset",
     "subgraphs_of",
     "tensor",
     "text",
