@@ -19,6 +19,7 @@ from .passes.engine.journal import Refusal, Rewrite
 from .passes.engine.pass_ import PassFailure, Settings
 from .passes.engine.pipeline import Pipeline, Report, seconds_by_pass
 from .passes.engine.registry import REGISTRY
+from .versions import Fitted, fit_versions
 
 if TYPE_CHECKING:
     import onnx
@@ -36,6 +37,7 @@ class Options:
     `passes`: the text of a pipeline (see docs/pipelines.md); by default the preset `default`.
     `disable`: names of rules and passes that are to be left out. `limit`: stop after that many rewrites.
     `input_shapes`: dims for inputs, which narrow the interface. `inputs`: `.npz` files of the user's own inputs.
+    `opset`: convert to this one. `min_ort`: the oldest ONNX Runtime that must load the result (the installed one).
     `rtol`, `atol`: a tolerance instead of the model's own noise floor. `verify_seconds`: time limit of verification.
     `strict`: a pass that fails is an error; otherwise it is left out and reported.
     """
@@ -132,9 +134,11 @@ class _Job:
         pipeline = Pipeline.parse(self.options.passes)
         self._refuse_unknown_names()
         self.progress("load")
-        model = self._load()
-        before = size_of(model)
-        remarks = list(ir.load_remarks(model))
+        given = self._load()
+        before = size_of(given)
+        fitted = self._fit(given)
+        model = fitted.model
+        remarks = [*ir.load_remarks(given), *fitted.remarks]
         if lost := ir.not_representable(model):
             remarks.append(_unchanged(lost))
             return self._deliver(Result(model, before, before, remarks=remarks, pipeline=str(pipeline)), lossless=False)
@@ -147,7 +151,7 @@ class _Job:
             report.rewrites,
             report.refusals,
             remarks,
-            report.journal.exactness,
+            max(report.journal.exactness, Exactness.ROUNDING if fitted.converted else Exactness.EXACT),
             str(pipeline),
             seconds_by_pass(report.results),
         )
@@ -169,6 +173,9 @@ class _Job:
         ir.fix_input_dims(model, self.options.input_shapes)
         return model
 
+    def _fit(self, model: ir.Model) -> Fitted:
+        return fit_versions(model, self.options.opset, self.options.min_ort)
+
     def _optimize(self, model: ir.Model, pipeline: Pipeline) -> Report:
         from .runtime.evaluator import OrtEvaluator
 
@@ -182,7 +189,7 @@ class _Job:
                 disabled=self.options.disable,
                 limit=self.options.limit,
                 on_failure="raise" if self.options.strict else "skip",
-                restore=self._load,
+                restore=lambda: self._fit(self._load()).model,
             )
         except PassFailure as failure:
             raise ir.PipelineError(

@@ -53,6 +53,7 @@ from .fingerprint import digest, fingerprint
 from .graph_view import dominators, graph_view, is_convex
 from .inline import inlinable_functions, inline_call
 from .io import data_files, from_proto, load, load_remarks, not_representable, to_bytes, to_proto
+from .ir_version import required_ir_version
 from .opset import (
     UNKNOWN,
     AttributeValue,
@@ -151,6 +152,7 @@ __all__ = [
     "parameter",
     "pending_constant",
     "release",
+    "required_ir_version",
     "save",
     "scalar",
     "schema",

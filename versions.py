@@ -1,0 +1,104 @@
+"""Which opset and IR version the result has: what `--opset` and `--min-ort` ask for, and what is refused."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import ir
+from .passes.targets.onnxruntime import RELEASES, Support, loads_in
+
+_ML = "ai.onnx.ml"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model at the versions that were asked for; `converted` says whether operators were rewritten for that."""
+
+    model: ir.Model
+    converted: bool = False
+    remarks: Sequence[ir.Diagnostic] = ()
+
+
+def fit_versions(model: ir.Model, opset: int | None = None, min_ort: str | None = None) -> Fitted:
+    """The model at `opset`, or as high as ONNX Runtime `min_ort` loads; changed only where that is needed.
+
+    Without `min_ort` the installed ONNX Runtime bounds what is introduced; what the model has already stays.
+    Raises PipelineError when the two contradict each other, ModelError when the model cannot be converted.
+    """
+    release = min_ort or installed_release()
+    support = loads_in(release)
+    current = ir.standard_opset(model)
+    if opset is not None and opset > support.opset:
+        raise ir.PipelineError(
+            ir.Diagnostic(
+                "opset-above-runtime",
+                f"opset {opset} was asked for, but ONNX Runtime {release} loads opsets up to {support.opset}",
+                hint=f"--opset {support.opset}, or --min-ort with a newer ONNX Runtime",
+            )
+        )
+    wanted = opset
+    if opset is None and min_ort is not None and current is not None and current > support.opset:
+        wanted = support.opset
+    remarks = []
+    fitted = model if wanted is None else ir.convert_opset(model, wanted, highest_ir=support.ir_version)
+    if fitted is not model:
+        remarks.append(_remark("opset-converted", f"converted from opset {current} to {wanted}"))
+    if min_ort is not None:
+        remarks += _lower(fitted, release, support)
+    return Fitted(fitted, fitted is not model, remarks)
+
+
+def installed_release() -> str:
+    """The version of the installed ONNX Runtime, which is not imported; the newest known one when there is none."""
+    from .runtime.session import DISTRIBUTIONS
+
+    for name in DISTRIBUTIONS:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return RELEASES[-1].release
+
+
+def _lower(model: ir.Model, release: str, support: Support) -> list[ir.Diagnostic]:
+    """Lower what the model declares and does not need. Raises ModelError where it does need it."""
+    remarks = []
+    declared = model.ir_version
+    lost = ir.not_representable(model)
+    if lost and (declared > support.ir_version or model.opset_imports.get(_ML, 0) > support.ml_opset):
+        raise _too_new(f"a model with {', '.join(lost)} cannot be rewritten for ONNX Runtime {release}")
+    if declared > support.ir_version:
+        needed, what = ir.required_ir_version(model)
+        if needed > support.ir_version:
+            message = f"ONNX Runtime {release} reads IR versions up to {support.ir_version}, but {what} needs {needed}"
+            raise _too_new(message)
+        model.ir_version = support.ir_version
+        remarks.append(_remark("ir-version-lowered", f"IR version lowered from {declared} to {support.ir_version}"))
+    declared = model.opset_imports.get(_ML, 0)
+    if declared > support.ml_opset:
+        for node in ir.nodes(model):
+            if node.domain == _ML and not _is_the_same(node, support.ml_opset):
+                message = (
+                    f"ONNX Runtime {release} has {_ML} up to {support.ml_opset}, but {node.op_type} needs {declared}"
+                )
+                raise _too_new(message)
+        model.opset_imports[_ML] = support.ml_opset
+        ir.stamp_versions(model)
+        remarks.append(_remark("opset-lowered", f"{_ML} lowered from {declared} to {support.ml_opset}"))
+    return remarks
+
+
+def _is_the_same(node: ir.Node, version: int) -> bool:
+    """Whether the operator is defined at `version` as it is at the model's."""
+    ours, theirs = ir.schema_of(node), ir.schema(node.op_type, version, node.domain)
+    return ours is not None and theirs is not None and ours.since_version == theirs.since_version
+
+
+def _too_new(message: str) -> ir.ModelError:
+    return ir.ModelError(ir.Diagnostic("newer-than-runtime", message, hint="name a newer --min-ort"))
+
+
+def _remark(code: str, message: str) -> ir.Diagnostic:
+    return ir.Diagnostic(code, message, severity=ir.Severity.REMARK)
