@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
-from math import gcd, prod
+from math import prod
 from typing import Final
 
 _LONGEST: Final = 400  # characters of canonical text; bounds the size, the nesting and the cost of comparing
@@ -365,11 +365,6 @@ def windows(room: Dim, stride: int) -> Dim:
 
 def _ordered(*dims: Dim) -> tuple[Dim, ...]:
     return tuple(sorted(dims, key=lambda each: each.text if isinstance(each, Expr) else str(each)))
-
-
-def common_factor(dim: Dim) -> int:
-    """The greatest number that divides `dim` whatever its symbols are; 0 for 0."""
-    return gcd(*_terms(dim).values())
 
 
 def evaluate(dim: Dim, bindings: Mapping[str, int]) -> int | None:
