@@ -22,7 +22,7 @@ from .decode import fail
 from .diagnostics import Diagnostic, Location, ModelError
 from .inline import inlinable_functions, inline_call
 from .io import collector_paused, not_representable
-from .opset import schema, stamp_versions
+from .opset import defaults_of, schema, stamp_versions
 from .rewriter import Rewriter, new_node
 from .scopes import nodes, subgraphs_of
 from .skeleton import Skeleton
@@ -52,6 +52,8 @@ def convert_opset(model: oir.Model, version: int, *, highest_ir: int | None = No
         result = model.clone()
         _inline_functions(result)
         _refuse_what_is_overlooked(result, current, version)
+        if version < current:
+            _drop_defaults(result, version)
         skeleton = Skeleton(result)
         _Transfer(result, skeleton, _convert(skeleton.proto, current, version)).run()
         result.opset_imports.pop("ai.onnx", None)
@@ -74,6 +76,8 @@ def _ir_version(current: int, opset: int, highest: int | None) -> int:
 
 def _inline_functions(model: oir.Model) -> None:
     """The converter inlines all functions, too, but gives what it inlined other names."""
+    if not model.functions:
+        return
     ready = inlinable_functions(model)
     rewriter = Rewriter(model)
     pending = [node for node in model.graph.all_nodes() if node.op_identifier() in model.functions]
@@ -99,6 +103,24 @@ def _refuse_what_is_overlooked(model: oir.Model, current: int, version: int) -> 
         else:
             continue
         fail(_CODE, f"{what} cannot be converted", Location(node=node.name or ""), f"keep opset {current}")
+
+
+def _drop_defaults(model: oir.Model, version: int) -> None:
+    """Going down, the converter leaves attributes that `version` does not know, though they only say the default."""
+    known: dict[str, frozenset[str] | None] = {}
+    for node in nodes(model):
+        if node.domain or not node.attributes:
+            continue
+        if node.op_type not in known:
+            target = schema(node.op_type, version)
+            known[node.op_type] = None if target is None else frozenset(target.attributes)
+        names = known[node.op_type]
+        if names is None or names.issuperset(node.attributes):
+            continue
+        defaults = defaults_of(node)
+        for name, attribute in list(node.attributes.items()):
+            if name not in names and name in defaults and attribute.value == defaults[name]:
+                del node.attributes[name]
 
 
 # --- the converter ----------------------------------------------------------------------------------------------------
@@ -311,9 +333,20 @@ class _Transfer:
 def _check(model: oir.Model) -> None:
     problems = [str(problem) for problem in verify(model)]
     if not problems:
+        proto = Skeleton(model).proto
+        for port in (*proto.graph.input, *proto.graph.output):
+            _complete(port.type)
         try:
-            onnx.checker.check_model(Skeleton(model).proto)
+            onnx.checker.check_model(proto)
         except onnx.checker.ValidationError as error:
             problems.append(" ".join(str(error).split())[:200])
     if problems:
         fail(_CODE, f"the converted model is malformed: {problems[0]}", hint="keep the opset")
+
+
+def _complete(port: onnx.TypeProto) -> None:
+    """The checker wants a type and a rank of inputs and outputs; models without them run all the same."""
+    if port.WhichOneof("value") is None:
+        port.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    if port.HasField("tensor_type"):
+        port.tensor_type.shape.SetInParent()
