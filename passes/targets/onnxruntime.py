@@ -54,7 +54,7 @@ def loads_in(version: str) -> Support:
 
     Raises PipelineError (`unknown-onnxruntime`) for one that is too old, or no version at all.
     """
-    found = re.match(r"v?(\d+)\.(\d+)(?![^.+\-\w])", version)
+    found = re.fullmatch(r"(\d+)\.(\d+)([.+-].*)?", version)
     wanted = (int(found[1]), int(found[2])) if found else (0, 0)
     known = [row for row in RELEASES if _number(row) <= wanted]
     if not known:
