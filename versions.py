@@ -22,8 +22,9 @@ class Fitted:
 
 
 def fit_versions(model: ir.Model, opset: int | None = None, min_ort: str | None = None) -> Fitted:
-    """The model at `opset`, or as high as ONNX Runtime `min_ort` loads; changed only where that is needed.
+    """The model at `opset`, or as high as ONNX Runtime `min_ort` loads.
 
+    Operators are converted in a copy; versions that the model merely declares too high are lowered in place.
     Without `min_ort` the installed ONNX Runtime bounds what is introduced; what the model has already stays.
     Raises PipelineError when the two contradict each other, ModelError when the model cannot be converted.
     """
