@@ -16,6 +16,7 @@ import numpy as np
 
 from ... import ir
 from ..engine.conditions import fits
+from ..engine.exactness import Exactness
 from ..engine.pattern import any_call, op, values
 from ..engine.rule import Builder, Match, Operand, rule
 
@@ -24,7 +25,16 @@ Test = Callable[[ir.Node], bool]
 _LOOKED_AT = 1 << 16  # elements of a constant; a unit is a scalar or a short vector
 
 
-def noop(op_type: str, survivor: int, text: str, test: Test, *, suffix: str = "", keeps_type: bool = False) -> None:
+def noop(
+    op_type: str,
+    survivor: int,
+    text: str,
+    test: Test,
+    *,
+    suffix: str = "",
+    keeps_type: bool = False,
+    exactness: Exactness = Exactness.EXACT,
+) -> None:
     """Register the rule that drops `op_type` in favour of its input `survivor` when `test` holds of the node."""
 
     def body(m: Match, op: Builder) -> ir.Value | None:
@@ -40,6 +50,8 @@ def noop(op_type: str, survivor: int, text: str, test: Test, *, suffix: str = ""
         requires=[fits(text, lambda m: len(m.root.inputs) > survivor and test(m.root))],
         source=f"ONNX {op_type}",
         name=f"drop-{op_type.lower()}{suffix}",
+        exactness=exactness,
+        group="canonicalize" if exactness is Exactness.EXACT else "fuse",
         keeps_type=keeps_type,
     )(body)
 
@@ -98,11 +110,6 @@ def _no_scale(node: ir.Node) -> bool:
     return scales is not None and scales.size > 0 and bool(np.all(scales == 1)) and not moves
 
 
-def _no_bounds(node: ir.Node) -> bool:
-    # Below opset 11 the default bounds are the largest floats, which clip infinities.
-    return (node.version or 0) >= 11 and len([value for value in node.inputs if value is not None]) == 1
-
-
 def _no_axes_means_none(node: ir.Node) -> bool:
     axes = ir.parameter(node, "axes")
     empty = axes is None or (isinstance(axes, np.ndarray) and axes.size == 0)
@@ -116,7 +123,6 @@ def _inference(node: ir.Node) -> bool:
 # What the definition alone says: the survivor has the result's type and dims whatever they are.
 noop("Identity", 0, "it copies", _always, keeps_type=True)
 noop("Dropout", 0, "it is not training", _inference, keeps_type=True)
-noop("Clip", 0, "it has no bounds", _no_bounds, keeps_type=True)
 for variadic in ("Concat", "Max", "Min", "Sum", "Mean"):
     noop(variadic, 0, "it has one input", _one_input, keeps_type=True)
 for reduction in ("ReduceMax", "ReduceMin", "ReduceProd", "ReduceMean", "ReduceSum"):
@@ -152,8 +158,17 @@ noop("And", 1, "the other operand is true", lambda node: filled(node, 0, 1), suf
 for logical in ("Or", "Xor", "BitwiseOr", "BitwiseXor"):
     noop(logical, 0, "the other operand is false", lambda node: filled(node, 1, 0))
     noop(logical, 1, "the other operand is false", lambda node: filled(node, 0, 0), suffix="-left")
-noop("Where", 1, "the condition is always true", lambda node: filled(node, 0, 1))
-noop("Where", 2, "the condition is always false", lambda node: filled(node, 0, 0), suffix="-right")
+
+# ONNX Runtime's Where adds up two selections, so that -0.0 comes out as 0.0: exact by the standard, not against it.
+noop("Where", 1, "the condition is always true", lambda node: filled(node, 0, 1), exactness=Exactness.ROUNDING)
+noop(
+    "Where",
+    2,
+    "the condition is always false",
+    lambda node: filled(node, 0, 0),
+    suffix="-right",
+    exactness=Exactness.ROUNDING,
+)
 
 (x,) = values("x")
 

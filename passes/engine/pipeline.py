@@ -136,6 +136,7 @@ class _Run:
         self.context = PassContext(ir.Rewriter(model), AnalysisManager(model), journal, evaluator, settings)
         self.results: list[PassResult] = []
         self.remarks: list[ir.Diagnostic] = []
+        self.known_at = 0  # how many changes there were when analyses were last computed from scratch
 
     def of(self, pipeline: Pipeline, left_out: Sequence[Failure]) -> Report:
         for step in pipeline.steps:
@@ -162,7 +163,11 @@ class _Run:
             for step in fixpoint.steps:
                 self.step(step)
             if self.context.rewriter.changes == changes:
-                return
+                if self.known_at == changes:
+                    return
+                # What the steps kept of analyses is true, but a fresh look at what they left may tell more.
+                self.context.analyses.invalidate()
+                self.known_at = changes
         restless = ", ".join(dict.fromkeys(each.name for each in self.results[first:] if each.changed))
         self.remarks.append(
             ir.Diagnostic(

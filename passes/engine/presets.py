@@ -7,7 +7,7 @@ from .registry import REGISTRY
 REGISTRY.add_preset(
     "default",
     "inline,fixpoint(lift-constants,canonicalize,fold,resolve-if,cse,dedup,dce),"
-    "fixpoint(fuse,canonicalize,fold,dce),dedup,dce",
+    "fixpoint(fuse,canonicalize,fold,resolve-if,cse,dedup,dce)",
     __name__,
 )
 REGISTRY.add_preset(

@@ -1,0 +1,270 @@
+"""Random models through whole pipelines: equal results, equal interface, nothing left to do the second time."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import ClassVar
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from optimize_graph import ir
+from optimize_graph.passes import (
+    REGISTRY,
+    Builder,
+    Exactness,
+    Match,
+    Pass,
+    PassContext,
+    Pipeline,
+    Report,
+    VerifyEach,
+    any_call,
+    op,
+    register,
+    rule,
+    values,
+)
+from optimize_graph.passes.engine.conditions import constant
+from optimize_graph.runtime import OrtEvaluator
+
+Feeds = dict[str, np.ndarray]
+
+GRAPHS_AT_ONCE = 20
+BATCHES = 8
+
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+random_models = _load("random_models")
+
+
+@dataclass
+class Tally:
+    """What a number of seeds came to: nobody should believe in models that never run."""
+
+    ran: int = 0
+    runs: int = 0
+    fired: set[str] = field(default_factory=set)
+
+
+def session_of(model: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def optimized(model: onnx.ModelProto, pipeline: str) -> tuple[Report, bytes]:
+    report = Pipeline.parse(pipeline).run(ir.from_proto(model), [VerifyEach()], evaluator=OrtEvaluator())
+    assert not report.remarks, report.remarks
+    return report, ir.to_bytes(report.model)
+
+
+def check(seed: int, pipeline: str, tally: Tally, *, smooth: bool) -> None:
+    """Raise AssertionError when the optimized model differs from the model of this seed."""
+    model = random_models.Maker(seed, smooth=smooth).make()
+    raw = model.SerializeToString()
+    try:
+        before = session_of(raw)
+    except Exception:  # ONNX Runtime has no kernel for something: nothing to compare with
+        return
+    random = np.random.default_rng(seed)
+    cases = [
+        (feeds, wanted)
+        for sizes in random_models.sizes_of(random)
+        for override in (False, True)
+        for feeds in [random_models.feeds_of(model, sizes, random, smooth=smooth, override=override)]
+        if (wanted := outputs_of(before, feeds)) is not None
+    ]
+    if not cases:  # a model that never runs promises nothing
+        return
+    tally.ran += 1
+    tally.runs += len(cases)
+    report, result = optimized(model, pipeline)
+    tally.fired |= set(report.journal.by_rule())
+    after = session_of(result)
+    produced = onnx.load_from_string(result)
+    onnx.checker.check_model(produced)
+    assert list(produced.graph.input) == list(model.graph.input)
+    assert list(produced.graph.output) == list(model.graph.output)
+    again, same = optimized(onnx.load_from_string(result), pipeline)
+    assert not again.rewrites, [str(each) for each in again.rewrites[:3]]
+    assert same == result
+    assert count(produced, random_models.RANDOM) == count(model, random_models.RANDOM)
+    exact = report.journal.exactness is Exactness.EXACT
+    for feeds, wanted in cases:
+        compare(model, feeds, wanted, after, exact=exact)
+
+
+def outputs_of(session: onnxruntime.InferenceSession, feeds: Feeds) -> list[np.ndarray] | None:
+    """What the original gives; None where these sizes do not fit it, and it promises nothing."""
+    try:
+        return list(session.run(None, feeds))
+    except Exception:
+        return None
+
+
+def compare(
+    model: onnx.ModelProto,
+    feeds: Feeds,
+    wanted: list[np.ndarray],
+    after: onnxruntime.InferenceSession,
+    *,
+    exact: bool,
+) -> None:
+    by_chance = {name for node in model.graph.node if node.op_type in random_models.RANDOM for name in node.output}
+    scale = largest_inside(model, feeds)
+    for output, want, got in zip(model.graph.output, wanted, after.run(None, feeds), strict=True):
+        assert (want.dtype, want.shape) == (got.dtype, got.shape), f"{output.name}: {want.shape} became {got.shape}"
+        if output.name not in by_chance:
+            agree(want, got, output.name, scale=0.0 if exact and want.dtype != np.float16 else scale)
+
+
+def agree(want: np.ndarray, got: np.ndarray, name: str, *, scale: float) -> None:
+    """Bit for bit where `scale` is 0 (one NaN is as good as another), else within roundings of what lies inside."""
+    if scale == 0.0 or want.dtype.kind != "f":
+        same = np.array_equal(want, got, equal_nan=want.dtype.kind == "f")
+        assert same, f"{name}: {want} became {got}"
+        if want.dtype.kind == "f":
+            signs = np.signbit(want) == np.signbit(got)
+            assert (signs | np.isnan(want)).all(), f"{name}: a zero changed its sign"
+        return
+    finite = np.isfinite(want)
+    allowed = 256 * float(np.finfo(want.dtype).eps) * scale
+    assert np.array_equal(finite, np.isfinite(got)), f"{name}: {want} became {got}"
+    error = np.abs(want[finite].astype(np.float64) - got[finite].astype(np.float64)).max(initial=0.0)
+    assert error <= allowed, f"{name}: off by {error}, {allowed} allowed"
+
+
+def largest_inside(model: onnx.ModelProto, feeds: Feeds) -> float:
+    """The largest number that the model meets on its way: roundings are relative to it."""
+    open_model = onnx.ModelProto()
+    open_model.CopyFrom(model)
+    del open_model.graph.output[:]
+    names = dict.fromkeys(name for node in model.graph.node for name in node.output if name)
+    open_model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    found = session_of(open_model.SerializeToString()).run(None, feeds)
+    arrays = [np.abs(each[np.isfinite(each)]).max(initial=0.0) for each in found if each.dtype.kind == "f"]
+    return float(max([1.0, *map(float, arrays)]))
+
+
+def count(model: onnx.ModelProto, operators: tuple[str, ...]) -> int:
+    return sum(1 for node in model.graph.node if node.op_type in operators)
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_exact_pipelines_change_no_bit(batch: int) -> None:
+    tally = Tally()
+    for seed in range(batch * GRAPHS_AT_ONCE, (batch + 1) * GRAPHS_AT_ONCE):
+        check(seed, "exact", tally, smooth=False)
+    assert tally.ran > GRAPHS_AT_ONCE // 2
+    assert tally.runs > tally.ran
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_the_default_pipeline_changes_no_more_than_roundings(batch: int) -> None:
+    tally = Tally()
+    for seed in range(batch * GRAPHS_AT_ONCE, (batch + 1) * GRAPHS_AT_ONCE):
+        check(seed, "default", tally, smooth=True)
+    assert tally.ran > GRAPHS_AT_ONCE // 2
+    assert tally.runs > tally.ran
+
+
+# --- the check has teeth ----------------------------------------------------------------------------------------------
+
+x, w, b, c = values("x w b c")
+SOURCE = "wrong on purpose"
+
+
+def wrong_transpose() -> None:
+    @rule(any_call("Transpose"), source=SOURCE, keeps_type=True)
+    def wrong_transpose(m: Match, op: Builder) -> ir.Value | None:
+        """Looks at no permutation.
+
+        before:  x -> Transpose -> y
+        after:   x
+        """
+        return m.root.inputs[0]
+
+
+def wrong_zero() -> None:
+    @rule(op.Add(x, 0.0), source=SOURCE)
+    def wrong_zero(m: Match, op: Builder) -> ir.Value:
+        """Forgets that -0.0 + 0.0 is 0.0.
+
+        before:  x -> Add(0.0) -> y
+        after:   x
+        """
+        return m.x.value
+
+
+def wrong_group() -> None:
+    @rule(
+        op.Conv(op.Mul(x, c), w, b.optional()).any_attributes(),
+        requires=[constant("w", "c")],
+        exactness=Exactness.ROUNDING,
+        source=SOURCE,
+        benefit=9,
+    )
+    def wrong_group(m: Match, op: Builder) -> ir.Value | None:
+        """Takes every output channel for one of the first group.
+
+        before:  x -> Mul(c) -> Conv(w) -> y
+        after:   x -> Conv(w * c) -> y
+        """
+        scale = m.c.array.reshape(-1)[: m.w.array.shape[1]]
+        inputs = [m.x, op.constant(m.w.array * scale.reshape(1, -1, *[1] * (m.w.array.ndim - 2))), m.b]
+        return op.node("Conv", inputs, attributes=m.Conv.attributes)[0]
+
+
+def wrong_random() -> None:
+    @register
+    @dataclass(frozen=True)
+    class WrongRandom(Pass):
+        """Takes two draws for one.
+
+        before:  a = Bernoulli(x); b = Bernoulli(x)
+        after:   a = Bernoulli(x)
+        """
+
+        name: ClassVar[str] = "wrong-random"
+
+        def run(self, model: ir.Model, context: PassContext) -> None:
+            seen: dict[object, ir.Node] = {}
+            for node in model.graph:
+                if node.op_type in random_models.RANDOM:
+                    first = seen.setdefault((node.op_type, *node.inputs), node)
+                    if first is not node and context.journal.permit(self.name, "", "two", "one"):
+                        context.rewriter.replace(node, first.outputs)
+
+
+@pytest.mark.parametrize(
+    ("plant", "pipeline", "smooth"),
+    [
+        (wrong_transpose, "exact", False),
+        (wrong_zero, "exact", False),
+        (wrong_group, "default", True),
+        (wrong_random, "exact,wrong-random", False),
+    ],
+)
+def test_a_wrong_rule_is_caught(plant: Callable[[], None], pipeline: str, smooth: bool) -> None:
+    with REGISTRY.scope(), pytest.raises(AssertionError):
+        plant()
+        for seed in range(200):
+            check(seed, pipeline, Tally(), smooth=smooth)
