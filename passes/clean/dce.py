@@ -73,8 +73,8 @@ def _trim(node: ir.Node, context: PassContext) -> None:
 
 
 def _outputs_say_how(node: ir.Node) -> bool:
-    """Whether the number of outputs changes what the first one is: BatchNormalization of opset 7 to 13 trains so."""
-    return node.domain == "" and node.op_type == "BatchNormalization" and (node.version or 0) < 14
+    """Whether the number of outputs belongs to what a node does: BatchNormalization below opset 14 trains by it."""
+    return node.domain == "" and node.op_type == "BatchNormalization"
 
 
 def _erase_initializer(value: ir.Value, context: PassContext) -> None:

@@ -241,25 +241,30 @@ class Rule:
     keeps_type: bool = False
 
     def match(self, node: ir.Node, context: PassContext) -> Match | Refusal | None:
-        """The first legal match at `node`; else why the last one was refused; None where the pattern differs."""
+        """The first legal match at `node`; else why the one that came furthest was refused; None where none fits."""
         refusal: Refusal | None = None
+        furthest = -1
         shapes: Shapes | None = None
         for bindings in match_node(self.pattern, node):
             shapes = shapes or context.analyses.get(Shapes)
             match = Match(node, bindings, context, shapes)
             if any(condition.is_pattern and condition.fault(match) is not None for condition in self.requires):
                 continue
-            fault = self._guards(match) or self._unmet(match)
+            reached, fault = self._fault(match)
             if fault is None:
                 return match
-            refusal = Refusal(self.name, where(node), *fault)
+            if reached > furthest:
+                refusal, furthest = Refusal(self.name, where(node), *fault), reached
         return refusal
 
-    def _unmet(self, match: Match) -> tuple[str, str] | None:
-        for condition in self.requires:
+    def _fault(self, match: Match) -> tuple[int, tuple[str, str] | None]:
+        """What is not as it must be, and how many conditions held before."""
+        if (guarded := self._guards(match)) is not None:
+            return 0, guarded
+        for index, condition in enumerate(self.requires):
             if not condition.is_pattern and (fault := condition.fault(match)) is not None:
-                return condition.text, fault
-        return None
+                return index, (condition.text, fault)
+        return len(self.requires), None
 
     @cached_property
     def _shared(self) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ... import ir
-from ..engine.conditions import constant, finite, floating, holds
+from ..engine.conditions import constant, finite, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import Pattern, op, values
 from ..engine.rule import Builder, Match, rule
@@ -17,7 +17,6 @@ _STATISTICS = ("gamma", "beta", "mean", "var")
 
 INFERENCE = (
     constant("w", "b", *_STATISTICS),
-    floating("w"),
     holds(
         "BatchNormalization in inference form",
         # Below opset 7 is_test says so, below 14 the number of outputs, then training_mode; below 9 spatial = 0 keeps
@@ -29,7 +28,6 @@ INFERENCE = (
             and m.BatchNormalization.attribute("training_mode") in (None, 0)
         ),
     ),
-    holds("statistics per output channel", lambda m: m.gamma.array.shape == (channels(m),)),
     finite(*_STATISTICS),
     holds("positive variance", lambda m: bool(np.all(m.var.array.astype(np.float64) + _epsilon(m) > 0))),
     UNSHARED,
@@ -71,6 +69,7 @@ def fuse_batchnorm_into_conv(m: Match, op: Builder) -> ir.Value | None:
     _normalized(op.Gemm(x, w, b.optional()).any_attributes() | op.MatMul(x, w)),
     requires=(
         *INFERENCE,
+        holds("statistics per output channel", lambda m: m.gamma.array.shape == (channels(m),)),
         holds("a matrix of one row for each sample", lambda m: m.x.rank == 2 and m.w.array.ndim == 2),
         holds("Gemm with alpha = beta = 1", lambda m: m.has("MatMul") or _is_plain(m)),
         holds("opset 7 or later, where a Gemm broadcasts", lambda m: (m.BatchNormalization.node.version or 0) >= 7),

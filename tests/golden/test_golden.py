@@ -99,7 +99,9 @@ def test_a_rule_does_what_its_golden_file_says(case: Case, update_golden: bool) 
     assert case.rule in report.journal.by_rule(), refused
     if update_golden and body_of(model) != case.after:
         content = case.path.read_text(encoding="utf-8")
-        case.path.write_text(content.replace(case.after, body_of(model)), encoding="utf-8")
+        start = content.index("```onnx after\n", content.index(f"## {case.title}\n"))
+        updated = content[:start] + content[start:].replace(case.after, body_of(model), 1)
+        case.path.write_text(updated, encoding="utf-8")
     else:
         assert body_of(model) == case.after
     assert_same_outputs(proto, ir.to_proto(model), exact=report.journal.exactness is Exactness.EXACT)
@@ -133,4 +135,5 @@ def test_every_fusion_has_a_golden_file() -> None:
 def test_every_condition_of_a_rule_has_a_near_miss(rule: str) -> None:
     """A legality condition that no test refuses is a condition that nobody would miss."""
     refused = {case.refusal for case in CASES if case.rule == rule}
-    assert {condition.text for condition in REGISTRY.rules[rule].requires} <= refused
+    wanted = {condition.text for condition in REGISTRY.rules[rule].requires if not condition.is_pattern}
+    assert wanted <= refused
