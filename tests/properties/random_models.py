@@ -245,7 +245,7 @@ class Maker:
         integral = ["Mul", "Sub", "Add", *bitwise]
         op_type = str(self.one_of(["Mul", "Div", "Sub", "Add", "Pow"] if value.is_float else integral))
         neutral = {"Mul": 1.0, "Div": 1.0, "Add": -0.0, "Pow": 1.0}.get(op_type, 0.0)
-        content: object = np.full(dims, neutral if self.chance(0.7) else -neutral)
+        content: object = np.full(dims, neutral if op_type == "Pow" or self.chance(0.7) else -neutral)
         if op_type != "Pow" and self.chance(0.3):
             content = self.numbers(dims, value.dtype)
         other = self.constant(content, value.dtype)
