@@ -19,7 +19,8 @@ from .passes.engine.journal import Refusal, Rewrite
 from .passes.engine.pass_ import PassFailure, Settings
 from .passes.engine.pipeline import Pipeline, Report, seconds_by_pass
 from .passes.engine.registry import REGISTRY
-from .versions import Fitted, fit_versions
+from .passes.targets.onnxruntime import loads_in
+from .versions import Fitted, fit_versions, installed_release
 
 if TYPE_CHECKING:
     import onnx
@@ -36,19 +37,24 @@ class Options:
 
     `passes`: the text of a pipeline (see docs/pipelines.md); by default the preset `default`.
     `disable`: names of rules and passes that are to be left out. `limit`: stop after that many rewrites.
-    `input_shapes`: dims for inputs, which narrow the interface. `inputs`: `.npz` files of the user's own inputs.
+    `input_shapes`: dims for inputs, `dims`: sizes for symbolic dims; both narrow the interface. `inputs`: `.npz` files
+    of the user's own inputs.
     `opset`: convert to this one. `min_ort`: the oldest ONNX Runtime that must load the result (the installed one).
     `rtol`, `atol`: a tolerance instead of the model's own noise floor. `verify_seconds`: time limit of verification.
+    `shrink`: write large constants that repeat one value as operators. `strip`: drop what the exporter noted on nodes.
     `strict`: a pass that fails is an error; otherwise it is left out and reported.
     """
 
     target: str = "ort-cpu"
     passes: str = "default"
+    shrink: bool = False
+    strip: bool = False
     disable: tuple[str, ...] = ()
     limit: int | None = None
     opset: int | None = None
     min_ort: str | None = None
     input_shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
+    dims: Mapping[str, int] = field(default_factory=dict)
     inputs: tuple[Path, ...] = ()
     verify: bool = True
     verify_seconds: float = 120.0
@@ -131,7 +137,7 @@ class _Job:
             )
         for plugin in self.options.plugins:
             REGISTRY.plug_in(plugin)
-        pipeline = Pipeline.parse(self.options.passes)
+        pipeline = Pipeline.parse(self._pipeline_text())
         self._refuse_unknown_names()
         self.progress("load")
         given = self._load()
@@ -157,6 +163,10 @@ class _Job:
         )
         return self._deliver(result, lossless=True)
 
+    def _pipeline_text(self) -> str:
+        asked = [name for name, wanted in (("shrink", self.options.shrink), ("strip", self.options.strip)) if wanted]
+        return ",".join([self.options.passes, *asked])
+
     # --- the steps --------------------------------------------------------------------------------------------------
 
     def _load(self) -> ir.Model:
@@ -171,10 +181,17 @@ class _Job:
         if problems := ir.verify(model):
             raise ir.ModelError(problems[0])
         ir.fix_input_dims(model, self.options.input_shapes)
+        ir.fix_dims(model, self.options.dims)
         return model
 
     def _fit(self, model: ir.Model) -> Fitted:
         return fit_versions(model, self.options.opset, self.options.min_ort)
+
+    def _highest_opset(self) -> int:
+        """What passes may raise the opset to: what was asked for stays as it was asked."""
+        if self.options.opset is not None or self.options.target == "onnx":
+            return 0
+        return loads_in(self.options.min_ort or installed_release()).opset
 
     def _optimize(self, model: ir.Model, pipeline: Pipeline) -> Report:
         from .runtime.evaluator import OrtEvaluator
@@ -185,7 +202,7 @@ class _Job:
                 model,
                 [Progress(self.progress), *checks, *self.instruments],
                 evaluator=OrtEvaluator(),
-                settings=Settings(target=self.options.target),
+                settings=Settings(self.options.target, highest_opset=self._highest_opset()),
                 disabled=self.options.disable,
                 limit=self.options.limit,
                 on_failure="raise" if self.options.strict else "skip",

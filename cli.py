@@ -63,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--input-shape", action="append", default=[], type=_input_shape, metavar="NAME:1,3,224,224", help="fix an input"
     )
+    what.add_argument("--dim", action="append", default=[], type=_dim, metavar="NAME=8", help="fix a symbolic dim")
+    what.add_argument("--shrink", action="store_true", help="write constants of one repeated value as operators")
+    what.add_argument("--strip", action="store_true", help="drop what the exporter noted on nodes: stack traces, docs")
     what.add_argument(
         "--plugin", action="append", default=[], metavar="MODULE", help="import a module of rules or passes"
     )
@@ -104,6 +107,13 @@ def _input_shape(text: str) -> tuple[str, tuple[int | str, ...]]:
     return name, tuple(int(part) if part.isdigit() else part for part in parts)
 
 
+def _dim(text: str) -> tuple[str, int]:
+    name, equals, size = text.rpartition("=")
+    if not equals or not name or not size.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=8")
+    return name, int(size)
+
+
 def _options(given: argparse.Namespace) -> Options:
     from .api import Options
 
@@ -115,6 +125,9 @@ def _options(given: argparse.Namespace) -> Options:
         opset=given.opset,
         min_ort=given.min_ort,
         input_shapes=dict(given.input_shape),
+        dims=dict(given.dim),
+        shrink=given.shrink,
+        strip=given.strip,
         inputs=tuple(given.inputs),
         verify=not given.no_verify,
         verify_seconds=given.verify_seconds,

@@ -70,7 +70,7 @@ from .opset import (
 )
 from .rewriter import PROVENANCE, Listener, Rewriter, discard, new_node, pending_constant
 from .scopes import graphs, in_function, is_captured, nodes, nodes_within, subgraphs_of
-from .specialize import fix_input_dims
+from .specialize import fix_dims, fix_input_dims
 from .staging import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
 from .surgeon import from_surgeon, to_surgeon
 from .text import text
@@ -122,6 +122,7 @@ __all__ = [
     "discard",
     "dominators",
     "fingerprint",
+    "fix_dims",
     "fix_input_dims",
     "from_proto",
     "from_surgeon",

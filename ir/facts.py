@@ -21,7 +21,7 @@ def is_overridable(value: oir.Value) -> bool:
 
 
 def constant_tensor(value: oir.Value | None) -> oir.TensorProtocol | None:
-    """The tensor of a constant (an initializer that nobody can override, or the result of a Constant node), else None."""
+    """The tensor of a constant: an initializer that nobody can override, or the result of a Constant node."""
     if value is None or value.is_graph_input():
         return None
     if value.is_initializer():

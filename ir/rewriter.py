@@ -331,6 +331,12 @@ class Rewriter:
                 for value in node.outputs:
                     value.name = self.fresh_name(f"{prefix}/{value.name}")
 
+    def forget_notes(self, noted: oir.Node | oir.Value) -> None:
+        """Drop the metadata and the doc string of a node or a value."""
+        noted.metadata_props.clear()
+        noted.doc_string = None
+        self.changes += 1
+
     # --- names ------------------------------------------------------------------------------------------------------
 
     def fresh_name(self, wish: str) -> str:

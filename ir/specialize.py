@@ -10,6 +10,22 @@ from .diagnostics import Diagnostic, Location, ModelError
 from .scopes import graphs
 
 
+def fix_dims(model: oir.Model, sizes: Mapping[str, int]) -> None:
+    """Give symbolic dims of the inputs their size everywhere. Raises ModelError for a name that no input has."""
+    known = {
+        dim.value
+        for value in model.graph.inputs
+        for dim in (value.shape or ())
+        if isinstance(dim, oir.SymbolicDim) and dim.value is not None
+    }
+    for name in sizes:
+        if name not in known:
+            hint = f"its symbolic dims are: {', '.join(sorted(known)) or 'none'}"
+            raise ModelError(Diagnostic("unknown-dim", f"no input of the model has a dim {name!r}", hint=hint))
+    if sizes:
+        _bind(model, sizes)
+
+
 def fix_input_dims(model: oir.Model, wanted: Mapping[str, Sequence[int | str]]) -> None:
     """Give inputs the dims that `wanted` names. A symbol that becomes a number becomes that number everywhere.
 
@@ -29,11 +45,9 @@ def fix_input_dims(model: oir.Model, wanted: Mapping[str, Sequence[int | str]]) 
             old = declared[index] if declared is not None else None
             if isinstance(old, int) and isinstance(dim, int) and old != dim:
                 raise _misfit("input-dim", f"dim {index} of {name!r} is {old} in the model, not {dim}", name)
-            if isinstance(old, oir.SymbolicDim) and old.value is not None and isinstance(dim, int):
-                if bound.setdefault(old.value, dim) != dim:
-                    raise _misfit(
-                        "input-dim", f"{old.value!r} would have to be {bound[old.value]} and {dim} at once", name
-                    )
+            symbol = old.value if isinstance(old, oir.SymbolicDim) else None
+            if symbol is not None and isinstance(dim, int) and bound.setdefault(symbol, dim) != dim:
+                raise _misfit("input-dim", f"{symbol!r} would have to be {bound[symbol]} and {dim} at once", name)
         value.shape = oir.Shape(list(dims))
     if bound:
         _bind(model, bound)

@@ -314,6 +314,9 @@ def broadcast(*dims: Dim) -> Dim:
         parts = _arguments(dim, "nonzero_or")
         if parts and parts[0] in operands:
             del operands[dim]  # they differ where parts[0] is 0, and there the other must be 0 or 1
+        parts = _arguments(dim, "min")
+        if any(part in operands and all(at_least(each, 2) for each in parts if each != part) for part in parts):
+            del operands[dim]  # min(n, 2 or more) is 1 only where n is, else broadcasting makes it equal n
     for dim in operands:
         if isinstance(dim, int) or at_least(dim, 2):
             return dim

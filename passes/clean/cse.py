@@ -24,6 +24,7 @@ Table = ChainMap[Hashable, ir.Node]
 class CommonSubexpressionElimination(Pass):
     """Compute each thing once: a node that repeats an earlier one, in its own scope or an outer one, goes.
 
+    So does an integer tensor that is proven to hold the sizes that an earlier one holds, however it was computed.
     Only nodes whose results depend on nothing but their inputs; attributes compare bit for bit (0.0 is not -0.0).
 
     before:  a = Add(x, y); b = Add(y, x); z = Mul(a, b)
@@ -36,9 +37,14 @@ class CommonSubexpressionElimination(Pass):
     def run(self, model: ir.Model, context: PassContext) -> None:
         numbers: dict[ir.Value | None, int] = {}
         functions = context.functions()
+        shapes = context.analyses.get(Shapes)
+        shapes.refresh(model)
         for root in (model.graph, *(function.graph for function in model.functions.values())):
             for node, seen in _with_table(root):
-                if _may_merge(node, functions) and (key := _key(node, numbers)) is not None:
+                if not _may_merge(node, functions):
+                    continue
+                key = _known_elements(node, shapes) or _key(node, numbers)
+                if key is not None:
                     self._visit(node, key, seen, context)
 
     def _visit(self, node: ir.Node, key: Hashable, seen: Table, context: PassContext) -> None:
@@ -67,6 +73,16 @@ def _with_table(root: ir.Graph) -> Iterator[tuple[ir.Node, Table]]:
         bodies = list(ir.subgraphs_of(node))
         yield node, seen
         pending += [(iter(body), seen.new_child()) for body in reversed(bodies)]
+
+
+def _known_elements(node: ir.Node, shapes: Shapes) -> Hashable | None:
+    """What an integer tensor holds, as sizes and symbols: equal ones are equal however they were computed."""
+    if len(node.outputs) != 1:
+        return None
+    fact = shapes.fact(node.outputs[0])
+    if fact.elements is None or fact.dims is None or fact.dtype is None:
+        return None
+    return ("elements", fact.dtype, fact.dims, fact.elements)
 
 
 def _key(node: ir.Node, numbers: dict[ir.Value | None, int]) -> Hashable | None:

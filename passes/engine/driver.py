@@ -88,7 +88,7 @@ class _Driver:
         if not self.context.journal.permit(rule.name, where(match.root), before, after, rule.exactness):
             ir.discard(builder.nodes)
             return False
-        self.commit(match, result, builder.nodes)
+        self.commit(match, result, builder)
         return True
 
     def guard(self, rule: Rule, match: Match, result: ir.Value, made: Sequence[ir.Node]) -> Refusal | None:
@@ -110,14 +110,17 @@ class _Driver:
             return Refusal(rule.name, where(match.root), "a result of the same type and dims", because)
         return None
 
-    def commit(self, match: Match, result: ir.Value, made: Sequence[ir.Node]) -> None:
+    def commit(self, match: Match, result: ir.Value, builder: Builder) -> None:
         rewriter, old = self.context.rewriter, match.root.outputs[0]
-        for node in made:
+        for node in builder.nodes:
             rewriter.insert(node, before=match.root)
         if result.graph is None:  # a constant alone
             result = rewriter.place(result, near=match.root)
         match.shapes.adopt(old, result)
         inner = match.nodes()[1:]
+        for inner_old, inner_new in builder.replaced:
+            match.shapes.adopt(inner_old, inner_new)
+            rewriter.redirect(inner_old, inner_new, before=match.root)
         rewriter.replace(match.root, [result])
         for node in inner:  # readers before what they read
             if node.graph is not None and not any(ir.is_read(value) for value in node.outputs):

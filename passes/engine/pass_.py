@@ -30,11 +30,13 @@ class Evaluator(Protocol):
 class Settings:
     """What holds for a whole run.
 
+    `highest_opset`: the highest standard opset that a pass may raise the model to; 0 keeps the model's own.
     `growth_bytes`: how much larger than what it frees the result of folding may be.
     """
 
     target: str = "ort-cpu"
     growth_bytes: int = 1 << 16
+    highest_opset: int = 0
 
 
 @dataclass

@@ -57,6 +57,34 @@ class Fuse(Canonicalize):
 
 @register
 @dataclass(frozen=True)
+class Recognize(Canonicalize):
+    """Apply every rule of group `recognize`: what exporters spell in many operators becomes the standard's own.
+
+    before:  y = Div(Mul(x, Clip(Add(x, 3), 0, 6)), 6)
+    after:   y = Mul(x, HardSigmoid(x))
+    """
+
+    name: ClassVar[str] = "recognize"
+    exactness: ClassVar[Exactness] = Exactness.ROUNDING
+    group: ClassVar[str] = "recognize"
+
+
+@register
+@dataclass(frozen=True)
+class Legalize(Canonicalize):
+    """Apply every rule of group `legalize`: what the target runs best, after everything else.
+
+    before:  z = LayerNormalization(Add(x, y), …)
+    after:   z = LayerNormalization(Sum(x, y), …)
+    """
+
+    name: ClassVar[str] = "legalize"
+    exactness: ClassVar[Exactness] = Exactness.ROUNDING
+    group: ClassVar[str] = "legalize"
+
+
+@register
+@dataclass(frozen=True)
 class RewriteNamed(Pass):
     """Apply the rules that are named, whatever their group: `rewrite{rules=drop-identity|drop-cast}`.
 

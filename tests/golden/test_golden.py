@@ -1,9 +1,10 @@
 """Golden tests of rules: prose, before, after, and what refuses each near miss, in Markdown files beside this one.
 
 A file `RULE.md` holds cases under `## title` headings. A case is a block "```onnx before" in ONNX text with an
-"```onnx after" block, or one block "```onnx unchanged: CONDITION", where CONDITION is the text of the refusal. A value
-that is declared after the outputs and gets no content is a constant with seeded data (positive when its name starts
-with `var`). Every hit is also run in ONNX Runtime, before and after.
+"```onnx after" block, or one block "```onnx unchanged: CONDITION", where CONDITION is the text of the refusal. It is
+run for target ort-cpu, or for T in "```onnx unchanged target=T: CONDITION". A value that is declared after the outputs
+and gets no content is a constant with seeded data (positive when its name starts with `var`). Every hit is also run in
+ONNX Runtime, before and after.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 from optimize_graph import ir
-from optimize_graph.passes import REGISTRY, Exactness, Pipeline, VerifyEach
+from optimize_graph.passes import REGISTRY, Exactness, Pipeline, Settings, VerifyEach
 from optimize_graph.runtime import SessionOptions, make_feeds, open_session
 
 HERE = Path(__file__).parent
@@ -35,6 +36,7 @@ class Case:
     before: str
     after: str | None
     refusal: str
+    target: str = "ort-cpu"
 
     @property
     def rule(self) -> str:
@@ -52,8 +54,9 @@ def cases_in(path: Path) -> list[Case]:
         kinds = [kind.partition(":")[0] for kind, _ in blocks]
         if kinds == ["before", "after"]:
             found.append(Case(path, title, blocks[0][1], blocks[1][1], ""))
-        elif kinds == ["unchanged"]:
-            found.append(Case(path, title, blocks[0][1], None, blocks[0][0].partition(":")[2].strip()))
+        elif len(kinds) == 1 and kinds[0].split()[0] == "unchanged":
+            target = kinds[0].partition("target=")[2] or "ort-cpu"
+            found.append(Case(path, title, blocks[0][1], None, blocks[0][0].partition(":")[2].strip(), target))
         else:
             raise ValueError(f"{path.name}, {title!r}: blocks {kinds}; wanted before and after, or unchanged")
     return found
@@ -79,6 +82,14 @@ def parse(text: str) -> onnx.ModelProto:
     return proto
 
 
+def write_after(case: Case, after: str) -> None:
+    """Put `after` into the case's own block."""
+    content = case.path.read_text(encoding="utf-8")
+    start = content.index(f"## {case.title}\n")
+    block = next(each for each in BLOCK.finditer(content, start) if each["kind"].strip() == "after")
+    case.path.write_text(content[: block.start("text")] + after + content[block.end("text") :], encoding="utf-8")
+
+
 def body_of(model: ir.Model) -> str:
     """The canonical text without the line of versions."""
     return ir.text(model, canonical=True, digests=False).partition("\n")[2]
@@ -90,18 +101,16 @@ def test_a_rule_does_what_its_golden_file_says(case: Case, update_golden: bool) 
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
     untouched = body_of(model)
-    report = Pipeline.parse(f"rewrite{{rules={case.rule}}},dce").run(model, [VerifyEach()])
+    pipeline = Pipeline.parse(f"rewrite{{rules={case.rule}}},dce")
+    report = pipeline.run(model, [VerifyEach()], settings=Settings(target=case.target))
     refused = {each.condition for each in report.refusals if each.rule == case.rule}
     if case.after is None:
         assert body_of(model) == untouched
         assert case.refusal in refused or (case.refusal == "the pattern" and not refused), refused
         return
     assert case.rule in report.journal.by_rule(), refused
-    if update_golden and body_of(model) != case.after:
-        content = case.path.read_text(encoding="utf-8")
-        start = content.index("```onnx after\n", content.index(f"## {case.title}\n"))
-        updated = content[:start] + content[start:].replace(case.after, body_of(model), 1)
-        case.path.write_text(updated, encoding="utf-8")
+    if update_golden:
+        write_after(case, body_of(model))
     else:
         assert body_of(model) == case.after
     assert_same_outputs(proto, ir.to_proto(model), exact=report.journal.exactness is Exactness.EXACT)

@@ -1,0 +1,34 @@
+"""What exporters write about themselves goes, when asked: stack traces, module names, notes on nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ... import ir
+from ..analyses import Shapes
+from ..engine.analysis import Analysis
+from ..engine.pass_ import Pass, PassContext, where
+from ..engine.registry import register
+
+
+@register
+@dataclass(frozen=True)
+class Strip(Pass):
+    """Drop metadata and doc strings of nodes and inner values. Those of the model, its inputs and outputs stay.
+
+    before:  y = Relu(x)   with metadata pkg.torch.onnx.stack_trace = "File …"
+    after:   y = Relu(x)
+    """
+
+    name: ClassVar[str] = "strip"
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        for node in ir.nodes(model):
+            noted = [node, *(value for value in node.outputs if not ir.is_public(value))]
+            if any(each.metadata_props or each.doc_string for each in noted) and context.journal.permit(
+                self.name, where(node), "notes", "nothing"
+            ):
+                for each in noted:
+                    context.rewriter.forget_notes(each)

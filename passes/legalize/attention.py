@@ -1,0 +1,224 @@
+"""Attention as its exporters spell it becomes the standard's Attention, which has a faster kernel.
+
+The rules read the form that simplification leaves, so that one pattern serves every exporter: heads are split by a
+Reshape and a Transpose, the scale stands on the scores or on one factor, the mask is added, a guard against rows of
+NaN may follow the softmax.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ... import ir
+from ..analyses import Dim
+from ..analyses.nonempty import unless_empty
+from ..engine.conditions import constant, holds
+from ..engine.exactness import Exactness
+from ..engine.pattern import Call, Pattern, Var, op, values
+from ..engine.rule import Builder, Match, rule
+
+q, k, v, mask, scale, zero = values("q k v mask scale zero")
+
+
+def _split(data: Var) -> Call:
+    """[batch, length, heads * size] -> [batch, length, heads, size]."""
+    return op.Reshape(data, Var(f"{data.name}_dims")).any_attributes("allowzero").named(f"{data.name}_split")
+
+
+def _heads(data: Var) -> Call:
+    """[batch, length, heads * size] -> [batch, heads, length, size]."""
+    return op.Transpose(_split(data), perm=(0, 2, 1, 3)).named(f"{data.name}_heads")
+
+
+def _with_past(data: Var) -> Pattern:
+    """The heads of this call's tokens, alone or behind those that a cache holds."""
+    name = data.name
+    cached = op.Concat(Var(f"{name}_past"), _heads(data)).any_attributes("axis").named(f"{name}_all").shared()
+    return cached | _heads(data)
+
+
+def _repeated(data: Var) -> Pattern:
+    """Each head as often as queries share it (grouped queries: torch's repeat_kv)."""
+    name = data.name
+    apart = op.Unsqueeze(_with_past(data), Var(f"{name}_axes")).named(f"{name}_apart")
+    expanded = op.Expand(apart, Var(f"{name}_sizes")).named(f"{name}_expanded")
+    return op.Reshape(expanded, Var(f"{name}_target")).any_attributes("allowzero").named(f"{name}_repeated")
+
+
+def _scores() -> Pattern:
+    queries = _heads(q)
+    keys = (
+        op.Transpose(_split(k), perm=(0, 2, 3, 1)).named("k_turned")
+        | op.Transpose(_repeated(k), perm=(0, 1, 3, 2)).named("k_turned")
+        | op.Transpose(_with_past(k), perm=(0, 1, 3, 2)).named("k_turned")
+    )
+    plain = op.MatMul(queries, keys).named("scores")
+    on_queries = op.MatMul(op.Mul(queries, scale).any_order().named("scaled"), keys).named("scores")
+    on_scores = op.Mul(plain, scale).any_order().named("scaled")
+    divided = op.Div(plain, scale).named("divided")
+    return on_scores | divided | on_queries | plain
+
+
+def _probabilities() -> Pattern:
+    masked = op.Add(_scores(), mask).any_order().named("masked")
+    softmax = op.Softmax(masked | _scores()).any_attributes("axis").named("softmax")
+    guarded = op.Where(op.IsNaN(softmax), zero, softmax)
+    return guarded | softmax
+
+
+def _attention() -> Call:
+    mixed = op.MatMul(_probabilities(), _repeated(v) | _with_past(v)).named("mixed")
+    merged = op.Transpose(mixed, perm=(0, 2, 1, 3)).named("merged")
+    return op.Reshape(merged, Var("dims")).any_attributes("allowzero").named("result")
+
+
+def _dims(m: Match, value: ir.Value) -> tuple[Dim, ...] | None:
+    """Dims as they are where none is 0: attention over nothing gives nothing."""
+    dims = m.shapes.dims(value)
+    return None if dims is None else tuple(map(unless_empty, dims))
+
+
+def _named(m: Match, name: str) -> tuple[Dim, ...] | None:
+    return _dims(m, getattr(m, name).value)
+
+
+def _parted(m: Match, name: str) -> tuple[int, int] | None:
+    """Heads and their size, where the Reshape parts the last dim into them and nothing else."""
+    whole, parts = _named(m, name), _named(m, f"{name}_split")
+    if whole is None or parts is None or len(whole) != 3 or len(parts) != 4 or whole[:2] != parts[:2]:
+        return None
+    heads, size = parts[2:]
+    return (heads, size) if isinstance(heads, int) and isinstance(size, int) else None
+
+
+def _is_repeated(m: Match, name: str, heads: int) -> bool:
+    """Whether [batch, kv, length, size] became [batch, kv, n, length, size] and then [batch, heads, length, size]."""
+    if not m.has(f"{name}_repeated"):
+        return True
+    apart, expanded, result = (_named(m, f"{name}_{part}") for part in ("apart", "expanded", "repeated"))
+    if apart is None or expanded is None or result is None or len(apart) != 5 or len(expanded) != 5:
+        return False
+    batch, shared, one, length, size = apart
+    if one != 1 or expanded[:2] != (batch, shared) or expanded[3:] != (length, size):
+        return False
+    return result == (batch, heads, length, size)
+
+
+def _fits_heads(m: Match) -> bool:
+    queries, keys, vals = (_parted(m, name) for name in "qkv")
+    whole = _named(m, "q")
+    if queries is None or keys is None or vals is None or whole is None:
+        return False
+    heads = queries[0]
+    if m.has("k_repeated") != m.has("v_repeated") or (keys[0] != heads) > m.has("k_repeated"):
+        return False
+    if queries[1] != keys[1] or keys[0] != vals[0] or heads % keys[0]:
+        return False
+    merged = heads * vals[1]
+    result = _dims(m, m.root.outputs[0])
+    return result in ((*whole[:2], merged), (whole[0] * whole[1], merged)) and all(
+        _is_repeated(m, name, heads) for name in "kv"
+    )
+
+
+def _fits_cache(m: Match) -> bool:
+    """Both keys and values come behind a cache, or neither; nobody but the attention and the caller reads them."""
+    if m.has("k_all") != m.has("v_all"):
+        return False
+    for name in ("k_all", "v_all"):
+        if m.has(name):
+            joined = getattr(m, name)
+            if joined.integer("axis") not in (2, -2) or joined.rank != 4:
+                return False
+            if any(reader not in m.nodes() for reader in joined.value.consumers()):
+                return False
+    return True
+
+
+def _fits_mask(m: Match) -> bool:
+    """Whether the mask is [B or 1, H or 1, S or 1, L], or [S or 1, L], of the scores' own type."""
+    if not m.has("mask"):
+        return True
+    dims, scores = _named(m, "mask"), _named(m, "scores")
+    if dims is None or scores is None or len(dims) not in (2, 4) or m.mask.dtype != m.scores.dtype:
+        return False
+    tail = scores[-len(dims) :]
+    return dims[-1] == tail[-1] and all(dim in (1, other) for dim, other in zip(dims, tail, strict=True))
+
+
+def _factor(m: Match) -> float:
+    """What the scores are multiplied by."""
+    if not m.has("scale"):
+        return 1.0
+    number = float(np.asarray(m.scale.array, dtype=np.float64).reshape(()))
+    return 1.0 / number if m.has("divided") else number
+
+
+def _fits_scale(m: Match) -> bool:
+    if not m.has("scale"):
+        return True
+    return m.scale.array.size == 1 and m.scale.array.ndim <= 4 and float(m.scale.array.reshape(())) > 0
+
+
+def _all_dims(m: Match) -> str:
+    return ", ".join(f"{name} {m.shapes.show(getattr(m, name).value)}" for name in "qkv")
+
+
+@rule(
+    _attention(),
+    requires=[
+        constant("scale", "zero"),
+        holds("float32", lambda m: m.q.dtype == ir.DataType.FLOAT, lambda m: str(m.q.dtype)),
+        holds("softmax over the keys", lambda m: m.softmax.integer("axis", -1) in (-1, 3)),
+        holds("heads that part the last dim and fit each other", _fits_heads, _all_dims),
+        holds("a cache of keys and values that nobody else reads", _fits_cache),
+        holds("one positive scale", _fits_scale),
+        holds(
+            "a mask that broadcasts over the scores",
+            _fits_mask,
+            lambda m: f"mask {m.shapes.show(m.mask.value)} on {m.shapes.show(m.scores.value)}",
+        ),
+        holds(
+            "a guard that puts zeros",
+            lambda m: not m.has("zero") or (m.zero.array.size == 1 and not np.any(m.zero.array)),
+        ),
+    ],
+    exactness=Exactness.ROUNDING,
+    source=(
+        "ONNX Attention-23; a row of -inf alone gives 0 in ONNX Runtime's kernel, as the exporters' guard does "
+        "(a plain softmax gives NaN there)"
+    ),
+    group="attention",
+)
+def attention_over_split_heads(m: Match, op: Builder) -> ir.Value | None:
+    """Scaled dot-product attention over heads that are split and merged around it, with or without a cache.
+
+    before:  q, k, v -> Reshape, Transpose -> MatMul, scale, + mask, Softmax, [guard], MatMul -> Transpose, Reshape -> y
+    after:   Attention(q, k, v, mask, past keys, past values) -> y
+    """
+    queries, keys = _parted(m, "q"), _parted(m, "k")
+    assert queries is not None and keys is not None
+    given = m.mask.value if m.has("mask") else None
+    if given is not None and (m.mask.dims or ())[-2] == 1 != (m.scores.dims or ())[-2]:
+        # ONNX Runtime loads a mask that is broadcast over the queries and refuses it when it runs (1.31, 1.32).
+        rows = op.Shape(m.q, start=1, end=2)
+        given = op.Expand(given, op.Concat(rows, op.constant(np.array([1], dtype=np.int64)), axis=0))
+    cached = m.has("k_all")
+    made = op.node(
+        "Attention",
+        [m.q, m.k, m.v, given, *((m.k_past, m.v_past) if cached else ())],
+        outputs=3 if cached else 1,
+        attributes={"q_num_heads": queries[0], "kv_num_heads": keys[0], "scale": _factor(m)},
+    )
+    if cached:
+        op.replace(m.k_all, made[1])
+        op.replace(m.v_all, made[2])
+    if len(m.shapes.dims(m.root.outputs[0]) or ()) == 3:
+        return made[0]
+    return op.Reshape(made[0], op.constant(np.array([-1, queries[0] * _value_size(m)], dtype=np.int64)))
+
+
+def _value_size(m: Match) -> int:
+    parted = _parted(m, "v")
+    assert parted is not None
+    return parted[1]

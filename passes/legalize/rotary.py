@@ -1,0 +1,109 @@
+"""Rotary position embedding as its exporters spell it becomes the standard's RotaryEmbedding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ... import ir
+from ..analyses.nonempty import unless_empty
+from ..engine.conditions import holds
+from ..engine.exactness import Exactness
+from ..engine.pattern import Call, Var, op, values
+from ..engine.rule import Builder, Match, Operand, rule
+
+x, target, angles = values("x target angles")
+
+
+def _over_heads(function: str) -> Call:
+    """cos or sin of angles [batch, length, size / 2] written twice, over all heads."""
+    twice = op.Concat(angles, angles).any_attributes("axis").named("twice").shared()
+    called = getattr(op, function)(twice).named(function).shared()
+    return op.Unsqueeze(called, Var(f"{function}_axes")).named(f"{function}_over_heads").shared()
+
+
+_split = op.Reshape(x, target).any_attributes("allowzero").named("split")
+_heads = op.Transpose(_split, perm=(0, 2, 1, 3)).named("heads")
+_first = op.Slice(_heads, Var("start1"), Var("end1"), Var("axes1"), Var("steps1").optional()).named("first")
+_second = op.Slice(_heads, Var("start2"), Var("end2"), Var("axes2"), Var("steps2").optional()).named("second")
+_rotated = op.Concat(op.Neg(_second).named("negated"), _first).any_attributes("axis").named("rotated")
+
+
+def _numbers(m: Match, name: str) -> list[int] | None:
+    if not m.has(name):
+        return [1]
+    operand: Operand = getattr(m, name)
+    return [int(each) for each in operand.array.reshape(-1)] if operand.is_constant else None
+
+
+def _takes(m: Match, which: str, low: int, high: int, size: int) -> bool:
+    """Whether a Slice takes [low, high) of the last of four dims."""
+    starts, ends, axes, steps = (_numbers(m, f"{part}{which}") for part in ("start", "end", "axes", "steps"))
+    if starts != [low] or ends is None or len(ends) != 1 or steps != [1] or axes not in ([3], [-1]):
+        return False
+    return ends[0] == high or (high == size and ends[0] >= size)
+
+
+def _rotates_halves(m: Match) -> bool:
+    parts = m.split.dims
+    if parts is None or len(parts) != 4 or not isinstance(parts[3], int) or parts[3] % 2:
+        return False
+    half = parts[3] // 2
+    return (
+        _takes(m, "1", 0, half, parts[3])
+        and _takes(m, "2", half, parts[3], parts[3])
+        and m.rotated.integer("axis") in (3, -1)
+    )
+
+
+def _splits_heads(m: Match) -> bool:
+    whole, parts = m.x.dims, m.split.dims
+    if whole is None or parts is None or len(whole) != 3 or len(parts) != 4 or not isinstance(parts[2], int):
+        return False
+    return whole[:2] == parts[:2]
+
+
+def _angles_fit(m: Match) -> bool:
+    """[batch or 1, length, size / 2] on the whole batch and length, doubled on the last axis, over all heads."""
+    whole, parts, given = m.x.dims, m.split.dims, m.angles.dims
+    if whole is None or parts is None or given is None or len(given) != 3 or not isinstance(parts[3], int):
+        return False
+    batch, *rest = map(unless_empty, given)
+    return (
+        batch in (1, unless_empty(whole[0]))
+        and rest == [unless_empty(whole[1]), parts[3] // 2]
+        and m.twice.integer("axis") in (2, -1)
+        and _numbers(m, "Cos_axes") == [1]
+        and _numbers(m, "Sin_axes") == [1]
+    )
+
+
+@rule(
+    op.Add(
+        op.Mul(_heads, _over_heads("Cos")).any_order().named("straight"),
+        op.Mul(_rotated, _over_heads("Sin")).any_order().named("turned"),
+    ).any_order(),
+    requires=[
+        holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
+        holds("heads split from the last dim", _splits_heads, lambda m: m.shapes.show(m.x.value)),
+        holds("halves that change places", _rotates_halves, lambda m: m.shapes.show(m.split.value)),
+        holds("one angle for each position and pair", _angles_fit, lambda m: m.shapes.show(m.angles.value)),
+    ],
+    exactness=Exactness.ROUNDING,
+    source="Su et al. 2021 (arXiv:2104.09864), in the form of ONNX RotaryEmbedding-23",
+    group="attention",
+    benefit=1,
+)
+def rotary_embedding(m: Match, op: Builder) -> ir.Value | None:
+    """Rotate the halves of each head before the heads are split, in one operator.
+
+    before:  x -> Reshape, Transpose -> t;  t * cos + Concat(-t[half:], t[:half]) * sin -> y
+    after:   x -> RotaryEmbedding(cos, sin) -> Reshape, Transpose -> y
+    """
+    heads = (m.split.dims or ())[2]
+    assert isinstance(heads, int)
+    angles: Operand | ir.Value = m.angles
+    if (m.angles.dims or (None,))[0] == 1 != (m.x.dims or (None,))[0]:  # the operator wants a row for each sample
+        batch = op.Shape(m.x, start=0, end=1)
+        angles = op.Expand(m.angles, op.Concat(batch, op.constant(np.array([1, 1], dtype=np.int64)), axis=0))
+    turned = op.RotaryEmbedding(m.x, op.Cos(angles), op.Sin(angles), num_heads=heads, interleaved=0)
+    return op.Transpose(op.Reshape(turned, m.target, **m.split.attributes), perm=[0, 2, 1, 3])

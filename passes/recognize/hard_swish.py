@@ -1,0 +1,54 @@
+"""HardSigmoid and HardSwish written with Clip: the standard's HardSigmoid says the same in one operator."""
+
+from __future__ import annotations
+
+from ... import ir
+from ..engine.conditions import holds
+from ..engine.exactness import Exactness
+from ..engine.pattern import Pattern, approx, op, values
+from ..engine.rule import Builder, Match, rule
+
+(x,) = values("x")
+
+SOURCE = "Howard et al. 2019 (arXiv:1905.02244): hard-swish(x) = x * min(max(x + 3, 0), 6) / 6"
+
+_shifted = op.Add(x, 3.0).any_order().named("shifted")
+_clipped = op.Clip(_shifted, 0.0, 6.0).named("clipped").opset(since=11) | op.Clip(_shifted, min=0.0, max=6.0).named(
+    "clipped"
+).opset(since=6, until=10)
+
+
+def _by_six(value: Pattern) -> Pattern:
+    return op.Div(value, 6.0).named("sixth") | op.Mul(value, approx(1 / 6)).any_order().named("sixth")
+
+
+FLOAT = holds(
+    "floating-point x", lambda m: m.x.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16), lambda m: str(m.x.dtype)
+)
+
+
+@rule(_by_six(_clipped), requires=[FLOAT], exactness=Exactness.ROUNDING, source=SOURCE, group="recognize")
+def recognize_hard_sigmoid(m: Match, op: Builder) -> ir.Value:
+    """A sixth of a clipped line is HardSigmoid.
+
+    before:  x -> Add(3) -> Clip(0, 6) -> Div(6) -> y
+    after:   x -> HardSigmoid(1/6, 1/2) -> y
+    """
+    return op.HardSigmoid(m.x, alpha=1 / 6, beta=0.5)
+
+
+@rule(
+    _by_six(op.Mul(x, _clipped).any_order().named("gated")),
+    requires=[FLOAT],
+    exactness=Exactness.ROUNDING,
+    source=SOURCE,
+    group="recognize",
+    benefit=1,
+)
+def recognize_hard_swish(m: Match, op: Builder) -> ir.Value:
+    """A value gated by its own HardSigmoid, the division after the gate.
+
+    before:  x -> Add(3) -> Clip(0, 6) -> Mul(x) -> Div(6) -> y
+    after:   x -> HardSigmoid(1/6, 1/2) -> Mul(x) -> y
+    """
+    return op.Mul(m.x, op.HardSigmoid(m.x, alpha=1 / 6, beta=0.5))

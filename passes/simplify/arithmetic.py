@@ -1,0 +1,61 @@
+"""Chains of elementwise arithmetic that are one operator."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ... import ir
+from ..engine.conditions import constant, floating, holds
+from ..engine.exactness import Exactness
+from ..engine.pattern import op, values
+from ..engine.rule import Builder, Match, rule
+
+x, y, a, b, c, d = values("x y a b c d")
+
+
+@rule(
+    op.Mul(x, op.Reciprocal(y)).any_order(),
+    exactness=Exactness.ROUNDING,
+    source="x * (1 / y) = x / y; ONNX Runtime fuses RMSNorm only in its Div form (core/optimizer/layer_norm_fusion.cc)",
+    group="fuse",
+)
+def divide_instead_of_multiplying_by_reciprocal(m: Match, op: Builder) -> ir.Value:
+    """One division, rounded once.
+
+    before:  y -> Reciprocal -> Mul(x, ·) -> z
+    after:   Div(x, y) -> z
+    """
+    return op.Div(m.x, m.y)
+
+
+def _one_number(m: Match, name: str) -> bool:
+    return bool(getattr(m, name).array.size == 1)
+
+
+@rule(
+    op.MatMul(op.Mul(a, c).any_order().named("left"), op.Mul(b, d).any_order().named("right")),
+    requires=[
+        constant("c", "d"),
+        floating("c", "d"),
+        holds("scales that are one number each", lambda m: _one_number(m, "c") and _one_number(m, "d")),
+        holds(
+            "scales of no higher rank than what they scale",
+            lambda m: m.c.array.ndim <= (m.a.rank or 0) and m.d.array.ndim <= (m.b.rank or 0),
+            lambda m: f"{m.shapes.show(m.a.value)} and {m.shapes.show(m.b.value)}",
+        ),
+    ],
+    exactness=Exactness.ROUNDING,
+    source="(s·A)(t·B) = (s·t·A)B; torch 2.13 splits the scale of attention over both factors",
+    group="fuse",
+)
+def scale_one_factor_of_matmul(m: Match, op: Builder) -> ir.Value | None:
+    """Scale one factor by the product of two scales, instead of both.
+
+    before:  MatMul(Mul(a, s), Mul(b, t)) -> y
+    after:   MatMul(Mul(a, s * t), b) -> y
+    """
+    product = m.c.array.astype(np.float64) * m.d.array.astype(np.float64).reshape(())
+    scale = product.astype(m.c.array.dtype)
+    if not np.isfinite(scale.astype(np.float64)).all() or not np.all(scale):
+        return None
+    return op.MatMul(op.Mul(m.a, op.constant(scale)), m.b)

@@ -1,0 +1,19 @@
+"""Conditions that are turned around need no Not."""
+
+from __future__ import annotations
+
+from ... import ir
+from ..engine.pattern import op, values
+from ..engine.rule import Builder, Match, rule
+
+condition, yes, no, x, y = values("condition yes no x y")
+
+
+@rule(op.Where(op.Not(condition).shared(), yes, no), source="ONNX Where")
+def swap_where_of_not(m: Match, op: Builder) -> ir.Value:
+    """Choose the other way round instead of turning the condition around.
+
+    before:  condition -> Not -> Where(·, a, b) -> y
+    after:   Where(condition, b, a) -> y
+    """
+    return op.Where(m.condition, m.no, m.yes)
