@@ -47,6 +47,9 @@ def new_node(
         for name, value in (attributes or {}).items()
         if value is not None
     ]
+    inputs = list(inputs)
+    while inputs and inputs[-1] is None:  # ONNX Runtime rejects trailing empty names on some operators
+        inputs.pop()
     node = oir.Node(domain, op_type, inputs, made, num_outputs=outputs, version=version)
     if provenance:
         node.metadata_props[PROVENANCE] = provenance
