@@ -17,9 +17,9 @@ def inlinable_functions(model: oir.Model) -> set[oir.OperatorIdentifier]:
     """The functions whose bodies may stand in the model's graph.
 
     Not those that reach themselves, that take graphs as attributes, whose operators mean something else at the
-    versions that the model's graph imports by then, or with which all calls would expand to more than a million nodes.
+    model's opset, or with which all calls would expand to more than a million nodes.
     """
-    imports = dict(model.opset_imports)
+    disputed = _disputed_domains(model)
     sizes = _expanded_sizes(model)
     sites = Counter(node.op_identifier() for root in (model.graph, *_bodies(model)) for node in root.all_nodes())
     fitting: set[oir.OperatorIdentifier] = set()
@@ -31,10 +31,20 @@ def inlinable_functions(model: oir.Model) -> set[oir.OperatorIdentifier]:
             break
         if any(_holds_graph(parameter) for parameter in function.attributes.values()):
             continue
-        if all(_means_the_same(node, imports, model) for node in function.all_nodes()):
-            imports = {**function.opset_imports, **imports}
+        if disputed.isdisjoint(function.opset_imports) and all(
+            _means_the_same(node, model) for node in function.all_nodes()
+        ):
             fitting.add(identifier)
     return fitting
+
+
+def _disputed_domains(model: oir.Model) -> set[str]:
+    """The domains that the model's graph does not import, and its functions in several versions."""
+    versions: defaultdict[str, set[int]] = defaultdict(set)
+    for function in model.functions.values():
+        for domain, version in function.opset_imports.items():
+            versions[domain].add(version)
+    return {domain for domain, found in versions.items() if len(found) > 1 and domain not in model.opset_imports}
 
 
 def _bodies(model: oir.Model) -> list[oir.Graph]:
@@ -87,11 +97,11 @@ def _expanded_sizes(model: oir.Model) -> dict[oir.OperatorIdentifier, int]:
     return {identifier: sizes[identifier] for identifier in ready}
 
 
-def _means_the_same(node: oir.Node, imports: Mapping[str, int], model: oir.Model) -> bool:
-    """Whether the operator's definition where `imports` hold is the one that the function was written for."""
+def _means_the_same(node: oir.Node, model: oir.Model) -> bool:
+    """Whether the operator's definition at the model's opset is the one that the function was written for."""
     if node.op_identifier() in model.functions:
         return True
-    version = imports.get(node.domain, node.version)
+    version = model.opset_imports.get(node.domain, node.version)
     if version == node.version:
         return True
     if version is None or node.version is None:

@@ -147,7 +147,7 @@ def flat(text: str) -> str:
     call, _, last = body.partition("  y = ")
     operator, _, rest = call.partition("(")
     inner = rest.rpartition(")")[0].strip()
-    if "(" in inner and "<" not in operator or inner.startswith("Cast"):
+    if ("(" in inner and "<" not in operator) or inner.startswith("Cast"):
         return f"{head}{{ q = {inner}  r = {operator}(q)  y = {last}"
     return text
 

@@ -1,0 +1,127 @@
+"""Common subexpressions: what is the same, and what only looks so."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx import helper
+from optimize_graph import ir
+from optimize_graph.passes import Pipeline, VerifyEach
+
+
+def merged(model: str | onnx.ModelProto) -> ir.Model:
+    if isinstance(model, str):
+        header = "" if model.lstrip().startswith("<") else '<ir_version: 8, opset_import: ["": 17, "acme": 1]>\n'
+        model = onnx.parser.parse_model(header + model)
+    result = ir.from_proto(model)
+    Pipeline.parse("cse,dce").run(result, [VerifyEach()])
+    return result
+
+
+def operators(model: ir.Model) -> list[str]:
+    return [node.op_type for node in ir.nodes(model)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Exp(x)  b = Exp(x)",
+        "a = Add(x, z)  b = Add(z, x)",
+        "a = Mul(x, z)  b = Mul(z, x)",
+        "a = LeakyRelu <alpha = 0.5> (x)  b = LeakyRelu <alpha = 0.5> (x)",
+        "e = Exp(x)  f = Exp(x)  a = Sub(e, z)  b = Sub(f, z)",
+        'a = Clip(x, "", s)  b = Clip(x, "", s)',
+    ],
+)
+def test_equal_nodes_become_one(body: str) -> None:
+    model = merged(f"g (float[N] x, float[N] z, float s) => (float[N] y) {{ {body}  y = Div(a, b) }}")
+    assert len(operators(model)) == 1 + (2 if "e =" in body else 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Sub(x, z)  b = Sub(z, x)",
+        "a = LeakyRelu <alpha = 0.5> (x)  b = LeakyRelu <alpha = 0.25> (x)",
+        "a = LeakyRelu <alpha = 0.0> (x)  b = LeakyRelu <alpha = -0.0> (x)",
+        'a = Clip(x, s, "")  b = Clip(x, "", s)',
+        "a = RandomNormalLike(x)  b = RandomNormalLike(x)",
+        "a = RandomUniformLike <seed = 1.0> (x)  b = RandomUniformLike <seed = 1.0> (x)",
+        "a = Bernoulli(x)  b = Bernoulli(x)",
+        "a = acme.Exp(x)  b = acme.Exp(x)",
+        "a, m = Dropout(x, s, t)  b, n = Dropout(x, s, t)",
+    ],
+)
+def test_nodes_that_only_look_equal_stay(body: str) -> None:
+    model = merged(f"g (float[N] x, float[N] z, float s, bool t) => (float[N] y) {{ {body}  y = Div(a, b) }}")
+    assert len(operators(model)) == 3
+
+
+def test_a_body_with_a_random_operator_and_any_other_body_stays() -> None:
+    model = merged("""g (float[N] x, bool c) => (float[N] y) {
+      a = If(c) <then_branch = t () => (p) { p = Bernoulli(x) }, else_branch = e () => (q) { q = Identity(x) }>
+      b = If(c) <then_branch = t () => (p) { p = Bernoulli(x) }, else_branch = e () => (q) { q = Identity(x) }>
+      y = Div(a, b) }""")
+    assert operators(model).count("Bernoulli") == 2
+
+
+def test_a_call_of_a_function_is_not_the_operator_of_that_name() -> None:
+    model = merged("""<ir_version: 10, opset_import: ["": 21]>
+      g (float[N] x) => (float[N] y) { a = Exp(x)  b = Exp(x)  y = Div(a, b) }
+      <domain: "", opset_import: ["": 21]> Exp (v) => (r) { r = RandomNormalLike(v) }""")
+    assert [node.op_type for node in model.graph] == ["Exp", "Exp", "Div"]
+
+
+def test_a_body_uses_what_stands_above_it_and_not_the_other_way_round() -> None:
+    model = merged("""g (float[N] x, bool c) => (float[N] y, float[N] z) { a = Exp(x)
+      y = If(c) <then_branch = t () => (p) { d = Exp(x)  l = Log(x)  p = Add(d, l) },
+                 else_branch = e () => (q) { l = Log(x)  q = Add(a, l) }>
+      z = Log(x) }""")
+    assert operators(model).count("Exp") == 1
+    assert operators(model).count("Log") == 3
+
+
+def test_outer_nodes_that_come_after_a_body_are_not_used_in_it() -> None:
+    model = merged("""g (float[N] x, bool c) => (float[N] y, float[N] z) {
+      y = If(c) <then_branch = t () => (p) { d = Exp(x)  p = Neg(d) }, else_branch = e () => (q) { q = Abs(x) }>
+      a = Exp(x)  z = Neg(a) }""")
+    assert operators(model).count("Exp") == 2
+
+
+def test_two_outputs_of_equal_value_keep_both_names() -> None:
+    model = merged("g (float[N] x) => (float[N] y, float[N] z) { y = Exp(x)  z = Exp(x) }")
+    assert operators(model) == ["Exp", "Identity"]
+    assert [value.name for value in model.graph.outputs] == ["y", "z"]
+    assert not Pipeline.parse("cse,dce,canonicalize").run(model).rewrites
+
+
+def test_an_output_takes_its_value_from_the_earlier_node() -> None:
+    model = merged("g (float[N] x) => (float[N] z) { a = Exp(x)  b = Neg(a)  c = Neg(b)  z = Exp(x) }")
+    assert operators(model) == ["Exp"]
+    assert model.graph.outputs[0].name == "z"
+
+
+def test_a_left_out_output_is_no_replacement() -> None:
+    model = merged("""g (float[1,1,4] x) => (float[a,b,c] y, float[a,b,c] z, int64[a,b,c] i) {
+      y, "" = MaxPool <kernel_shape = [2]> (x)
+      z, i = MaxPool <kernel_shape = [2]> (x) }""")
+    assert operators(model) == ["MaxPool", "MaxPool"]
+
+
+def nan(payload: int) -> float:
+    return float(np.array([payload], np.uint32).view(np.float32)[0])
+
+
+def test_attributes_compare_by_bits() -> None:
+    info = helper.make_tensor_value_info
+    for one, other, count in ((float("nan"), float("nan"), 1), (0.0, -0.0, 2)):
+        nodes = [
+            helper.make_node("LeakyRelu", ["x"], ["a"], alpha=one),
+            helper.make_node("LeakyRelu", ["x"], ["b"], alpha=other),
+            helper.make_node("Add", ["a", "b"], ["y"]),
+        ]
+        graph = helper.make_graph(nodes, "g", [info("x", 1, ["N"])], [info("y", 1, ["N"])])
+        model = merged(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+        assert operators(model).count("LeakyRelu") == count
