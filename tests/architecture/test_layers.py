@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[2]
 LAYERS = ("ir", "passes", "runtime")
 MAY_IMPORT = {"ir": set(), "passes": {"ir"}, "runtime": {"ir"}}
 FOREIGN = {
-    "ir": {"onnx", "onnx_ir", "onnx_graphsurgeon", "networkx", "onnx_shape_inference"},
-    "passes": {"onnx_shape_inference"},
+    "ir": {"onnx", "onnx_ir", "onnx_graphsurgeon", "networkx"},
+    "passes": set(),
     "runtime": {"onnxruntime"},
 }
-KEPT_BELOW = {"onnx", "onnx_ir", "onnx_graphsurgeon", "onnx_shape_inference", "networkx", "onnxruntime", "torch"}
+KEPT_BELOW = {"onnx", "onnx_ir", "onnx_graphsurgeon", "networkx", "onnxruntime", "torch"}
 
 
 def imports_of(path: Path) -> Iterator[str]:
