@@ -255,7 +255,7 @@ class Rewriter:
             for inner in list(body.all_nodes()):
                 fed_by += [value for value in inner.inputs if value is not None]
                 _detach(inner)
-        graph.remove(node, safe=True)
+        graph.remove(node)
         _detach(node)
         self._changed("erased", node)
         for value in dict.fromkeys(fed_by):

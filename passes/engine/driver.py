@@ -147,10 +147,11 @@ class _Driver:
 
     def released(self, value: ir.Value) -> None:
         """What was read by two may now be read by one alone, and fit a pattern that wants it private."""
-        producer, uses = value.producer(), value.uses()
-        if producer is not None and producer.graph is not None:
-            self.enqueue(producer)
-        if len(uses) == 1:
+        producer = value.producer()
+        if producer is None or producer.graph is None:
+            return
+        self.enqueue(producer)
+        if len(uses := value.uses()) == 1:
             for user, _ in uses:
                 self.enqueue(user)
 
