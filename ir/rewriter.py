@@ -15,7 +15,7 @@ import onnx_ir as oir
 
 from .facts import Array, is_public, is_read
 from .opset import AttributeValue
-from .scopes import graphs, subgraphs_of
+from .scopes import graphs, hiding_values, subgraphs_of
 
 PROVENANCE: Final = "optimize_graph.rule"
 """The node metadata key that names the rule a node came from."""
@@ -78,6 +78,9 @@ class Rewriter:
             for node in graph:
                 self._note(node)
         functions = self.model.functions.values()
+        for root in (self.model.graph, *(function.graph for function in functions)):
+            for value in list(hiding_values(root)):
+                value.name = self.fresh_name(value.name or "")
         self._function_graphs = {function.graph for function in functions}
         self._imports = {
             graph: function.opset_imports for function in functions for graph in (function.graph, *function.subgraphs())
@@ -139,7 +142,7 @@ class Rewriter:
             return value
         tensor = value.const_value
         assert tensor is not None
-        holder = new_node("Constant", [], {"value": tensor}, version=before.version)
+        holder = new_node("Constant", [], {"value": tensor}, version=self.imports_of(graph).get("", 13))
         holder.outputs[0].name, value.name = value.name, None
         value.replace_all_uses_with(holder.outputs[0])
         self._unnamed.add(holder.outputs[0])
@@ -197,7 +200,8 @@ class Rewriter:
         producer = new.producer()
         if producer is not None and producer.graph is old.graph and not is_public(new):
             return new
-        holder = new_node("Identity", [new], version=self.imports_of(_graph_of(before)).get(""))
+        # A graph of ai.onnx.ml or custom operators alone may not import the standard's.
+        holder = new_node("Identity", [new], version=self.imports_of(_graph_of(before)).get("", 13))
         return self.insert(holder, before=before).outputs[0]
 
     def _take_over(self, old: oir.Value, heir: oir.Value) -> None:

@@ -49,6 +49,22 @@ def nodes_within(node: oir.Node) -> Iterator[oir.Node]:
             pending.extend(subgraphs_of(inner))
 
 
+def hiding_values(root: oir.Graph) -> Iterator[oir.Value]:
+    """The inputs and initializers of bodies in `root` that hide a value of a graph around them by having its name.
+
+    Checkers and ONNX Runtime let them pass; names of results they do not.
+    """
+    pending: list[tuple[oir.Graph, tuple[set[str | None], ...]]] = [(root, ())]
+    while pending:
+        graph, around = pending.pop()
+        mine = [*graph.inputs, *graph.initializers.values()]
+        yield from (value for value in dict.fromkeys(mine) if any(value.name in names for names in around))
+        bodies = [body for node in graph for body in subgraphs_of(node)]
+        if bodies:
+            names = {value.name for value in mine} | {value.name for node in graph for value in node.outputs}
+            pending += [(body, (*around, names)) for body in reversed(bodies)]
+
+
 def is_captured(value: oir.Value) -> bool:
     """Whether a graph other than the one that defines `value` reads it."""
     home = value.graph

@@ -125,3 +125,16 @@ def test_attributes_compare_by_bits() -> None:
         graph = helper.make_graph(nodes, "g", [info("x", 1, ["N"])], [info("y", 1, ["N"])])
         model = merged(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
         assert operators(model).count("LeakyRelu") == count
+
+
+@pytest.mark.parametrize("owner", ["input", "initializer"])
+def test_a_body_may_hide_an_outer_value_by_its_name(owner: str) -> None:
+    """Both are legal; what the body then reads of the outer graph must still be what it was."""
+    loop = """y = Loop(n, k, x) <body = b (int64 i, bool go, float[2] a) => (bool on, float[2] r) {
+        on = Identity(go)  d = Exp(x)  r = Add(a, d) }>"""
+    branch = """y = If(k) <then_branch = t () => (p) <float[2] a = {5, 6}> { d = Exp(x)  p = Add(d, a) },
+                           else_branch = e () => (q) { q = Abs(x) }>"""
+    model = merged(f"""g (float[2] x, bool k) => (float[2] y, float[2] z) <int64 n = {{2}}> {{
+      a = Exp(x)  {loop if owner == "input" else branch}  z = Neg(a) }}""")
+    assert operators(model).count("Exp") == 1
+    onnx.checker.check_model(ir.to_proto(model))

@@ -322,6 +322,17 @@ def test_a_rule_without_a_source_or_a_picture_is_refused() -> None:
             return m.x.value
 
 
+def test_a_constant_for_a_custom_operator_in_a_function_is_a_node_of_the_standard() -> None:
+    pattern = op.domain("acme").Twice(x)
+    planted("twice", pattern, lambda m, op: op.Twice(op.Mul(m.x, op.constant(2.0)), domain="acme"), benefit=1)
+    text = """<ir_version: 10, opset_import: ["": 21, "f": 1, "acme": 1]>
+      g (double[N] x) => (double[N] y) { y = f.one(x) }
+      <domain: "f", opset_import: ["": 21, "acme": 1]> one (v) => (r) { r = acme.Twice(v) }"""
+    model = model_of(text)
+    Pipeline.parse("rewrite{rules=twice,limit=1}").run(model, [VerifyEach()])
+    assert operators(model) == ["one", "Constant", "Mul", "Twice"]
+
+
 # --- scale ------------------------------------------------------------------------------------------------------------
 
 

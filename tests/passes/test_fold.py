@@ -269,3 +269,11 @@ def test_folding_changes_no_bit() -> None:
     session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
     (wanted,) = session.run(None, {"a": np.array([0.1, 0.7, 3.3], np.float32)})
     assert given.tobytes() == wanted.tobytes()
+
+
+def test_a_model_that_does_not_import_the_standard_operators_gets_them_where_a_name_needs_one() -> None:
+    text = """<ir_version: 8, opset_import: ["ai.onnx.ml": 1]> g () => (float[1,2] y) <float[1,2] a = {-1, 2}> {
+      y = ai.onnx.ml.Binarizer <threshold = 0.0> (a) }"""
+    model, _ = folded(text)
+    assert operators(model) == ["Identity"]
+    assert "" in model.opset_imports
