@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from .registry import REGISTRY
 
+# What exporters spell in many operators is recognized before movement takes its form apart.
 REGISTRY.add_preset(
     "default",
-    "inline,fixpoint(lift-constants,canonicalize,fold,resolve-if,cse,dedup,dce),recognize,"
-    "fixpoint(fuse,canonicalize,fold,resolve-if,cse,dedup,dce),"
-    "fuse-attention,legalize,fixpoint(canonicalize,fold,cse,dedup,dce)",
+    "inline,fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,cse,dedup,dce),"
+    "recognize,fixpoint(fuse,canonicalize,fold,resolve-if,cse,dedup,dce),fuse-attention,"
+    "fixpoint(fuse,canonicalize,dce,move-transposes{rounding=true},split-from-slices,fold,resolve-if,cse,dedup,dce),"
+    "legalize,fixpoint(canonicalize,move-transposes{rounding=true},fold,cse,dedup,dce)",
     __name__,
 )
 REGISTRY.add_preset(
     "exact",
-    "inline,fixpoint(lift-constants,canonicalize,fold,resolve-if,cse,dedup,dce)",
+    "inline,fixpoint(lift-constants,canonicalize,default-state,dce,move-transposes,split-from-slices,"
+    "fold,resolve-if,cse,dedup,dce)",
     __name__,
 )

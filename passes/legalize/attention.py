@@ -42,7 +42,8 @@ def _repeated(data: Var) -> Pattern:
     name = data.name
     apart = op.Unsqueeze(_with_past(data), Var(f"{name}_axes")).named(f"{name}_apart")
     expanded = op.Expand(apart, Var(f"{name}_sizes")).named(f"{name}_expanded")
-    return op.Reshape(expanded, Var(f"{name}_target")).any_attributes("allowzero").named(f"{name}_repeated")
+    reshaped = op.Reshape(expanded, Var(f"{name}_target")).any_attributes("allowzero").named(f"{name}_repeated")
+    return op.Gather(_with_past(data), Var(f"{name}_heads_of"), axis=1).named(f"{name}_repeated") | reshaped
 
 
 def _scores() -> Pattern:
@@ -92,9 +93,17 @@ def _parted(m: Match, name: str) -> tuple[int, int] | None:
 
 
 def _is_repeated(m: Match, name: str, heads: int) -> bool:
-    """Whether [batch, kv, length, size] became [batch, kv, n, length, size] and then [batch, heads, length, size]."""
+    """Whether [batch, kv, length, size] became [batch, heads, length, size], each head n times in a row.
+
+    By way of [batch, kv, n, length, size], or by picking the heads by number.
+    """
     if not m.has(f"{name}_repeated"):
         return True
+    if m.has(f"{name}_heads_of"):
+        picked, parted = getattr(m, f"{name}_heads_of"), _parted(m, name)
+        if not picked.is_constant or parted is None:
+            return False
+        return np.array_equal(picked.array, np.repeat(np.arange(parted[0]), heads // parted[0]))
     apart, expanded, result = (_named(m, f"{name}_{part}") for part in ("apart", "expanded", "repeated"))
     if apart is None or expanded is None or result is None or len(apart) != 5 or len(expanded) != 5:
         return False

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import ir
+from ..engine.conditions import holds
 from ..engine.rule import Builder, Condition, Match, Operand
 
 Vector = npt.NDArray[np.float64]
@@ -101,14 +102,29 @@ def scaled_inputs(m: Match, scale: Vector) -> Vector:
     return weight * scale.reshape(-1, 1)
 
 
-def rebuild(m: Match, op: Builder, weight: Vector | None, bias: Vector | None) -> ir.Value | None:
-    """The linear operator over `x`, with another weight (None: its own) and bias; None where their type loses them."""
+def shifted_bias(m: Match, shift: Vector) -> Vector:
+    """The bias with what the weights make of a `shift` of each input channel."""
+    moved: Vector = scaled_inputs(m, shift)
+    if m.has("Gemm"):
+        moved = moved.sum(axis=1 if linear(m).integer("transB") else 0) * linear(m).number("alpha", 1.0)
+    else:
+        moved = moved.reshape(moved.shape[0], -1).sum(axis=1)
+    if m.has("b"):
+        moved = moved + m.b.array.astype(np.float64)
+    return moved
+
+
+def rebuild(
+    m: Match, op: Builder, weight: Vector | None, bias: Vector | None, *, data: ir.Value | None = None
+) -> ir.Value | None:
+    """The linear operator over `x`, or `data`, with another weight (None: its own) and bias; None where the type loses
+    them."""
     old, dtype = linear(m), m.w.array.dtype
-    inputs: list[ir.Value | None] = [m.x.value, m.w.value]
+    inputs: list[ir.Value | None] = [m.x.value if data is None else data, m.w.value]
     if weight is not None:
         with np.errstate(over="ignore"):
             rounded = weight.astype(dtype)
-        if not _carries(rounded, weight):
+        if not carries(rounded, weight):
             return None
         inputs[1] = op.constant(rounded)
     if bias is not None:
@@ -121,7 +137,7 @@ def rebuild(m: Match, op: Builder, weight: Vector | None, bias: Vector | None) -
     return op.node(op_type, inputs, attributes=old.attributes)[0]
 
 
-def _carries(rounded: ir.Array, exact: Vector) -> bool:
+def carries(rounded: ir.Array, exact: Vector) -> bool:
     """Whether a type can hold the numbers: float16 ends at 65504, and loses what is below 0.00006."""
     if not np.isfinite(rounded).all():
         return False
@@ -138,3 +154,11 @@ def _shared(m: Match) -> str | None:
 
 
 UNSHARED = Condition("w read by this alone, or small", _shared)
+NO_PADDING: Condition = holds(
+    "no padding: the operator would pad with zeros, not with c",
+    lambda m: (
+        not any(linear(m).integers("pads") or ())
+        and linear(m).attribute("auto_pad") in (None, "NOTSET", "VALID")
+        and not m.has("ConvTranspose")
+    ),
+)

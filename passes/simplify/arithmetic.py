@@ -14,7 +14,13 @@ x, y, a, b, c, d = values("x y a b c d")
 
 
 @rule(
-    op.Mul(x, op.Reciprocal(y)).any_order(),
+    op.Mul(x, op.Reciprocal(y) | op.Div(c, y)).any_order(),
+    requires=[
+        constant("c"),
+        floating("x"),
+        holds("one over y", lambda m: not m.has("Div") or m.c.scalar == 1.0),
+        holds("a one of no higher rank than y", lambda m: not m.has("Div") or m.c.array.ndim <= (m.y.rank or 0)),
+    ],
     exactness=Exactness.ROUNDING,
     source="x * (1 / y) = x / y; ONNX Runtime fuses RMSNorm only in its Div form (core/optimizer/layer_norm_fusion.cc)",
     group="fuse",
@@ -22,7 +28,7 @@ x, y, a, b, c, d = values("x y a b c d")
 def divide_instead_of_multiplying_by_reciprocal(m: Match, op: Builder) -> ir.Value:
     """One division, rounded once.
 
-    before:  y -> Reciprocal -> Mul(x, ·) -> z
+    before:  y -> Reciprocal -> Mul(x, ·) -> z        the same for Div(1, y)
     after:   Div(x, y) -> z
     """
     return op.Div(m.x, m.y)

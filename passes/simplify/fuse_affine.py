@@ -8,8 +8,9 @@ from ... import ir
 from ..engine.conditions import constant, finite, floating, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import Pattern, op, values
-from ..engine.rule import Builder, Condition, Match, rule
+from ..engine.rule import Builder, Match, rule
 from .affine import (
+    NO_PADDING,
     UNSHARED,
     Vector,
     along,
@@ -20,6 +21,7 @@ from .affine import (
     rebuild,
     scaled_inputs,
     scaled_outputs,
+    shifted_bias,
 )
 
 x, w, b, c = values("x w b c")
@@ -80,14 +82,6 @@ KEEPS_DIMS = holds("x has all the channels itself", _keeps_dims, lambda m: f"x i
 MATRIX = holds("the weight has two dims or more", lambda m: m.w.array.ndim >= 2, lambda m: f"w has {m.w.array.ndim}")
 NO_ZERO = holds("c without zeros, where it divides", lambda m: not m.has("Div") or bool(np.all(m.c.array != 0)))
 PLAIN_GEMM = holds("Gemm with beta = 1", lambda m: not m.has("Gemm") or linear(m).number("beta", 1.0) == 1.0)
-NO_PADDING: Condition = holds(
-    "no padding: the operator would pad with zeros, not with c",
-    lambda m: (
-        not any(linear(m).integers("pads") or ())
-        and linear(m).attribute("auto_pad") in (None, "NOTSET", "VALID")
-        and not m.has("ConvTranspose")
-    ),
-)
 
 
 def _bias(m: Match) -> Vector | None:
@@ -167,10 +161,4 @@ def fuse_shift_before_linear(m: Match, op: Builder) -> ir.Value | None:
     """
     shift = _before(m)
     assert shift is not None
-    moved = scaled_inputs(m, -shift if m.has("Sub") else shift)
-    if m.has("Gemm"):
-        moved = moved.sum(axis=1 if linear(m).integer("transB") else 0) * linear(m).number("alpha", 1.0)
-    else:
-        moved = moved.reshape(moved.shape[0], -1).sum(axis=1)
-    bias = _bias(m)
-    return rebuild(m, op, None, moved if bias is None else bias + moved)
+    return rebuild(m, op, None, shifted_bias(m, -shift if m.has("Sub") else shift))

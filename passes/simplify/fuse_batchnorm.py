@@ -9,7 +9,18 @@ from ..engine.conditions import constant, finite, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import Pattern, op, values
 from ..engine.rule import Builder, Match, rule
-from .affine import UNSHARED, Vector, channels, linear, rebuild, scaled_outputs
+from .affine import (
+    NO_PADDING,
+    UNSHARED,
+    Vector,
+    channels,
+    inputs_of,
+    linear,
+    rebuild,
+    scaled_inputs,
+    scaled_outputs,
+    shifted_bias,
+)
 
 x, w, b, gamma, beta, mean, var = values("x w b gamma beta mean var")
 
@@ -89,3 +100,31 @@ def fuse_batchnorm_into_gemm(m: Match, op: Builder) -> ir.Value | None:
 
 def _is_plain(m: Match) -> bool:
     return linear(m).number("alpha", 1.0) == 1.0 and linear(m).number("beta", 1.0) == 1.0
+
+
+def _reads_rows(m: Match) -> bool:
+    is_one_each = m.gamma.array.shape == (inputs_of(m),)
+    return is_one_each and (m.has("Conv") or (_is_plain(m) and not linear(m).integer("transA")))
+
+
+@rule(
+    op.Conv(_normalized(x), w, b.optional()).any_attributes()
+    | op.Gemm(_normalized(x), w, b.optional()).any_attributes(),
+    requires=(
+        *(each for each in INFERENCE if each.text not in ("statistics per output channel", "w floating-point")),
+        holds("Gemm of rows with alpha = beta = 1", _reads_rows),
+        NO_PADDING,
+    ),
+    exactness=Exactness.ROUNDING,
+    source="Jacob et al. 2018, section 3.2 (arXiv:1712.05877)",
+    group="fuse",
+)
+def fuse_batchnorm_before_linear(m: Match, op: Builder) -> ir.Value | None:
+    """Fold an inference BatchNormalization into the Conv without padding, or the Gemm, that reads it.
+
+    before:  x -> BatchNormalization(gamma, beta, mean, var) -> Conv(w, b) -> y
+    after:   x -> Conv(w * s, b + sum(w * (beta - mean * s))) -> y,  s = gamma / sqrt(var + epsilon)
+    """
+    gamma, beta, mean, var = (getattr(m, name).array.astype(np.float64) for name in _STATISTICS)
+    scale = gamma / np.sqrt(var + _epsilon(m))
+    return rebuild(m, op, scaled_inputs(m, scale), shifted_bias(m, beta - mean * scale))

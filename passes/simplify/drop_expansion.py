@@ -1,0 +1,81 @@
+"""Operators that broadcast need no operand that is expanded for them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ... import ir
+from ..analyses import Dim
+from ..engine.conditions import fits, holds
+from ..engine.pattern import Either, any_call
+from ..engine.rule import Builder, Match, rule
+from .carry import BROADCASTING
+
+_BROADCASTS_BOTH_WAYS = tuple(sorted(BROADCASTING - {"PRelu"}))
+
+
+def _expansion(m: Match, value: ir.Value | None) -> ir.Node | None:
+    """The Expand or ConstantOfShape that makes `value`."""
+    node = value.producer() if value is not None else None
+    found = node is not None and node.domain == "" and node.op_type in ("Expand", "ConstantOfShape")
+    return node if found and node is not None and node.graph is m.root.graph else None
+
+
+def _dims_before(m: Match, node: ir.Node) -> tuple[Dim, ...] | None:
+    source = node.inputs[0]
+    if node.op_type == "ConstantOfShape":
+        return ()
+    return m.shapes.dims(source) if source is not None else None
+
+
+def _is_supplied(m: Match, index: int) -> bool:
+    """Whether the other operands have every dim that the expansion of this one adds."""
+    value, node = m.root.inputs[index], _expansion(m, m.root.inputs[index])
+    if value is None or node is None:
+        return False
+    dims, before = m.shapes.dims(value), _dims_before(m, node)
+    others = [m.shapes.dims(other) for at, other in enumerate(m.root.inputs) if at != index and other is not None]
+    if dims is None or before is None or None in others:
+        return False
+    return all(
+        (place <= len(before) and before[-place] == dims[-place])
+        or any(place <= len(other) and other[-place] == dims[-place] for other in others if other is not None)
+        for place in range(1, len(dims) + 1)
+    )
+
+
+def _supplied(m: Match) -> int | None:
+    return next((index for index in range(len(m.root.inputs)) if _is_supplied(m, index)), None)
+
+
+@rule(
+    Either(tuple(any_call(name) for name in _BROADCASTS_BOTH_WAYS)),
+    requires=[
+        fits("an operand that is expanded", lambda m: any(_expansion(m, each) for each in m.root.inputs)),
+        fits("at least two operands", lambda m: len(m.root.inputs) >= 2),
+        holds(
+            "the added dims in another operand",
+            lambda m: _supplied(m) is not None,
+            lambda m: " and ".join(m.shapes.show(each) for each in m.root.inputs if each is not None),
+        ),
+    ],
+    source="ONNX multidirectional broadcasting",
+)
+def drop_expansion(m: Match, op: Builder) -> ir.Value | None:
+    """Let an operator broadcast what was expanded for it.
+
+    before:  x[1, n] -> Expand[b, n] -> Add(·, z[b, n]) -> y
+    after:   Add(x, z) -> y
+    """
+    index = _supplied(m)
+    node = _expansion(m, m.root.inputs[index]) if index is not None else None
+    if index is None or node is None:
+        return None
+    inputs = list(m.root.inputs)
+    if node.op_type == "Expand":
+        inputs[index] = node.inputs[0]
+    else:
+        filling = node.attributes.get("value")
+        content = np.zeros(1, np.float32) if filling is None else np.asarray(filling.as_tensor().numpy())
+        inputs[index] = op.constant(content.reshape(()))
+    return op.node(m.root.op_type, inputs, attributes=dict(m.root.attributes))[0]

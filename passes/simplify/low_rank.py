@@ -1,0 +1,95 @@
+"""Products with constant matrices: chains, and low-rank adapters beside a weight."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ... import ir
+from ..engine.conditions import constant, finite, floating, holds
+from ..engine.exactness import Exactness
+from ..engine.pattern import op, values
+from ..engine.rule import Builder, Match, rule
+from .affine import UNSHARED, Vector, carries
+
+x, w, a, b, s, bias = values("x w a b s bias")
+
+_MATRICES = holds(
+    "matrices",
+    lambda m: all(getattr(m, name).array.ndim == 2 for name in ("w", "a", "b") if m.has(name)),
+)
+
+
+def _rounded(m: Match, exact: Vector, like: str) -> ir.Array | None:
+    with np.errstate(over="ignore"):
+        rounded = exact.astype(getattr(m, like).array.dtype)
+    return rounded if carries(rounded, exact) else None
+
+
+def _product(m: Match) -> Vector:
+    left, right = (getattr(m, name).array.astype(np.float64) for name in ("a", "b"))
+    product: Vector = left @ right
+    return product * m.s.array.astype(np.float64).reshape(()) if m.has("s") else product
+
+
+@rule(
+    op.MatMul(op.MatMul(x, a).named("inner"), b),
+    requires=[
+        constant("a", "b"),
+        floating("a"),
+        finite("a", "b"),
+        _MATRICES,
+        holds(
+            "a product that is not larger than its factors",
+            lambda m: m.a.array.shape[0] * m.b.array.shape[1] <= m.a.array.size + m.b.array.size,
+            lambda m: f"{list(m.a.array.shape)} times {list(m.b.array.shape)}",
+        ),
+    ],
+    exactness=Exactness.ROUNDING,
+    source="(xA)B = x(AB)",
+    group="fuse",
+)
+def multiply_constant_matrices(m: Match, op: Builder) -> ir.Value | None:
+    """Multiply the constants once.
+
+    before:  x -> MatMul(a) -> MatMul(b) -> y
+    after:   x -> MatMul(a·b) -> y
+    """
+    product = _rounded(m, _product(m), "a")
+    return op.MatMul(m.x, op.constant(product)) if product is not None else None
+
+
+_BASE = op.MatMul(x, w).named("base")
+_ADAPTER = op.MatMul(op.MatMul(x, a).named("down"), b).named("up")
+_SCALED = (
+    _ADAPTER
+    | op.Mul(_ADAPTER, s).any_order().named("scaled")
+    | op.MatMul(op.Mul(op.MatMul(x, a).named("down"), s).any_order().named("scaled"), b).named("up")
+)
+
+
+@rule(
+    op.Add(_BASE | op.Add(_BASE, bias).any_order().named("biased"), _SCALED).any_order(),
+    requires=[
+        constant("w", "a", "b", "s", "bias"),
+        floating("w"),
+        finite("w", "a", "b", "s"),
+        _MATRICES,
+        holds("one scale", lambda m: not m.has("s") or (m.s.array.size == 1 and m.s.array.ndim <= (m.x.rank or 0))),
+        UNSHARED,
+    ],
+    exactness=Exactness.ROUNDING,
+    source="Hu et al. 2021, LoRA, section 4.1: the adapter is merged for inference (arXiv:2106.09685)",
+    group="fuse",
+    benefit=1,
+)
+def merge_low_rank_adapter(m: Match, op: Builder) -> ir.Value | None:
+    """Add the adapter to the weight.
+
+    before:  Add(MatMul(x, w), MatMul(MatMul(x, a), b) * s) -> y        or with a bias in between
+    after:   MatMul(x, w + s * a·b) -> y
+    """
+    weight = _rounded(m, m.w.array.astype(np.float64) + _product(m), "w")
+    if weight is None:
+        return None
+    product = op.MatMul(m.x, op.constant(weight))
+    return op.Add(product, m.bias) if m.has("bias") else product

@@ -1,0 +1,299 @@
+"""Transposes around operators that do not mind the order of dims: NHWC islands, split and gated activations, …"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from ... import ir
+from ..analyses import Shapes
+from ..engine.analysis import Analysis
+from ..engine.exactness import Exactness
+from ..engine.pass_ import Pass, PassContext, spell, where
+from ..engine.registry import register
+from .carry import Carried, carry, is_positional
+
+Permutation = tuple[int, ...]
+
+_LARGEST_REGION = 4096  # nodes that are looked at around one Transpose
+_MOST_READERS = 256  # of a value that a region follows: every look at it visits them all
+
+
+@register
+@dataclass(frozen=True)
+class MoveTransposes(Pass):
+    """Compute a region of operators on untransposed data where that saves more Transposes than it costs.
+
+    A region is a connected set of operators that can be written for either order of dims. It starts as large as
+    possible; operators leave it while that costs nothing, and it is rewritten when fewer Transposes remain. Those that
+    follow each other then merge. `rounding`: also operators that round differently in another order of elements.
+
+    before:  a = Transpose(x) <perm = [0, 2, 3, 1]>; b = Relu(a); y = Transpose(b) <perm = [0, 3, 1, 2]>
+    after:   y = Relu(x)
+    """
+
+    name: ClassVar[str] = "move-transposes"
+    exactness: ClassVar[Exactness] = Exactness.ROUNDING
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    rounding: bool = False
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        shapes = context.analyses.get(Shapes)
+        shapes.refresh(model)
+        for graph in ir.graphs(model):
+            order = {node: place for place, node in enumerate(graph)}
+            looked_at: set[ir.Node] = set()
+            for node in list(order):
+                perm = _permutation(node, shapes) if node not in looked_at and node.graph is graph else None
+                if perm is None:
+                    continue
+                region = _Region(graph, perm, self.rounding, shapes, context)
+                region.grow(node)
+                looked_at.update(region.sources)
+                region.shrink()
+                if region.saves() > 0:
+                    region.rewrite(order)
+
+
+def _permutation(node: ir.Node, shapes: Shapes) -> Permutation | None:
+    if node.op_type != "Transpose" or node.domain != "" or node.inputs[0] is None:
+        return None
+    given = ir.attribute(node, "perm")
+    if isinstance(given, tuple):
+        return given
+    rank = shapes.rank(node.inputs[0])
+    return None if given is not None or rank is None else tuple(reversed(range(rank)))
+
+
+@dataclass
+class _Region:
+    """Operators that will work on data before it is transposed by `perm`."""
+
+    graph: ir.Graph
+    perm: Permutation
+    rounding: bool
+    shapes: Shapes
+    context: PassContext
+    sources: dict[ir.Node, None] = field(default_factory=dict)
+    nodes: dict[ir.Node, Carried] = field(default_factory=dict)
+    entries: dict[ir.Node, None] = field(default_factory=dict)
+
+    def _carry(self, node: ir.Node) -> Carried | None:
+        if node.graph is not self.graph or node.op_identifier() in self.context.functions():
+            return None
+        if any(len(value.uses()) > _MOST_READERS for value in node.outputs):
+            return None
+        if not self.rounding and self._rounds(node):
+            return None
+        return carry(node, self.perm, self.shapes)
+
+    def _rounds(self, node: ir.Node) -> bool:
+        return is_positional(node.op_type, self.shapes.dtype(node.outputs[0]))
+
+    def _is_source(self, value: ir.Value) -> bool:
+        node = value.producer()
+        return (
+            node is not None
+            and node.graph is self.graph
+            and node.op_identifier() not in self.context.functions()
+            and _permutation(node, self.shapes) == self.perm
+        )
+
+    def _undoes(self, node: ir.Node) -> bool:
+        """Whether `node` is the Transpose that brings the dims back, and goes when it is not needed."""
+        perm = _permutation(node, self.shapes) if self._merges(node) else None
+        return perm is not None and all(self.perm[axis] == index for index, axis in enumerate(perm))
+
+    def _merges(self, node: ir.Node) -> bool:
+        """Whether `node` is a Transpose that stays, and merges with one before it.
+
+        One that the region takes the place of is none: the region will read what it reads.
+        """
+        if node.graph is not self.graph or _permutation(node, self.shapes) is None:
+            return False
+        return node not in self.sources or not self._is_carried(node.outputs[0])
+
+    def _is_carried(self, value: ir.Value) -> bool:
+        return any(user in self.nodes and self._carries(user, index) for user, index in value.uses())
+
+    # --- choosing ---------------------------------------------------------------------------------------------------
+
+    def grow(self, start: ir.Node) -> None:
+        """Take in everything that is connected with `start` through values of this layout."""
+        self.sources[start] = None
+        pending = [start.outputs[0]]
+        seen = set(pending)
+        while pending and len(self.nodes) < _LARGEST_REGION:
+            value = pending.pop()
+            neighbours = [user for user, _ in value.uses()]
+            producer = value.producer()
+            if producer is not None and not self._is_source(value):
+                neighbours.append(producer)
+            for node in neighbours:
+                carried = None if node in self.nodes else self._carry(node)
+                if carried is None:
+                    continue
+                self.nodes[node] = carried
+                for other in _layout_values(node, carried):
+                    if other in seen:
+                        continue
+                    seen.add(other)
+                    pending.append(other)
+                    producer = other.producer()
+                    if self._is_source(other) and producer is not None:
+                        self.sources[producer] = None
+
+    def shrink(self) -> None:
+        """Let operators leave while that costs no Transpose."""
+        pending = dict.fromkeys(self.nodes)
+        while pending:
+            node, _ = pending.popitem()
+            if node not in self.nodes:
+                continue
+            carried = self.nodes[node]
+            around = list(dict.fromkeys(_layout_values(node, carried)))
+            with_it = sum(map(self._cost, around))
+            del self.nodes[node]
+            if sum(map(self._cost, around)) > with_it:
+                self.nodes[node] = carried
+                continue
+            for value in around:
+                producer = value.producer()
+                neighbours = [user for user, _ in value.uses()] + ([producer] if producer is not None else [])
+                pending.update((each, None) for each in neighbours if each in self.nodes)
+
+    def _cost(self, value: ir.Value) -> int:
+        """How many Transposes `value` needs with the region as it is: to make it, and to give it to others."""
+        producer, has_others = value.producer(), self._has_other_readers(value)
+        if self._is_source(value):
+            return int(has_others)
+        if producer is not None and producer in self.nodes:
+            return int(has_others) - sum(self._undoes(user) for user, _ in value.uses())
+        if ir.is_constant(value) or not self._is_carried(value):
+            return 0
+        merges = producer is not None and self._merges(producer) and not has_others and not self._reads_region(producer)
+        return 0 if merges else 1
+
+    def _reads_region(self, node: ir.Node) -> bool:
+        source = node.inputs[0]
+        producer = source.producer() if source is not None else None
+        return producer is not None and producer in self.nodes
+
+    def _carries(self, node: ir.Node, index: int) -> bool:
+        return index in self.nodes[node].data
+
+    def _has_other_readers(self, value: ir.Value) -> bool:
+        """Whether somebody wants `value` as it is: not the region, and no Transpose that merges with ours."""
+        if value.is_graph_output():
+            return True
+        for user, index in value.uses():
+            if user in self.nodes and self._carries(user, index):
+                continue
+            if self._merges(user):
+                continue
+            return True
+        return False
+
+    def saves(self) -> int:
+        """How many Transposes fewer there are with the region than without it."""
+        values = dict.fromkeys(value for node, carried in self.nodes.items() for value in _layout_values(node, carried))
+        after = sum(map(self._cost, values))
+        kept, self.nodes = self.nodes, {}
+        before = sum(map(self._cost, values))
+        self.nodes = kept
+        return before - after
+
+    # --- rewriting --------------------------------------------------------------------------------------------------
+
+    def rewrite(self, places: dict[ir.Node, int]) -> None:
+        """Write the region anew; `places` says where nodes stand, and learns where the new ones do."""
+        order = sorted(self.nodes, key=places.__getitem__)
+        exactness = Exactness.ROUNDING if any(map(self._rounds, order)) else Exactness.EXACT
+        before, after = spell([*self.sources, *order]), spell(order)
+        if not self.context.journal.permit(MoveTransposes.name, where(order[0]), before, after, exactness):
+            return
+        moved: dict[ir.Value, ir.Value] = {}
+        for node in order:
+            carried = self.nodes[node]
+            inputs = range(max([len(node.inputs), *(index + 1 for index in carried.inputs)]))
+            made = ir.new_node(
+                node.op_type,
+                [self._input(node, index, moved) for index in inputs],
+                {**node.attributes, **carried.attributes},
+                version=node.version,
+                outputs=len(node.outputs),
+                provenance=MoveTransposes.name,
+            )
+            self._insert(made, node)
+            places[made] = places[node]
+            moved.update(zip(node.outputs, made.outputs, strict=True))
+        for node in reversed(order):
+            self.context.rewriter.replace(node, [self._result(node, value, moved[value]) for value in node.outputs])
+        for source in [*self.sources, *self.entries]:
+            if source.graph is not None and not any(map(ir.is_read, source.outputs)):
+                self.context.rewriter.erase(source)
+
+    def _insert(self, made: ir.Node, before: ir.Node) -> ir.Value:
+        self.context.rewriter.insert(made, before=before)
+        self.shapes.learn(made)
+        return made.outputs[0]
+
+    def _transposed(self, value: ir.Value, perm: Permutation, before: ir.Node) -> ir.Value:
+        if perm == tuple(sorted(perm)):
+            return value
+        provenance = MoveTransposes.name
+        made = ir.new_node("Transpose", [value], {"perm": perm}, version=before.version, provenance=provenance)
+        return self._insert(made, before)
+
+    def _input(self, node: ir.Node, index: int, moved: dict[ir.Value, ir.Value]) -> ir.Value | None:
+        carried = self.nodes[node]
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if index in carried.inputs:
+            return ir.pending_constant(carried.inputs[index], name=f"{where(node)}_{index}")
+        if value is None or index not in carried.data:
+            return value
+        if value not in moved:
+            producer = value.producer()
+            if self._is_source(value) and producer is not None and producer.inputs[0] is not None:
+                return producer.inputs[0]
+            moved[value] = self._entered(value, node)
+        return moved[value]
+
+    def _entered(self, value: ir.Value, before: ir.Node) -> ir.Value:
+        """What comes from outside, transposed back: at once with the Transpose that made it, if one did."""
+        back = tuple(int(axis) for axis in np.argsort(self.perm))
+        producer = value.producer()
+        perm = _permutation(producer, self.shapes) if producer is not None else None
+        if producer is None or perm is None or not self._merges(producer) or (source := producer.inputs[0]) is None:
+            return self._transposed(value, back, before)
+        self.entries[producer] = None
+        return self._transposed(source, tuple(perm[axis] for axis in back), before)
+
+    def _result(self, node: ir.Node, old: ir.Value, new: ir.Value) -> ir.Value | None:
+        """What the readers outside get; the region's own have been written anew and are gone.
+
+        A Transpose among them becomes one of the new value.
+        """
+        if self.nodes[node].keeps_layout:
+            return new if ir.is_read(old) else None
+        for user in dict.fromkeys(user for user, _ in old.uses()):
+            perm = _permutation(user, self.shapes) if self._merges(user) else None
+            if perm is not None:
+                both = self._transposed(new, tuple(self.perm[axis] for axis in perm), user)
+                self.shapes.adopt(user.outputs[0], both)
+                self.context.rewriter.replace(user, [both])
+        return self._transposed(new, self.perm, node) if ir.is_read(old) else None
+
+
+def _layout_values(node: ir.Node, carried: Carried) -> Iterator[ir.Value]:
+    """The values of a node that change their layout with it."""
+    for index in carried.data:
+        value = node.inputs[index]
+        if value is not None:
+            yield value
+    if not carried.keeps_layout:
+        yield from node.outputs
