@@ -94,7 +94,14 @@ class Registry:
         """Import the catalogue and the installed plugins, once."""
         if self._discovered:
             return
-        self._discovered = True
+        self._discovered = True  # said first: what is imported asks the registry too
+        try:
+            self._import_catalogue()
+        except BaseException:
+            self._discovered = False
+            raise
+
+    def _import_catalogue(self) -> None:
         package = __package__.rsplit(".", 1)[0]
         for name in ("presets", "rewrite"):
             importlib.import_module(f"{package}.engine.{name}")
