@@ -239,7 +239,8 @@ class _Job:
             return self.source
         if isinstance(self.source, (Path, ir.Model)):
             raise TypeError("only bytes and protobuf models are written as they came")
-        return self.source.SerializeToString(deterministic=True)
+        data: bytes = self.source.SerializeToString(deterministic=True)
+        return data
 
     def _original(self, folder: Path) -> Path:
         """A file that ONNX Runtime can open with what the user gave."""

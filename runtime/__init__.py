@@ -1,7 +1,6 @@
 """What does a model compute, how fast, in how much memory? Knows models and numbers, never passes.
 
-Names are imported on first use: ONNX Runtime takes a moment, and most of the command does without. (`compare` is a
-module here; the function is `compare.compare`.)
+Names are imported on first use: ONNX Runtime takes a moment, and most of the command does without.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .check import Verification, verify
-    from .comparison import EXACT, Element, Tolerance, Verdict
+    from .comparison import EXACT, Element, Tolerance, Verdict, compare
     from .evaluator import OrtEvaluator
     from .feeds import FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds
     from .measure import Latency, Race, Ratio, bytes_of, race
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "check": ("Verification", "verify"),
-    "comparison": ("EXACT", "Element", "Tolerance", "Verdict"),
+    "comparison": ("EXACT", "Element", "Tolerance", "Verdict", "compare"),
     "evaluator": ("OrtEvaluator",),
     "feeds": ("FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds"),
     "measure": ("Latency", "Race", "Ratio", "bytes_of", "race"),
@@ -58,6 +57,7 @@ __all__ = [
     "Verification",
     "bytes_of",
     "check_installation",
+    "compare",
     "feed_sets",
     "make_feeds",
     "noise_floor",

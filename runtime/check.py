@@ -13,7 +13,7 @@ from .comparison import EXACT, Element, Tolerance, Verdict, compare
 from .feeds import FeedSet
 from .options import Feeds, Outputs, SessionOptions
 from .session import Session, open_session
-from .tolerance import Noise, grain, is_quantized, is_random, noise_floor, perturb, perturbed_weights
+from .tolerance import Noise, computes_in_half, grain, is_quantized, is_random, noise_floor, perturb, perturbed_weights
 
 Source = Path | bytes
 RESEED = 12_345  # the C++ engine draws the same numbers from seed 0 and seed 1, and nodes add their index
@@ -107,6 +107,8 @@ class _Check:
         atol: float | None,
         model: ir.Model,
     ) -> None:
+        in_half = exact and computes_in_half(model)
+        exact = exact and not in_half
         self.model, self.exact, self.rtol, self.atol = model, exact, rtol, atol
         self.random = is_random(model)
         self.quantized = is_quantized(model)
@@ -122,6 +124,8 @@ class _Check:
         self.notes: dict[str, None] = {}
         self.floor = 0.0
         self.worst: Element | None = None
+        if in_half:
+            self.note("float16: compared within roundings, which ONNX Runtime places by the neighbours of a node")
         if self.quantized:
             self.note("quantized: compared with ONNX Runtime's optimizations off only")
 

@@ -224,6 +224,19 @@ def is_quantized(model: ir.Model) -> bool:
     return any(mark in node.op_type for node in ir.nodes(model) for mark in marks)
 
 
+def computes_in_half(model: ir.Model) -> bool:
+    """Whether float16 is computed with. ONNX Runtime's CPU provider runs such nodes in float32 where neighbours allow it.
+
+    What it rounds in between then depends on the neighbours, so that even an exact rewrite moves results.
+    """
+    half = ir.DataType.FLOAT16
+    return any(
+        value is not None and ir.declared_dtype(value) == half
+        for graph in ir.graphs(model)
+        for value in (*graph.inputs, *graph.outputs, *graph.initializers.values())
+    ) or any(node.op_type == "Cast" and ir.attribute(node, "to") == half for node in ir.nodes(model))
+
+
 def is_random(model: ir.Model) -> bool:
     """Whether two runs may differ: random operators, or operators that nobody here knows."""
     defined = {identifier[0] for identifier in model.functions} | {"com.microsoft"}

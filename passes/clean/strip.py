@@ -26,7 +26,7 @@ class Strip(Pass):
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         for node in ir.nodes(model):
-            noted = [node, *(value for value in node.outputs if not ir.is_public(value))]
+            noted: list[ir.Node | ir.Value] = [node, *(value for value in node.outputs if not ir.is_public(value))]
             if any(each.metadata_props or each.doc_string for each in noted) and context.journal.permit(
                 self.name, where(node), "notes", "nothing"
             ):

@@ -26,7 +26,7 @@ def surgeon_pass(name: str) -> Callable[[Edit], Edit]:
     """
 
     def decorate(edit: Edit) -> Edit:
-        kind = dataclass(frozen=True)(
+        kind: type[Pass] = dataclass(frozen=True)(
             type(
                 f"SurgeonPass_{edit.__name__}",
                 (_SurgeonPass,),

@@ -151,5 +151,5 @@ def lrn_as_convolution(m: Match, op: Builder) -> ir.Value | None:
     elif beta == 0.5:
         power = op.Sqrt(summed)
     else:
-        power = op.Pow(summed, op.constant(np.float32(beta)))
+        power = op.Pow(summed, op.constant(np.asarray(beta, dtype=np.float32)))
     return op.Div(m.x, power)
