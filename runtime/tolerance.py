@@ -225,7 +225,7 @@ def is_quantized(model: ir.Model) -> bool:
 
 
 def computes_in_half(model: ir.Model) -> bool:
-    """Whether float16 is computed with. ONNX Runtime's CPU provider runs such nodes in float32 where neighbours allow it.
+    """Whether float16 is computed with. On the CPU, ONNX Runtime runs such nodes in float32 where neighbours allow it.
 
     What it rounds in between then depends on the neighbours, so that even an exact rewrite moves results.
     """
