@@ -236,6 +236,7 @@ def absorb_scale(m: Match, op: Builder) -> ir.Value | None:
         constant("c"),
         floating("x"),
         finite("c"),
+        holds("another factor that is computed", lambda m: not m.x.is_constant),
         holds(
             "c one number, of no higher rank than what it scales",
             lambda m: m.c.array.size == 1 and _factor(m) is not None and m.c.array.ndim <= (m.y.rank or 0),
