@@ -9,7 +9,8 @@ REGISTRY.add_preset(
     "default",
     "inline,fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,cse,dedup,dce),"
     "recognize,fixpoint(fuse,canonicalize,fold,resolve-if,cse,dedup,dce),fuse-attention,"
-    "fixpoint(fuse,canonicalize,dce,move-transposes{rounding=true},split-from-slices,fold,resolve-if,cse,dedup,dce),"
+    "fixpoint(lift-constants,fuse,canonicalize,dce,move-transposes{rounding=true},split-from-slices,"
+    "fold,resolve-if,cse,dedup,dce),"
     "legalize,fixpoint(canonicalize,move-transposes{rounding=true},fold,cse,dedup,dce)",
     __name__,
 )

@@ -13,10 +13,8 @@ condition, other, x, y, z = values("condition other x y z")
 
 @rule(
     op.Where(condition, x, x),
-    # ONNX Runtime's Where adds up two selections, so that -0.0 comes out as 0.0.
     exactness=Exactness.ROUNDING,
-    source="ONNX Where",
-    group="fuse",
+    source="ONNX Where; ONNX Runtime's adds up two selections, so that -0.0 comes out as 0.0",
 )
 def drop_where_of_equal_branches(m: Match, op: Builder) -> ir.Value:
     """Both branches are the same value.
@@ -68,14 +66,14 @@ def drop_where_within_false_branch(m: Match, op: Builder) -> ir.Value:
 
 
 @rule(
-    op.And(x, x) | op.Or(x, x) | op.Max(x, x) | op.Min(x, x) | op.BitwiseAnd(x, x) | op.BitwiseOr(x, x),
-    source="ONNX And, Or, Max, Min: idempotent",
+    op.And(x, x) | op.Or(x, x) | op.BitwiseAnd(x, x) | op.BitwiseOr(x, x),
+    source="ONNX And, Or: idempotent. Max and Min are not among them: they may make 0.0 of -0.0",
     keeps_type=True,
 )
 def drop_choice_of_the_same(m: Match, op: Builder) -> ir.Value:
     """Both operands are the same value.
 
-    before:  And(x, x) -> y        the same for Or, Max, Min, BitwiseAnd, BitwiseOr
+    before:  And(x, x) -> y        the same for Or, BitwiseAnd, BitwiseOr
     after:   x
     """
     return m.x.value
