@@ -6,6 +6,8 @@ false for outputs. The analysis `Shapes` in `passes` holds what is known.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import onnx_ir as oir
 
@@ -96,6 +98,7 @@ def declared_dtype(value: oir.Value) -> oir.DataType | None:
 
 
 def release(tensor: oir.TensorProtocol | None) -> None:
-    """Let go of the mapped pages of a tensor on disk; it is mapped again when it is read."""
+    """Let go of the mapped pages of a tensor on disk once nobody looks at them; reading it maps it again."""
     if isinstance(tensor, oir.ExternalTensor):
-        tensor.release()
+        with suppress(BufferError):  # an array of the caller's still looks at the pages: they go with it
+            tensor.release()
