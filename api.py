@@ -127,8 +127,12 @@ class _Job:
         self.source = Path(source) if isinstance(source, str) else source
         self.output = Path(output) if output is not None else None
         self.options = options
-        self.progress = progress
+        self.tell = progress
         self.instruments = instruments
+
+    def progress(self, step: str) -> None:
+        LOG.debug(step)
+        self.tell(step)
 
     def run(self) -> Result:
         if self.options.target not in TARGETS:
@@ -265,9 +269,10 @@ class _Job:
         )
         self.progress("inputs")
         until = time.monotonic() + self.options.verify_seconds / 2
+        model = self._load()
         feeds = runtime.usable_feeds(
             runtime.open_session(original, replace(how, optimize=False)),
-            self._load(),
+            model,
             self.options.inputs,
             seed=self.options.seed,
             proceed=lambda: time.monotonic() < until,
@@ -283,6 +288,7 @@ class _Job:
                 rtol=self.options.rtol,
                 atol=self.options.atol,
                 time_limit_s=self.options.verify_seconds,
+                model=model,
             )
             if not result.verification.ok:
                 raise _rejected(result)
@@ -305,7 +311,7 @@ class _Job:
     def _left_out(self, culprit: str, reason: str) -> ir.Diagnostic:
         """A pass that failed, and the command that shows it again."""
         replay = ["optimize-graph", str(self.source) if isinstance(self.source, Path) else "MODEL.onnx", "--dry-run"]
-        replay += ["--no-verify", "--strict", "--check-each-pass", "--passes", self.options.passes]
+        replay += ["--no-verify", "--strict", "--check-each-pass", "--passes", self._pipeline_text()]
         for plugin in self.options.plugins:
             replay += ["--plugin", plugin]
         for name in self.options.disable:
