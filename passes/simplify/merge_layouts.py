@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -70,14 +69,38 @@ def _cut(a: Dim, b: Dim) -> tuple[Dim | None, Dim, Dim]:
 
 @dataclass(frozen=True)
 class Layout:
-    """View as `factors`, transpose by `perm` (None: not at all), view as the result."""
+    """View as `factors`, transpose by `perm`, view as the result."""
 
-    factors: list[Dim]
-    perm: list[int] | None
+    factors: tuple[Dim, ...]
+    perm: tuple[int, ...]
 
     @property
-    def transposed(self) -> list[Dim]:
-        return self.factors if self.perm is None else [self.factors[axis] for axis in self.perm]
+    def transposed(self) -> tuple[Dim, ...]:
+        return tuple(self.factors[axis] for axis in self.perm)
+
+    @property
+    def is_view(self) -> bool:
+        return self.perm == tuple(sorted(self.perm))
+
+    def grouped(self) -> Layout:
+        """The same with numbers that stay side by side as one dim; symbols can be copied where they are."""
+        runs: list[list[int]] = []
+        for axis in self.perm:
+            if (
+                runs
+                and runs[-1][-1] == axis - 1
+                and all(isinstance(self.factors[each], int) for each in (axis - 1, axis))
+            ):
+                runs[-1].append(axis)
+            else:
+                runs.append([axis])
+        order = sorted(runs)
+        dims = tuple(product(self.factors[axis] for axis in run) for run in order)
+        return Layout(dims, tuple(order.index(run) for run in runs))
+
+    def led_by(self, ones: int) -> Layout:
+        """The same with dims of 1 in front."""
+        return Layout((1,) * ones + self.factors, (*range(ones), *(axis + ones for axis in self.perm)))
 
 
 def one_transpose(
@@ -90,64 +113,71 @@ def one_transpose(
     factors, groups, seen_groups = found
     start = [factor for axis in np.argsort(order) for factor in groups[axis]]
     end = [factor for axis in again for factor in seen_groups[axis]]
-    runs: list[list[int]] = []  # numbers that stay side by side are one dim; symbols can be copied as they are
-    follows = dict(pairwise(start))
-    for factor in end:
-        last = runs[-1][-1] if runs else None
-        numbers = last is not None and isinstance(factors[last], int) and isinstance(factors[factor], int)
-        if last is not None and numbers and follows.get(last) == factor:
-            runs[-1].append(factor)
-        else:
-            runs.append([factor])
-    runs_in = sorted(runs, key=lambda run: start.index(run[0]))
-    dims = [product(factors[factor] for factor in run) for run in runs_in]
-    perm = [runs_in.index(run) for run in runs]
-    return Layout(dims, None if perm == sorted(perm) else perm)
+    place = {factor: index for index, factor in enumerate(start)}
+    return Layout(tuple(factors[factor] for factor in start), tuple(place[factor] for factor in end))
 
 
-def _layout(m: Match) -> Layout | None:
-    source, seen = m.x.dims, m.view.dims
+@dataclass(frozen=True)
+class Plan:
+    """A layout with the targets of the views before and after it, None where there is nothing to do."""
+
+    layout: Layout
+    before: list[int] | None
+    after: list[int] | None
+    cost: int
+
+
+def _plans(m: Match) -> Iterator[Plan]:
+    source, seen, result = m.x.dims, m.view.dims, m.shapes.dims(m.root.outputs[0])
     order, again = permutation(m.inner, m.x.rank), permutation(m.outer, m.view.rank)
-    if source is None or seen is None or order is None or again is None:
-        return None
-    return one_transpose(source, order, seen, again)
+    if source is None or seen is None or result is None or order is None or again is None:
+        return
+    plain = one_transpose(source, order, seen, again)
+    if plain is None:
+        return
+    ones = next((axis for axis, dim in enumerate(source) if dim != 1), len(source))
+    for layout in (plain.led_by(ones), plain, plain.grouped()):
+        if layout.is_view:
+            layout = Layout(source, tuple(range(len(source))))
+        before = constant_target(source, layout.factors)
+        after = constant_target(layout.transposed, result)
+        if before is not None and after is not None:
+            lead = 0 if layout.factors == source else _needed_before(m, layout)
+            trail = 0 if layout.transposed == result else _needed_after(m, layout)
+            yield Plan(
+                layout,
+                None if layout.factors == source else before,
+                None if layout.transposed == result else after,
+                lead + (not layout.is_view) + trail,
+            )
 
 
-def _targets(m: Match) -> tuple[Layout, list[int] | None, list[int] | None] | None:
-    """The layout with the targets of the views before and after it; a target is None where there is nothing to do."""
-    layout, source, result = _layout(m), m.x.dims, m.shapes.dims(m.root.outputs[0])
-    if layout is None or source is None or result is None:
-        return None
-    if layout.perm is None:
-        view = constant_target(source, result)
-        return None if view is None else (layout, None, None if source == result else view)
-    before = constant_target(source, tuple(layout.factors))
-    after = constant_target(tuple(layout.transposed), result)
-    if before is None or after is None:
-        return None
-    return (
-        layout,
-        None if tuple(layout.factors) == tuple(source) else before,
-        None if tuple(layout.transposed) == tuple(result) else after,
-    )
+def _needed_before(m: Match, layout: Layout) -> int:
+    """Whether the view before stays: one that follows another that nobody else reads merges with it."""
+    node = m.x.value.producer()
+    origin = node.inputs[0] if node is not None and is_view(node) and ir.is_private(m.x.value) else None
+    return int(origin is None or constant_target(m.shapes.dims(origin), layout.factors) is None)
+
+
+def _needed_after(m: Match, layout: Layout) -> int:
+    """Whether the view after stays: views that read it merge with it, and go where they restore the dims."""
+    result = m.root.outputs[0]
+    readers = [user for user, _ in result.uses()]
+    dims = [m.shapes.dims(user.outputs[0]) for user in readers]
+    if result.is_graph_output() or not all(map(is_view, readers)):
+        return 1
+    if any(constant_target(layout.transposed, each) is None for each in dims):
+        return 1
+    return -sum(each == layout.transposed for each in dims)
+
+
+def _best(m: Match) -> Plan | None:
+    return min(_plans(m), key=lambda plan: plan.cost, default=None)
 
 
 def _is_shorter(m: Match) -> bool:
-    """Whether fewer operators remain: a view next to a view that nobody else reads merges with it."""
-    found = _targets(m)
-    if found is None:
-        return False
-    layout, before, after = found
-    inner, result = m.inner.node, m.root.outputs[0]
-    source = m.x.value.producer()
-    merges_before = is_view(source) and ir.is_private(m.x.value)
-    merges_after = not result.is_graph_output() and all(is_view(user) for user, _ in result.uses())
-    needed = (
-        (before is not None and not merges_before)
-        + (layout.perm is not None)
-        + (after is not None and not merges_after)
-    )
-    return needed < 2 + ir.is_private(inner.outputs[0])
+    plan = _best(m)
+    return plan is not None and plan.cost < 2 + ir.is_private(m.inner.node.outputs[0])
 
 
 @rule(
@@ -171,7 +201,7 @@ def _is_shorter(m: Match) -> bool:
     requires=[
         holds(
             "a view that cuts or groups whole dims",
-            lambda m: _targets(m) is not None,
+            lambda m: _best(m) is not None,
             lambda m: f"{m.shapes.show(m.inner.value)} to {m.shapes.show(m.view.value)}",
         ),
         holds("fewer operators afterwards", _is_shorter),
@@ -184,17 +214,16 @@ def merge_transposes_around_view(m: Match, op: Builder) -> ir.Value | None:
     before:  x[a, b, c, d] -> Transpose(0, 3, 1, 2) -> Reshape[a, d, b·c] -> Transpose(0, 2, 1) -> y
     after:   x[a, b, c, d] -> Reshape[a, b·c, d] -> y
     """
-    found = _targets(m)
-    if found is None:
+    plan = _best(m)
+    if plan is None:
         return None
-    layout, before, after = found
     value = m.x.value
-    if before is not None:
-        value = op.Reshape(value, op.constant(np.array(before, dtype=np.int64)))
-    if layout.perm is not None:
-        value = op.Transpose(value, perm=layout.perm)
-    if after is not None:
-        value = op.Reshape(value, op.constant(np.array(after, dtype=np.int64)))
+    if plan.before is not None:
+        value = op.Reshape(value, op.constant(np.array(plan.before, dtype=np.int64)))
+    if not plan.layout.is_view:
+        value = op.Transpose(value, perm=plan.layout.perm)
+    if plan.after is not None:
+        value = op.Reshape(value, op.constant(np.array(plan.after, dtype=np.int64)))
     return value
 
 
