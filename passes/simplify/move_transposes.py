@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -46,14 +47,14 @@ class MoveTransposes(Pass):
         shapes.refresh(model)
         for graph in ir.graphs(model):
             order = {node: place for place, node in enumerate(graph)}
-            looked_at: set[ir.Node] = set()
+            looked_at: set[tuple[Permutation, ir.Node]] = set()
             for node in list(order):
-                perm = _permutation(node, shapes) if node not in looked_at and node.graph is graph else None
-                if perm is None:
+                perm = _permutation(node, shapes) if node.graph is graph else None
+                if perm is None or any((perm, each) in looked_at for each in (node, *node.outputs[0].consumers())):
                     continue
                 region = _Region(graph, perm, self.rounding, shapes, context)
                 region.grow(node)
-                looked_at.update(region.sources)
+                looked_at.update((perm, each) for each in (*region.sources, *region.nodes))
                 region.shrink()
                 if region.saves() > 0:
                     region.rewrite(order)
@@ -125,10 +126,10 @@ class _Region:
     def grow(self, start: ir.Node) -> None:
         """Take in everything that is connected with `start` through values of this layout."""
         self.sources[start] = None
-        pending = [start.outputs[0]]
+        pending = deque([start.outputs[0]])
         seen = set(pending)
         while pending and len(self.nodes) < _LARGEST_REGION:
-            value = pending.pop()
+            value = pending.popleft()
             neighbours = [user for user, _ in value.uses()]
             producer = value.producer()
             if producer is not None and not self._is_source(value):
