@@ -11,10 +11,10 @@ from .windows import axis_of
 
 def _inner(m: Match, value: ir.Value | None) -> ir.Node | None:
     """The Concat along the same axis that makes `value` for this node alone."""
-    if value is None or not ir.is_private(value):
+    node = value.producer() if value is not None else None
+    if value is None or node is None or node.op_type != "Concat" or node.domain != "":
         return None
-    node = value.producer()
-    if node is None or node.op_type != "Concat" or node.domain != "" or node.graph is not m.root.graph:
+    if not ir.is_private(value) or node.graph is not m.root.graph:
         return None
     axis = axis_of(node, m.shapes)
     return node if axis is not None and axis == axis_of(m.root, m.shapes) else None
@@ -22,6 +22,8 @@ def _inner(m: Match, value: ir.Value | None) -> ir.Node | None:
 
 def _is_outermost(m: Match) -> bool:
     result = m.root.outputs[0]
+    if not ir.is_read(result):
+        return False  # taken in already
     readers = [user for user, _ in result.uses()]
     if not ir.is_private(result) or readers[0].op_type != "Concat" or readers[0].domain != "":
         return True
