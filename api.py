@@ -84,11 +84,11 @@ class Size:
 class Result:
     """What `optimize` gives back. `model` reads its weights from the delivered file, or from memory."""
 
-    model: ir.Model
+    model: ir.Model = field(repr=False)
     before: Size
     after: Size
-    rewrites: Sequence[Rewrite] = ()
-    refusals: Sequence[Refusal] = ()
+    rewrites: Sequence[Rewrite] = field(default=(), repr=False)
+    refusals: Sequence[Refusal] = field(default=(), repr=False)
     remarks: Sequence[ir.Diagnostic] = ()
     exactness: Exactness = Exactness.EXACT
     pipeline: str = ""

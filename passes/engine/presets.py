@@ -11,7 +11,7 @@ REGISTRY.add_preset(
     "recognize,fixpoint(fuse,canonicalize,fold,resolve-if,cse,dedup,dce),fuse-attention,"
     "fixpoint(lift-constants,fuse,canonicalize,dce,move-transposes{rounding=true},split-from-slices,"
     "fold,resolve-if,cse,dedup,dce),"
-    "legalize,fixpoint(canonicalize,move-transposes{rounding=true},fold,cse,dedup,dce)",
+    "legalize,merge-projections,fixpoint(canonicalize,move-transposes{rounding=true},fold,cse,dedup,dce)",
     __name__,
 )
 REGISTRY.add_preset(
