@@ -31,12 +31,25 @@ class Settings:
     """What holds for a whole run.
 
     `highest_opset`: the highest standard opset that a pass may raise the model to; 0 keeps the model's own.
-    `growth_bytes`: how much larger than what it frees the result of folding may be.
+    `growth_bytes`: how much larger than what it frees the result of folding may be; all results together may be so much
+    and one per cent of the model's constants larger.
     """
 
     target: str = "ort-cpu"
     growth_bytes: int = 1 << 16
     highest_opset: int = 0
+
+
+@dataclass
+class Growth:
+    """How many bytes the constants of the model may still grow by."""
+
+    left: int
+
+    @classmethod
+    def allowed(cls, model: ir.Model, settings: Settings) -> Growth:
+        tensors = (ir.constant_tensor(value) for graph in ir.graphs(model) for value in graph.initializers.values())
+        return cls(settings.growth_bytes + sum(tensor.nbytes for tensor in tensors if tensor is not None) // 100)
 
 
 @dataclass
@@ -48,6 +61,10 @@ class PassContext:
     journal: Journal
     evaluator: Evaluator | None = None
     settings: Settings = field(default_factory=Settings)
+    growth: Growth = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.growth = Growth.allowed(self.rewriter.model, self.settings)
 
     def functions(self) -> frozenset[ir.OperatorIdentifier]:
         """The identifiers of the model's own functions: a call of one is not a call of the standard's operator."""

@@ -23,6 +23,7 @@ GROWERS = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Re
 
 _REGION_BYTES = 64 << 20  # results and constants that one evaluation may hold at once
 _RESULT_BYTES = 1 << 30  # no single result above this is computed, whatever it frees
+_NODE_BYTES = 64  # about what a node with its names takes in the file
 _FAILED = "optimize_graph.fold.failed"
 
 
@@ -32,7 +33,8 @@ class ConstantFolding(Pass):
     """Replace what depends on no input by its value, and integer results that the shapes already tell.
 
     Never random, unknown or quantizing operators. A result may be at most `settings.growth_bytes` larger than the
-    constants that go with it; a larger one (an Expand, a ConstantOfShape, a Cast of shared weights) stays an operator.
+    constants that go with it, and all of them together that and one per cent of the model; a larger one (an Expand, a
+    Cast of shared weights) stays an operator, and so does a ConstantOfShape that is longer than its own spelling.
 
     before:  s = Mul(%two, %three); y = Add(x, s); n = Shape(x)      x: float[4]
     after:   y = Add(x, %six)                                        n = %four
@@ -87,33 +89,49 @@ class _Folder:
         self.frees: dict[ir.Node, int] = {}
 
     def run(self) -> None:
-        region = self._shrink(self._constant_nodes())
+        region = self._constant_nodes()
+        while True:
+            self._count_what_goes(region)
+            kept = self._shrink(region)
+            if len(kept) == len(region):
+                break
+            region = kept  # what the others read now stays
         for part in self._parts(region):
             self._fold(_computable(part))
 
     def _constant_nodes(self) -> list[ir.Node]:
         """The nodes of which every input is constant or computed from constants, in order."""
-        computed: dict[ir.Value, ir.Node] = {}
+        computed: set[ir.Value] = set()
         found = []
         for node in self.graph:
             if not all(value is None or value in computed or ir.is_constant(value) for value in node.inputs):
                 continue
-            if not _may_fold(node, self.functions) or self._result_bytes(node) is None:
-                continue
-            found.append(node)
-            computed.update(dict.fromkeys(node.outputs, node))
-            inputs = dict.fromkeys(value for value in node.inputs if value is not None)
-            self.frees[node] = sum(self._freed_by(node, value, computed) for value in inputs)
+            if _may_fold(node, self.functions) and self._result_bytes(node) is not None:
+                found.append(node)
+                computed.update(node.outputs)
         return found
 
-    def _freed_by(self, node: ir.Node, value: ir.Value, computed: dict[ir.Value, ir.Node]) -> int:
-        if ir.is_public(value) or any(user is not node for user, _ in value.uses()):
-            return 0
-        if value in computed:
-            producer = computed[value]
-            return self.frees[producer] // len(producer.outputs)  # what goes with it, goes once
-        tensor = ir.constant_tensor(value)
-        return tensor.nbytes if tensor is not None else 0
+    def _count_what_goes(self, region: Sequence[ir.Node]) -> None:
+        """Share out the bytes of the constants that only `region` reads among their readers, and hand them on."""
+        inside = set(region)
+        for node in region:
+            freed = _NODE_BYTES
+            for value in dict.fromkeys(each for each in node.inputs if each is not None):
+                readers = {user for user, _ in value.uses()}
+                if ir.is_public(value) or not readers <= inside:
+                    continue
+                producer, tensor = value.producer(), ir.constant_tensor(value)
+                if producer in inside:
+                    freed += self.frees[producer] // len(producer.outputs) // len(readers)
+                elif tensor is not None:
+                    freed += tensor.nbytes // len(readers)
+            self.frees[node] = freed
+
+    def _slack(self, node: ir.Node, left: int) -> int:
+        """By how much the results of `node` may be larger than what they free; `left` is for all together."""
+        if node.op_type == "ConstantOfShape":
+            return 0  # the shortest spelling there is
+        return max(0, min(self.context.settings.growth_bytes, left))
 
     def _result_bytes(self, node: ir.Node) -> int | None:
         """How large the results will be; None when that is not known and could be anything."""
@@ -135,12 +153,14 @@ class _Folder:
     def _shrink(self, nodes: Sequence[ir.Node]) -> list[ir.Node]:
         """Leave out nodes whose results are needed outside and too large; what feeds them may be folded instead."""
         region = dict.fromkeys(nodes)
+        left = self.context.growth.left
         for node in reversed(nodes):
-            outside = _is_needed_outside(node, region)
             size = self._result_bytes(node) or 0
-            allowed = self.frees[node] + self.context.settings.growth_bytes
-            if size > _RESULT_BYTES or (outside and size > allowed):
+            growth = size - self.frees[node] if _is_needed_outside(node, region) else 0
+            if size > _RESULT_BYTES or growth > self._slack(node, left):
                 del region[node]
+            else:
+                left -= max(0, growth)
         return list(region)
 
     def _parts(self, region: Sequence[ir.Node]) -> Iterator[list[ir.Node]]:
@@ -198,9 +218,11 @@ class _Folder:
     def _commit(self, nodes: Iterable[ir.Node], known: dict[ir.Value, ir.Array]) -> None:
         for node in nodes:
             size = sum(known[value].nbytes for value in node.outputs if value in known)
-            if size > self.frees[node] + self.context.settings.growth_bytes:
+            growth = max(0, size - self.frees[node])
+            if growth > self._slack(node, self.context.growth.left):
                 node.meta[_FAILED] = True  # larger than inference said
             elif self.context.journal.permit(ConstantFolding.name, where(node), spell([node]), "a constant"):
+                self.context.growth.left -= growth
                 _put(node, [known.get(value) for value in node.outputs], self.shapes, self.context)
 
 
