@@ -8,7 +8,9 @@ Bodies of functions are unknown until they are inlined. A body of a Loop or Scan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from copy import copy
 from typing import Final
 
 import numpy as np
@@ -47,7 +49,7 @@ class Shapes(Analysis):
     """In how many loops the body is that is being looked at."""
 
     def __init__(self, model: ir.Model) -> None:
-        self._facts: dict[ir.Value, Fact] = {}
+        self._facts: MutableMapping[ir.Value, Fact] = {}
         self._functions = model.functions
         self._improved: set[ir.Value] = set()
 
@@ -166,6 +168,13 @@ class Shapes(Analysis):
     def assume(self, value: ir.Value, fact: Fact) -> None:
         """Take `fact` as true of `value`."""
         self._facts[value] = fact
+
+    def supposing(self, facts: Mapping[ir.Value, Fact]) -> Shapes:
+        """The same facts and these; what it learns is not learnt here."""
+        other = copy(self)
+        other._facts = ChainMap(dict(facts), self._facts)
+        other._improved = set()
+        return other
 
     def refresh(self, model: ir.Model) -> None:
         """Learn about values that have come in, and pass on what has become known of others."""
