@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import ChainMap, defaultdict
+from collections import ChainMap, Counter, defaultdict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -36,15 +36,14 @@ class InitializerDeduplication(Pass):
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         everywhere = [value for graph in ir.graphs(model) for value in graph.initializers.values()]
-        sizes: defaultdict[Hashable, int] = defaultdict(int)
-        for value in filter(_may_share, everywhere):
-            sizes[_bucket(value)] += 1
+        buckets = {value: _bucket(value) for value in everywhere if _may_share(value)}
+        sizes = Counter(buckets.values())
         for value, outer in _in_scope_order(model):
-            if not _may_share(value) or sizes[_bucket(value)] < 2:
+            if value not in buckets or sizes[buckets[value]] < 2:
                 continue
             tensor = ir.constant_tensor(value)
             assert tensor is not None
-            first = outer.setdefault((_bucket(value), ir.digest(tensor)), value)
+            first = outer.setdefault((buckets[value], ir.digest(tensor)), value)
             if first is not value and context.journal.permit(
                 self.name, value.name or "", "initializer", f"that of {first.name}"
             ):

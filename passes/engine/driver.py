@@ -60,7 +60,13 @@ class _Driver:
             rewriter.unsubscribe(self)
 
     def visit(self, node: ir.Node) -> None:
-        for rule in self.index.get((node.domain, node.op_type), ()):
+        rules = self.index.get((node.domain, node.op_type))
+        if not rules:
+            return
+        above = _operators_above(node)
+        for rule in rules:
+            if any(above.isdisjoint(wanted) for wanted in rule.demands):
+                continue
             found = _blaming(rule, rule.match, node, self.context)
             if isinstance(found, Refusal):
                 self.context.journal.refuse(found)
@@ -157,6 +163,12 @@ class _Driver:
 
     def erased(self, node: ir.Node) -> None:
         self.waiting.discard(node)
+
+
+def _operators_above(node: ir.Node) -> set[tuple[str, str]]:
+    """The operators that make the inputs of `node`."""
+    producers = (value.producer() for value in node.inputs if value is not None)
+    return {(producer.domain, producer.op_type) for producer in producers if producer is not None}
 
 
 def _only_renames(root: ir.Node, result: ir.Value) -> bool:

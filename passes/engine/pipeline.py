@@ -136,6 +136,7 @@ class _Run:
         self.context = PassContext(ir.Rewriter(model), AnalysisManager(model), journal, evaluator, settings)
         self.results: list[PassResult] = []
         self.remarks: list[ir.Diagnostic] = []
+        self.idle_at: dict[Pass, int] = {}  # how many changes there were when a pass last found nothing to do
         self.known_at = 0  # how many changes there were when analyses were last computed from scratch
 
     def of(self, pipeline: Pipeline, left_out: Sequence[Failure]) -> Report:
@@ -154,7 +155,7 @@ class _Run:
     def step(self, step: Pass | Fixpoint) -> None:
         if isinstance(step, Fixpoint):
             self.fixpoint(step)
-        elif step.name not in self.context.journal.disabled:
+        elif step.name not in self.context.journal.disabled and self.idle_at.get(step) != self.context.rewriter.changes:
             self.apply(step)
 
     def fixpoint(self, fixpoint: Fixpoint) -> None:
@@ -167,6 +168,7 @@ class _Run:
                     return
                 # What the steps kept of analyses is true, but a fresh look at what they left may tell more.
                 self.context.analyses.invalidate()
+                self.idle_at.clear()
                 self.known_at = changes
         restless = ", ".join(dict.fromkeys(each.name for each in self.results[first:] if each.changed))
         self.remarks.append(
@@ -194,6 +196,8 @@ class _Run:
         changed = rewriter.changes != changes
         if changed:
             self.context.analyses.invalidate(step.preserves)
+        else:
+            self.idle_at[step] = changes
         self.results.append(PassResult(step.name, changed, seconds, len(journal.rewrites) - rewrites))
         try:
             for instrument in self.instruments:

@@ -249,6 +249,16 @@ class Rule:
     roots: tuple[tuple[str, str], ...]
     keeps_type: bool = False
 
+    @cached_property
+    def demands(self) -> tuple[frozenset[tuple[str, str]], ...]:
+        """Sets of operators of which each must have one among those that make the inputs of a matching node.
+
+        What the pattern says of its root's operands, to be asked before it is matched in earnest.
+        """
+        operands = (self.pattern.inputs or ()) if isinstance(self.pattern, Call) else ()
+        calls = (_roots(operand) for operand in operands if operand is not None)
+        return tuple(frozenset((call.domain, call.op_type) for call in each) for each in calls if each)
+
     def match(self, node: ir.Node, context: PassContext) -> Match | Refusal | None:
         """The first legal match at `node`; else why the one that came furthest was refused; None where none fits."""
         refusal: Refusal | None = None
