@@ -51,7 +51,7 @@ from .facts import (
 )
 from .fingerprint import digest, fingerprint
 from .graph_view import dominators, graph_view, is_convex
-from .inline import inlinable_functions, inline_call
+from .inline import inlinable_functions, inline_call, instantiate
 from .io import data_files, from_proto, load, load_remarks, not_representable, to_bytes, to_proto
 from .ir_version import required_ir_version
 from .opset import (
@@ -132,6 +132,7 @@ __all__ = [
     "inlinable_functions",
     "inline_call",
     "input_index",
+    "instantiate",
     "is_captured",
     "is_constant",
     "is_convex",

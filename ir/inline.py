@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as oir
 
@@ -127,3 +127,12 @@ def _resolve_references(node: oir.Node, parameters: Mapping[str, oir.Attr]) -> N
             node.attributes[name] = oir.RefAttr(name, given.ref_attr_name or "", given.type)
         else:
             node.attributes[name] = oir.Attr(name, given.type, given.value)
+
+
+def instantiate(
+    rewriter: Rewriter, body: oir.Graph, arguments: Sequence[oir.Value | None], *, before: oir.Node, prefix: str
+) -> list[oir.Value | None]:
+    """Put a copy of a node's body in front of `before`, its inputs bound to `arguments`; gives back its results."""
+    copied = body.clone(allow_outer_scope_values=True)
+    rewriter.adopt_names(copied, prefix=prefix)
+    return rewriter.inline(copied, arguments, before=before)

@@ -246,6 +246,15 @@ class Rewriter:
         node.resize_outputs(count)
         self._changed("modified", node)
 
+    def omit_output(self, value: oir.Value) -> None:
+        """Leave an optional result of a node unnamed: it is not wanted. Raises ValueError when somebody reads it."""
+        node = value.producer()
+        if node is None or is_read(value):
+            raise ValueError(f"{value.name!r} is not an unread result")
+        self._value_names[value.name or ""] -= 1
+        value.name = ""
+        self._changed("modified", node)
+
     # --- erasing ----------------------------------------------------------------------------------------------------
 
     def erase(self, node: oir.Node) -> None:
@@ -277,6 +286,11 @@ class Rewriter:
     def erase_function(self, identifier: oir.OperatorIdentifier) -> None:
         """Drop a function of the model that nobody calls (the caller has looked)."""
         del self.model.functions[identifier]
+        self.changes += 1
+
+    def drop_import(self, domain: str) -> None:
+        """Forget that the model imports `domain`, of which it calls nothing (the caller has looked)."""
+        del self.model.opset_imports[domain]
         self.changes += 1
 
     def move(self, node: oir.Node, *, before: oir.Node) -> None:

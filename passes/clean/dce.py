@@ -15,7 +15,7 @@ from ..engine.registry import register
 @register
 @dataclass(frozen=True)
 class DeadCodeElimination(Pass):
-    """Remove unread nodes, initializers and functions, and the optional outputs at a node's end that nobody reads.
+    """Remove unread nodes, initializers and functions, optional outputs that nobody reads, and unused opset imports.
 
     Random operators may go too: ONNX gives them no state that another node could see. Unknown operators stay.
 
@@ -39,6 +39,9 @@ class DeadCodeElimination(Pass):
             name = "::".join(identifier[:2])
             if context.journal.permit(self.name, name, "function", "nothing"):
                 context.rewriter.erase_function(identifier)
+        for domain in _unused_imports(model):
+            if context.journal.permit(self.name, domain, "opset import", "nothing"):
+                context.rewriter.drop_import(domain)
 
 
 def _sweep(root: ir.Graph, context: PassContext, functions: frozenset[ir.OperatorIdentifier]) -> None:
@@ -65,11 +68,19 @@ def _trim(node: ir.Node, context: PassContext) -> None:
     keep = len(node.outputs)
     while keep > 1 and not ir.is_read(node.outputs[keep - 1]) and ir.is_optional_output(node, keep - 1):
         keep -= 1
-    if keep == len(node.outputs):
+    between = [
+        value
+        for index, value in enumerate(node.outputs[:keep])
+        if value.name and not ir.is_read(value) and ir.is_optional_output(node, index)
+    ]
+    unread = len(node.outputs) - keep + len(between)
+    if not unread:
         return
-    unread = f"{len(node.outputs) - keep} unread outputs"
-    if context.journal.permit(DeadCodeElimination.name, where(node), f"{spell([node])} with {unread}", spell([node])):
+    before = f"{spell([node])} with {unread} unread outputs"
+    if context.journal.permit(DeadCodeElimination.name, where(node), before, spell([node])):
         context.rewriter.trim_outputs(node, keep)
+        for value in between:
+            context.rewriter.omit_output(value)
 
 
 def _outputs_say_how(node: ir.Node) -> bool:
@@ -93,3 +104,14 @@ def _uncalled(model: ir.Model) -> list[ir.OperatorIdentifier]:
                 reached.add(called)
                 pending.append(model.functions[called].graph)
     return [identifier for identifier in model.functions if identifier not in reached]
+
+
+def _unused_imports(model: ir.Model) -> list[str]:
+    """The domains besides the standard one of which the model calls nothing; functions import what they call."""
+    used = {"", "ai.onnx"}
+    used.update(
+        node.domain
+        for root in (model.graph, *(each.graph for each in model.functions.values()))
+        for node in root.all_nodes()
+    )
+    return [domain for domain in model.opset_imports if domain not in used]

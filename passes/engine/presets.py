@@ -7,7 +7,7 @@ from .registry import REGISTRY
 # What exporters spell in many operators is recognized before movement takes its form apart.
 REGISTRY.add_preset(
     "default",
-    "inline,fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,drop-impossible-branches,cse,dedup,dce),"
+    "inline,fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,drop-impossible-branches,unroll-loops,cse,dedup,dce),"
     "recognize,fixpoint(fuse,canonicalize,fold,resolve-if,cse,dedup,dce),fuse-attention,"
     "fixpoint(lift-constants,fuse,canonicalize,dce,move-transposes{rounding=true},split-from-slices,"
     "fold,resolve-if,cse,dedup,dce),"
@@ -17,6 +17,6 @@ REGISTRY.add_preset(
 REGISTRY.add_preset(
     "exact",
     "inline,fixpoint(lift-constants,canonicalize,default-state,dce,move-transposes,split-from-slices,"
-    "fold,resolve-if,drop-impossible-branches,cse,dedup,dce)",
+    "fold,resolve-if,drop-impossible-branches,unroll-loops,cse,dedup,dce)",
     __name__,
 )

@@ -114,3 +114,27 @@ def test_functions_that_nothing_reaches_go_and_the_others_are_swept() -> None:
     model = cleaned(FUNCTIONS)
     assert [name for _, name, _ in model.functions] == ["one", "two"]
     assert "Exp" not in operators(model)
+
+
+def test_an_unread_result_between_others_loses_its_name() -> None:
+    """ONNX Runtime then does not make it: the whole sequence of an LSTM of which only the last state is wanted."""
+    model = cleaned("""g (float[s,n,3] x, float[1,8,3] w, float[1,8,2] r) => (float[1,n,2] h, float[1,n,2] c) {
+      all, h, c = LSTM <hidden_size = 2> (x, w, r) }""")
+    assert [value.name for value in next(ir.nodes(model)).outputs] == ["", "h", "c"]
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    assert not Pipeline.parse("dce").run(model).rewrites
+
+
+def test_a_required_result_keeps_its_name() -> None:
+    model = cleaned("g (float[n] x, int64[1] k) => (int64[m] i) { v, i = TopK(x, k) }")
+    assert [value.name for value in next(ir.nodes(model)).outputs] == ["v", "i"]
+
+
+def test_imports_of_which_nothing_is_called_go() -> None:
+    model = cleaned("g (float[N] x) => (float[N] y) { y = Relu(x) }")
+    assert dict(model.opset_imports) == {"": 17}
+    model = cleaned(
+        "g (float[N] x, bool c) => (float[N] y) { y = If(c) <then_branch = t () => (p) { p = acme.F(x) }, "
+        "else_branch = e () => (q) { q = Abs(x) }> }"
+    )
+    assert dict(model.opset_imports) == {"": 17, "acme": 1}
