@@ -1,0 +1,107 @@
+"""Side by side: what each tool makes of each model, and how fast ONNX Runtime runs it, its own optimizations on.
+
+    python benchmarks/compare.py MODEL.onnx … --output benchmarks/results/NAME.json
+
+Inputs come from MODEL.inputs.npz beside the model, else they are made. Ratios are those of paired, interleaved runs on
+one thread: above 1 means faster than the original. The file is written after each model, and what it has is not redone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import tools
+from optimize_graph import ir, runtime
+
+OPTIONS = runtime.SessionOptions(threads=1)
+
+
+def compare(source: Path, wanted: list[str], peer_python: str, budget_s: float) -> Iterator[dict[str, object]]:
+    """A row for each tool. Raises ModelError where ONNX Runtime does not run the original."""
+    model = ir.load(source)
+    sample = source.with_suffix(".inputs.npz")
+    reference = runtime.open_session(source, replace(OPTIONS, optimize=False))
+    feeds = runtime.usable_feeds(reference, model, [sample] if sample.exists() else [])
+    for tool in wanted:
+        row: dict[str, object] = {"model": source.stem, "tool": tool, "nodes_before": _nodes(source)}
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / source.name
+            started = time.perf_counter()
+            problem = tools.run(tool, source, target, peer_python)
+            row["seconds"] = time.perf_counter() - started
+            if problem:
+                yield {**row, "verdict": "failed", "problem": problem}
+                continue
+            verification = runtime.verify(source, target, feeds, OPTIONS, model=model)
+            race = runtime.race(source, target, feeds[0].feeds, OPTIONS, budget_s=budget_s) if verification.ok else None
+            yield {
+                **row,
+                "verdict": "ok" if verification.ok else "wrong",
+                "problem": verification.problem,
+                "error": verification.error,
+                "nodes": _nodes(target),
+                **(race.to_json() if race else {}),
+            }
+
+
+def _nodes(path: Path) -> int:
+    return sum(1 for node in ir.nodes(ir.load(path)) if node.op_type != "Constant")
+
+
+def machine() -> dict[str, object]:
+    """Where and with what the rows were measured."""
+    import onnxruntime
+
+    processor = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        lines = (line.partition(":") for line in information.read_text().splitlines())
+        processor = next((value.strip() for key, _, value in lines if key.strip() == "model name"), processor)
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "threads": OPTIONS.threads,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--tools", default=",".join(tools.names()), help="which of them, with commas")
+    parser.add_argument("--peer-python", default="python", help="the interpreter that the peers are installed for")
+    parser.add_argument("--budget", type=float, default=6.0, help="seconds of measuring for each tool and model")
+    parser.add_argument("--cpu", type=int, help="run on this core alone")
+    given = parser.parse_args()
+    if given.cpu is not None:
+        os.sched_setaffinity(0, {given.cpu})
+    document = json.loads(given.output.read_text()) if given.output.exists() else {"rows": []}
+    document["machine"] = machine()
+    known = {(row["model"], row["tool"]) for row in document["rows"]}
+    for source in given.models:
+        wanted = [tool for tool in given.tools.split(",") if (source.stem, tool) not in known]
+        try:
+            for row in compare(source, wanted, given.peer_python, given.budget) if wanted else ():
+                document["rows"].append(row)
+                speed = row.get("speed")
+                said = f"x{speed['median']:.3f} [{speed['low']:.3f}, {speed['high']:.3f}]" if speed else row["problem"]
+                print(f"{source.stem:50} {row['tool']:15} {row['verdict']:7} {said}", flush=True)
+        except ir.OptimizeGraphError as error:
+            print(f"{source.stem:50} {error}", flush=True)
+        given.output.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
