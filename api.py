@@ -41,6 +41,7 @@ class Options:
     of the user's own inputs.
     `opset`: convert to this one. `min_ort`: the oldest ONNX Runtime that must load the result (the installed one).
     `rtol`, `atol`: a tolerance instead of the model's own noise floor. `verify_seconds`: time limit of verification.
+    `cpu_fp16_as_fp32`: compute float16 models in float32 inside; for target `ort-cpu`.
     `shrink`: write large constants that repeat one value as operators. `strip`: drop what the exporter noted on nodes.
     `strict`: a pass that fails is an error; otherwise it is left out and reported.
     """
@@ -49,6 +50,7 @@ class Options:
     passes: str = "default"
     shrink: bool = False
     strip: bool = False
+    cpu_fp16_as_fp32: bool = False
     disable: tuple[str, ...] = ()
     limit: int | None = None
     opset: int | None = None
@@ -135,6 +137,10 @@ class _Job:
         self.tell(step)
 
     def run(self) -> Result:
+        if self.options.cpu_fp16_as_fp32 and self.options.target != "ort-cpu":
+            raise ir.PipelineError(
+                ir.Diagnostic("wrong-target", "computing float16 in float32 is for the target ort-cpu alone")
+            )
         if self.options.target not in TARGETS:
             raise ir.PipelineError(
                 ir.Diagnostic("unknown-target", f"no target is called {self.options.target!r}", hint=", ".join(TARGETS))
@@ -168,8 +174,12 @@ class _Job:
         return self._deliver(result, lossless=True)
 
     def _pipeline_text(self) -> str:
-        asked = [name for name, wanted in (("shrink", self.options.shrink), ("strip", self.options.strip)) if wanted]
-        return ",".join([self.options.passes, *asked])
+        given = self.options
+        asked = [name for name, wanted in (("shrink", given.shrink), ("strip", given.strip)) if wanted]
+        steps = [given.passes, *asked]
+        if given.cpu_fp16_as_fp32:
+            steps = ["compute-in-float32", *steps, "store-as-float16"]
+        return ",".join(steps)
 
     # --- the steps --------------------------------------------------------------------------------------------------
 

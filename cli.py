@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         "--input-shape", action="append", default=[], type=_input_shape, metavar="NAME:1,3,224,224", help="fix an input"
     )
     what.add_argument("--dim", action="append", default=[], type=_dim, metavar="NAME=8", help="fix a symbolic dim")
+    what.add_argument(
+        "--cpu-fp16-as-fp32", action="store_true", help="compute float16 in float32 inside: faster on processors"
+    )
     what.add_argument("--shrink", action="store_true", help="write constants of one repeated value as operators")
     what.add_argument("--strip", action="store_true", help="drop what the exporter noted on nodes: stack traces, docs")
     what.add_argument(
@@ -127,6 +130,7 @@ def _options(given: argparse.Namespace) -> Options:
         input_shapes=dict(given.input_shape),
         dims=dict(given.dim),
         shrink=given.shrink,
+        cpu_fp16_as_fp32=given.cpu_fp16_as_fp32,
         strip=given.strip,
         inputs=tuple(given.inputs),
         verify=not given.no_verify,

@@ -105,19 +105,43 @@ class Rewriter:
 
     def insert(self, node: oir.Node, *, before: oir.Node) -> oir.Node:
         """Put a new node (see `new_node`) in front of `before`; its outputs get names that nobody has."""
-        graph = _graph_of(before)
         node.name = self.fresh_node_name(node.name or f"{before.name or before.op_type}_{node.op_type}")
         for value in node.outputs:
             value.name = self.fresh_name(value.name or f"{before.outputs[0].name or before.op_type}_{node.op_type}")
-        self._unnamed.update(node.outputs)
+        graph = _graph_of(before)
         self._take_pending_constants(node, graph, before)
         graph.insert_before(before, node)
+        self._welcome(node, graph)
+        return node
+
+    def _welcome(self, node: oir.Node, graph: oir.Graph) -> None:
+        self._unnamed.update(node.outputs)
         self._import_domain(graph, node)
         self._changed("inserted", node)
         for body in subgraphs_of(node):
             for inner in body.all_nodes():
                 self._note(inner)
-        return node
+
+    def give_back(self, value: oir.Value, node: oir.Node) -> None:
+        """Let the caller of a graph get the result of `node`, a new node that reads the output `value`, in its place.
+
+        It takes over the name, the type and the dims; `value` goes on as an inner value.
+        """
+        graph = value.graph
+        assert graph is not None and value.is_graph_output()
+        node.name = self.fresh_node_name(node.name or f"{value.name}_{node.op_type}")
+        node.outputs[0].name = self.fresh_name(f"{value.name}_inner")
+        graph.append(node)
+        self._welcome(node, graph)
+        kind, shape = value.type, value.shape
+        self._take_over(value, node.outputs[0])
+        value.type, value.shape = kind, shape
+        self._unnamed.discard(node.outputs[0])
+
+    def retype(self, value: oir.Value, dtype: oir.DataType) -> None:
+        """Declare another element type of an inner value."""
+        value.type = oir.TensorType(dtype)
+        self.changes += 1
 
     def constant(self, content: Array | oir.TensorProtocol, *, near: oir.Node, name: str = "constant") -> oir.Value:
         """A new constant, visible to `near`: an initializer of its graph, or a Constant node in a function's body."""
