@@ -6,12 +6,12 @@ import numpy as np
 
 from ... import ir
 from ..analyses.nonempty import unless_empty
-from ..engine.conditions import holds
+from ..engine.conditions import constant, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import Call, Var, op, values
 from ..engine.rule import Builder, Match, Operand, rule
 
-x, target, angles = values("x target angles")
+x, target, angles, cos, sin = values("x target angles cos sin")
 
 
 def _over_heads(function: str) -> Call:
@@ -77,15 +77,20 @@ def _angles_fit(m: Match) -> bool:
     )
 
 
+_BEFORE_THE_HEADS = (
+    holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
+    holds("heads split from the last dim", _splits_heads, lambda m: m.shapes.show(m.x.value)),
+    holds("halves that change places", _rotates_halves, lambda m: m.shapes.show(m.split.value)),
+)
+
+
 @rule(
     op.Add(
         op.Mul(_heads, _over_heads("Cos")).any_order().named("straight"),
         op.Mul(_rotated, _over_heads("Sin")).any_order().named("turned"),
     ).any_order(),
     requires=[
-        holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
-        holds("heads split from the last dim", _splits_heads, lambda m: m.shapes.show(m.x.value)),
-        holds("halves that change places", _rotates_halves, lambda m: m.shapes.show(m.split.value)),
+        *_BEFORE_THE_HEADS,
         holds("one angle for each position and pair", _angles_fit, lambda m: m.shapes.show(m.angles.value)),
     ],
     exactness=Exactness.ROUNDING,
@@ -106,4 +111,50 @@ def rotary_embedding(m: Match, op: Builder) -> ir.Value | None:
         batch = op.Shape(m.x, start=0, end=1)
         angles = op.Expand(m.angles, op.Concat(batch, op.constant(np.array([1, 1], dtype=np.int64)), axis=0))
     turned = op.RotaryEmbedding(m.x, op.Cos(angles), op.Sin(angles), num_heads=heads, interleaved=0)
+    return op.Transpose(op.Reshape(turned, m.target, **m.split.attributes), perm=[0, 2, 1, 3])
+
+
+def _table(m: Match, name: str) -> ir.Array | None:
+    """Of a constant [1, 1, length, size] whose halves are the same, [length, size / 2]."""
+    parts, content = m.split.dims, getattr(m, name).array
+    if parts is None or content.ndim > 4 or content.shape[-2:] != tuple(parts[1:4:2]) or content.ndim < 2:
+        return None
+    table = content.reshape(-1, *content.shape[-2:])
+    first, second = np.split(table[0], 2, axis=-1)
+    return first if len(table) == 1 and np.array_equal(first, second) else None
+
+
+@rule(
+    op.Add(
+        op.Mul(_heads, cos).any_order().named("straight"), op.Mul(_rotated, sin).any_order().named("turned")
+    ).any_order(),
+    requires=[
+        constant("cos", "sin"),
+        *_BEFORE_THE_HEADS,
+        holds(
+            "one number for each position and pair",
+            lambda m: all(_table(m, name) is not None for name in ("cos", "sin")),
+            lambda m: f"{m.shapes.show(m.cos.value)} on {m.shapes.show(m.split.value)}",
+        ),
+    ],
+    exactness=Exactness.ROUNDING,
+    source="Su et al. 2021 (arXiv:2104.09864), in the form of ONNX RotaryEmbedding-23, at fixed positions",
+    group="attention",
+    benefit=1,
+)
+def rotary_embedding_of_constants(m: Match, op: Builder) -> ir.Value | None:
+    """The same where the length is fixed, so that cosines and sines were computed ahead (perhaps scaled).
+
+    before:  x -> Reshape, Transpose -> t;  t * %cos + Concat(-t[half:], t[:half]) * %sin -> y
+    after:   x -> RotaryEmbedding(%cos, %sin, positions) -> Reshape, Transpose -> y
+    """
+    tables = [_table(m, name) for name in ("cos", "sin")]
+    (batch, length, heads, _) = m.split.dims or (0, 0, 0, 0)
+    if not isinstance(heads, int) or not isinstance(length, int):
+        return None
+    places = op.constant(np.arange(length, dtype=np.int64)[None])
+    rows = op.constant(np.array([batch])) if isinstance(batch, int) else op.Shape(m.x, start=0, end=1)
+    positions = op.Expand(places, op.Concat(rows, op.constant(np.array([1], dtype=np.int64)), axis=0))
+    caches = [op.constant(np.ascontiguousarray(table)) for table in tables if table is not None]
+    turned = op.RotaryEmbedding(m.x, *caches, positions, num_heads=heads, interleaved=0)
     return op.Transpose(op.Reshape(turned, m.target, **m.split.attributes), perm=[0, 2, 1, 3])

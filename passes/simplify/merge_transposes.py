@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ... import ir
 from ..analyses.dims import low, product
 from ..engine.conditions import holds
@@ -81,3 +83,39 @@ def transpose_without_grouping(m: Match, op: Builder) -> ir.Value:
     rank = m.x.rank
     assert rank is not None
     return op.Transpose(m.x, perm=[*range(rank - 2), rank - 1, rank - 2])
+
+
+def _regroups(m: Match) -> tuple[int, ...] | None:
+    """The dims of the result, where the leading dims of x are grouped for the swap and parted another way."""
+    given, result = m.x.dims, m.shapes.static(m.root.outputs[0])
+    grouped = m.grouped.dims
+    if given is None or result is None or grouped is None or min(len(given), len(result)) < 4:
+        return None
+    rows, columns = given[-2:]
+    fits = grouped[1:] == (rows, columns) and result[-2:] == (columns, rows) and 0 not in result
+    return result if fits and given[:-2] != result[:-2] else None
+
+
+@rule(
+    op.Reshape(
+        op.Transpose(op.Reshape(x, first).any_attributes().named("grouped"), perm=(0, 2, 1)), second
+    ).any_attributes(),
+    requires=[
+        holds(
+            "Reshapes that group the leading dims and part them another way, into known sizes",
+            lambda m: _regroups(m) is not None,
+            lambda m: f"{m.shapes.show(m.x.value)} to {m.shapes.show(m.root.outputs[0])}",
+        )
+    ],
+    source="torch 2.13 exporter: the key's transpose in scaled_dot_product_attention of grouped queries",
+)
+def transpose_after_regrouping(m: Match, op: Builder) -> ir.Value:
+    """Part the leading dims as they will be, then swap the last two in place.
+
+    before:  x[a, b, c, m, n] -> Reshape[a·b·c, m, n] -> Transpose(0, 2, 1) -> Reshape[a, b·c, n, m] -> y
+    after:   x[a, b, c, m, n] -> Reshape[a, b·c, m, n] -> Transpose(0, 1, 3, 2) -> y
+    """
+    *leading, columns, rows = _regroups(m) or ()
+    parted = op.Reshape(m.x, op.constant(np.array([*leading, rows, columns], dtype=np.int64)))
+    rank = len(leading) + 2
+    return op.Transpose(parted, perm=[*range(rank - 2), rank - 1, rank - 2])

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx.parser
 import pytest
 from optimize_graph import Options, Result, ir, optimize
@@ -189,4 +190,41 @@ def test_rotate_half_becomes_rotary_embedding_before_the_heads_are_split(batch: 
 
 def test_parts_that_are_no_halves_are_refused() -> None:
     result = run(rotary(start=2), verify=False)
+    assert operators(result)["RotaryEmbedding"] == 0
+
+
+def fixed_rotary(batch: str = "b", table: np.ndarray | None = None) -> onnx.ModelProto:
+    """Rotary embedding over 3 positions with cosines and sines that were computed ahead."""
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 20]>\n'
+        f"g (float[{batch},3,32] x) => (float[{batch},4,3,8] y) <int64[4] dims = {{0, 0, 4, 8}}, "
+        "int64[1] zero = {0}, int64[1] half = {4}, int64[1] three = {3}, int64[1] end = {9223372036854775807}> { "
+        "s = Reshape(x, dims)  t = Transpose<perm = [0, 2, 1, 3]>(s)  first = Slice(t, zero, half, three) "
+        "second = Slice(t, half, end, three)  n = Neg(second)  r = Concat<axis = -1>(n, first) "
+        "a = Mul(t, cos)  b = Mul(r, sin)  y = Add(a, b) }"
+    )
+    angles = np.tile(np.random.default_rng(0).uniform(0, 3, (1, 1, 3, 4)), 2)
+    cos = (0.5 * np.cos(angles)).astype(np.float32) if table is None else table  # scaled, as queries are
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(cos, "cos"))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.sin(angles).astype(np.float32), "sin"))
+    return proto
+
+
+@pytest.mark.parametrize("batch", ["b", "2"])
+def test_cosines_that_were_computed_ahead_become_the_operators_tables(batch: str) -> None:
+    result = run(fixed_rotary(batch))
+    assert operators(result)["RotaryEmbedding"] == 1 and operators(result)["Slice"] == 0
+    assert_verified(result)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        np.arange(24, dtype=np.float32).reshape(1, 1, 3, 8),  # halves that differ
+        np.ones((1, 4, 3, 8), np.float32),  # a table for each head
+        np.ones((1, 1, 1, 8), np.float32),  # one row for all positions
+    ],
+)
+def test_tables_that_are_no_angles_of_positions_are_refused(table: np.ndarray) -> None:
+    result = run(fixed_rotary(table=table), verify=False)
     assert operators(result)["RotaryEmbedding"] == 0
