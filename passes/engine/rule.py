@@ -169,13 +169,13 @@ class Builder:
         self.nodes: list[ir.Node] = []
         self.replaced: list[tuple[ir.Value, ir.Value]] = []
 
-    def replace(self, old: Operand, new: ir.Value) -> None:
+    def replace(self, old: Operand | ir.Value, new: ir.Value) -> None:
         """Let `new` stand for an inner value too, besides what the body returns for the root.
 
         Only for a value that nobody outside the match reads, the callers of the graph apart: `new` is made where the
         root stands.
         """
-        self.replaced.append((old.value, new))
+        self.replaced.append((old.value if isinstance(old, Operand) else old, new))
 
     def constant(self, content: ir.Array | float | int | bool, *, like: Operand | None = None) -> ir.Value:
         """A constant; in the element type of `like`, when that is given."""
