@@ -1,0 +1,81 @@
+"""What the rules share that keep images in ONNX Runtime's blocked layout (NCHWc) between convolutions.
+
+On the CPU, Conv runs on channels in blocks of 16; what cannot read that layout is surrounded by two reorders. From
+ONNX Runtime 1.32, core/optimizer/nchwc_transformer.cc; measured on one thread of an AVX-512 machine: the ratios in the
+rules' sources.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from ... import ir
+from ..analyses import Shapes
+from ..engine.conditions import holds
+from ..engine.rule import Match
+
+BLOCK = 16
+_DEPTH = 6
+
+ON_CPU = holds("target ort-cpu", lambda m: m.context.settings.target == "ort-cpu", lambda m: m.context.settings.target)
+FLOAT32 = holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype))
+
+ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Gelu"})
+POOLS = frozenset({"MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"})
+_KEEPING = ACTIVATIONS | POOLS | {"BatchNormalization", "Add", "Sum", "Mul"}
+
+
+def channels(shapes: Shapes, value: ir.Value) -> int | None:
+    """The channels of an image [N, C, H, W], when they are a known number."""
+    dims = shapes.dims(value)
+    if dims is None or len(dims) != 4 or not isinstance(dims[1], int):
+        return None
+    return dims[1]
+
+
+def channels_of(m: Match) -> int | None:
+    """The channels of the image x."""
+    return channels(m.shapes, m.x.value)
+
+
+def is_blocked(value: ir.Value, shapes: Shapes) -> bool:
+    """Whether a value comes out of a convolution, and what was done to it since kept the blocked layout."""
+    pending, seen = [(value, 0)], set()
+    while pending:
+        at, depth = pending.pop()
+        node = at.producer()
+        if node is None or node.domain != "" or depth > _DEPTH:
+            return False
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.op_type == "Conv":
+            if not runs_blocked(node, shapes):
+                return False
+        elif node.op_type in _KEEPING:
+            data = node.inputs if node.op_type in ("Add", "Sum", "Mul") else node.inputs[:1]
+            pending.extend((each, depth + 1) for each in data if each is not None)
+        else:
+            return False
+    return True
+
+
+def runs_blocked(conv: ir.Node, shapes: Shapes) -> bool:
+    """Whether ONNX Runtime gives a Conv to its blocked kernels: float32, constant weights, channels in fours."""
+    weight = ir.constant_tensor(conv.inputs[1]) if conv.inputs[1] is not None else None
+    if weight is None or weight.dtype != ir.DataType.FLOAT or len(weight.shape) != 4:
+        return False
+    group = ir.attribute(conv, "group")
+    groups = group if isinstance(group, int) else 1
+    outputs, inputs = int(weight.shape[0]), int(weight.shape[1])
+    if groups == 1:
+        return inputs < BLOCK or inputs % 4 == 0
+    if inputs == 1 and outputs == groups:
+        return outputs >= BLOCK and outputs % 4 == 0
+    return inputs % BLOCK == 0 and (outputs // groups) % BLOCK == 0
+
+
+def elements(shapes: Shapes, value: ir.Value) -> int | None:
+    """How many elements a value of static dims has."""
+    static = shapes.static(value)
+    return None if static is None else prod(static)
