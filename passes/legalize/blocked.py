@@ -7,8 +7,6 @@ rules' sources.
 
 from __future__ import annotations
 
-from math import prod
-
 from ... import ir
 from ..analyses import Shapes
 from ..engine.conditions import holds
@@ -66,8 +64,11 @@ def runs_blocked(conv: ir.Node, shapes: Shapes) -> bool:
     if weight is None or weight.dtype != ir.DataType.FLOAT or len(weight.shape) != 4:
         return False
     group = ir.attribute(conv, "group")
-    groups = group if isinstance(group, int) else 1
-    outputs, inputs = int(weight.shape[0]), int(weight.shape[1])
+    return takes_channels(int(weight.shape[0]), int(weight.shape[1]), group if isinstance(group, int) else 1)
+
+
+def takes_channels(outputs: int, inputs: int, groups: int) -> bool:
+    """Whether the blocked kernels take a Conv of so many outputs, with so many inputs in each group."""
     if groups == 1:
         return inputs < BLOCK or inputs % 4 == 0
     if inputs == 1 and outputs == groups:
@@ -75,7 +76,6 @@ def runs_blocked(conv: ir.Node, shapes: Shapes) -> bool:
     return inputs % BLOCK == 0 and (outputs // groups) % BLOCK == 0
 
 
-def elements(shapes: Shapes, value: ir.Value) -> int | None:
-    """How many elements a value of static dims has."""
-    static = shapes.static(value)
-    return None if static is None else prod(static)
+def whole(size: int) -> int:
+    """The channels of whole blocks that hold `size` channels."""
+    return -(-size // BLOCK) * BLOCK

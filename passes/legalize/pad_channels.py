@@ -15,7 +15,7 @@ from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
 from ..engine.pass_ import Pass, PassContext, where
 from ..engine.registry import register
-from .blocked import ACTIVATIONS, BLOCK, POOLS, channels, runs_blocked
+from .blocked import ACTIVATIONS, BLOCK, POOLS, channels, runs_blocked, whole
 
 _SUMS = frozenset({"Add", "Sum", "Mul"})
 _MOST_NODES = 64
@@ -68,20 +68,16 @@ class PadChannels(Pass):
         nodes = sorted(region.inner, key=lambda node: order.get(node, 0))
         if not _pays(region, size, shapes) or nodes[0] is not conv:
             return
-        padded = _whole(size)
+        padded = whole(size)
         if context.journal.permit(self.name, where(conv), f"{size} channels", f"{padded} channels", self.exactness):
             _rebuild(nodes, region.ends, size, padded - size, context.rewriter, shapes)
-
-
-def _whole(size: int) -> int:
-    return -(-size // BLOCK) * BLOCK
 
 
 def _makes_ragged(node: ir.Node, shapes: Shapes) -> bool:
     if not _is_full_conv(node, shapes):
         return False
     size = channels(shapes, node.outputs[0])
-    return size is not None and size % BLOCK != 0 and _whole(size) <= 2 * size
+    return size is not None and size % BLOCK != 0 and whole(size) <= 2 * size
 
 
 def _is_full_conv(node: ir.Node, shapes: Shapes) -> bool:
