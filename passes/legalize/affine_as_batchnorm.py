@@ -20,7 +20,9 @@ def _is_read_blocked(m: Match) -> bool:
 
 
 @rule(
-    op.Add(op.Mul(x, s).any_order(), t).any_order() | op.Add(x, t).any_order() | op.Sub(x, t),
+    op.Add(op.Mul(x, s).any_order(), t).any_order().opset(since=7)
+    | op.Add(x, t).any_order().opset(since=7)
+    | op.Sub(x, t).opset(since=7),
     requires=[
         ON_CPU,
         constant("s", "t"),
