@@ -63,8 +63,9 @@ def runs_blocked(conv: ir.Node, shapes: Shapes) -> bool:
     weight = ir.constant_tensor(conv.inputs[1]) if conv.inputs[1] is not None else None
     if weight is None or weight.dtype != ir.DataType.FLOAT or len(weight.shape) != 4:
         return False
+    outputs, inputs = weight.shape.numpy()[:2]
     group = ir.attribute(conv, "group")
-    return takes_channels(int(weight.shape[0]), int(weight.shape[1]), group if isinstance(group, int) else 1)
+    return takes_channels(outputs, inputs, group if isinstance(group, int) else 1)
 
 
 def takes_channels(outputs: int, inputs: int, groups: int) -> bool:

@@ -80,7 +80,7 @@ def _is_sound(value: ir.Value, shapes: Shapes) -> bool:
 
 def _weight_dims(node: ir.Node) -> tuple[int, ...] | None:
     tensor = ir.constant_tensor(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
-    return None if tensor is None else tuple(int(dim) for dim in tensor.shape)
+    return None if tensor is None else tuple(tensor.shape.numpy())
 
 
 def _is_good(conv: ir.Node, shapes: Shapes, *, follows: bool) -> bool:

@@ -16,8 +16,8 @@ from ..engine.journal import Refusal
 from ..engine.pass_ import Pass, PassContext, where
 from ..engine.registry import register
 from .blocked import ACTIVATIONS, BLOCK, POOLS, channels, runs_blocked, whole
+from .filled_channels import SUMS, all_finite
 
-_SUMS = frozenset({"Add", "Sum", "Mul"})
 _MOST_NODES = 64
 _SMALL = 1 << 12  # elements of a weight that may be stored twice
 
@@ -68,6 +68,10 @@ class PadChannels(Pass):
             return
         nodes = sorted(region.inner, key=lambda node: order.get(node, 0))
         if not _pays(region, size, shapes) or nodes[0] is not conv:
+            return
+        if not all_finite(nodes):
+            because = "infinity times zero is no zero"
+            context.journal.refuse(Refusal(self.name, where(conv), "finite numbers in the new channels", because))
             return
         padded = whole(size)
         if context.journal.permit(self.name, where(conv), f"{size} channels", f"{padded} channels", self.exactness):
@@ -141,12 +145,12 @@ def _data_of(node: ir.Node, size: int, shapes: Shapes) -> Sequence[ir.Value] | N
         return None
     if channels(shapes, node.outputs[0]) != size:
         return None
-    if kind in ACTIVATIONS or kind in POOLS or _is_depthwise(node, size):
+    if kind in ACTIVATIONS or kind in POOLS or kind == "Sqrt" or _is_depthwise(node, size):
         return [source] if channels(shapes, source) == size else None
     if kind == "BatchNormalization":
         plain = not ir.attribute(node, "training_mode") and (node.version or 0) >= 9
         return [source] if plain and all(map(ir.is_constant, node.inputs[1:])) else None
-    if kind not in _SUMS:
+    if kind not in SUMS:
         return None
     images = []
     for value in node.inputs:
