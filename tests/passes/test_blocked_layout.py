@@ -260,3 +260,47 @@ def test_channels_in_fours_that_nothing_pools_stay() -> None:
 
 def test_another_target_keeps_its_channels() -> None:
     assert_unchanged(POOLED, "pad-channels", target="onnx")
+
+
+ROOTED = (
+    "g (float[1,3,6,6] x) => (float[1,16,6,6] y) <float[30,3,1,1] w, float[16,30,1,1] v, float z = {0}, float s = {3}> "
+    "{ c = Conv(x, w)  m = Mul(c, c)  r = Sqrt(m)  y = Conv(r, v) }"
+)
+
+
+def test_a_root_of_nothing_is_nothing_and_may_be_filled() -> None:
+    before = parse(ROOTED)
+    model, _ = run(before, "pad-channels")
+    assert weights(model) == [(32, 3, 1, 1), (16, 32, 1, 1)]
+    assert_same(before, model)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        "a = Add(c, s)  m = Mul(a, c)  ",
+        "h = HardSigmoid(c)  a = Mul(h, s)  m = Mul(a, c)  ",
+        "a = LeakyRelu<alpha = 4.0>(c)  m = Mul(a, c)  ",
+        "a = Clip(c, z, s)  m = Mul(a, c)  ",
+    ],
+)
+def test_what_is_finite_times_nothing_is_nothing(between: str) -> None:
+    before = parse(ROOTED.replace("m = Mul(c, c)  ", between))
+    model, _ = run(before, "pad-channels")
+    assert weights(model) == [(32, 3, 1, 1), (16, 32, 1, 1)]
+    assert "Sqrt" in nodes(model)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        "m = Sigmoid(c)  ",  # its root is finite, but who knows of which number
+        "a = Add(c, s)  m = Mul(a, a)  ",
+        "a = Clip(c, s)  m = Mul(a, a)  ",
+        "a = Add(c, big)  b = Mul(a, big)  m = Mul(b, c)  ",  # 1e60 is none of float32
+    ],
+)
+def test_new_channels_that_may_be_infinite_are_not_made(between: str) -> None:
+    text = ROOTED.replace("m = Mul(c, c)  ", between).replace("float z", "float big = {1e30}, float z")
+    (refusal,) = assert_unchanged(text, "pad-channels").refusals
+    assert refusal.condition == "finite numbers in the new channels"
