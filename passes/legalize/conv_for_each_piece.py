@@ -105,8 +105,8 @@ def _data(node: ir.Node) -> Sequence[ir.Value | None] | None:
 
 
 def _has_whole_weights(conv: ir.Node, shapes: Shapes) -> bool:
-    constants = [value is None or ir.is_constant(value) for value in conv.inputs[1:]]
-    return all(constants) and ir.attribute(conv, "group") == 1 and shapes.dtype(conv.outputs[0]) == ir.DataType.FLOAT
+    own = [value is None or (ir.is_constant(value) and len(value.uses()) == 1) for value in conv.inputs[1:]]
+    return all(own) and ir.attribute(conv, "group") == 1 and shapes.dtype(conv.outputs[0]) == ir.DataType.FLOAT
 
 
 def _pays(sizes: Sequence[int]) -> bool:
