@@ -7,11 +7,14 @@ import numpy as np
 from ... import ir
 from ..analyses import Dim
 from ..engine.conditions import fits, holds
+from ..engine.exactness import Exactness
 from ..engine.pattern import Either, any_call
 from ..engine.rule import Builder, Match, rule
 from .carry import BROADCASTING
 
 _BROADCASTS_BOTH_WAYS = tuple(sorted(BROADCASTING - {"PRelu"}))
+# Between 0.0 and -0.0 ONNX Runtime chooses by which operand is broadcast (element_wise_ops.cc, where_op.cc).
+_CHOOSES = ("Max", "Min", "Where")
 
 
 def _expansion(m: Match, value: ir.Value | None) -> ir.Node | None:
@@ -48,15 +51,30 @@ def _supplied(m: Match) -> int | None:
     return next((index for index in range(len(m.root.inputs)) if _is_supplied(m, index)), None)
 
 
+def _has_signed_zeros(m: Match) -> bool:
+    dtype = m.shapes.dtype(m.root.outputs[0])
+    return dtype is None or dtype.is_floating_point()
+
+
+_REQUIRES = (
+    fits("an operand that is expanded", lambda m: any(_expansion(m, each) for each in m.root.inputs)),
+    fits("at least two operands", lambda m: len(m.root.inputs) >= 2),
+    holds(
+        "the added dims in another operand",
+        lambda m: _supplied(m) is not None,
+        lambda m: " and ".join(m.shapes.show(each) for each in m.root.inputs if each is not None),
+    ),
+)
+
+
 @rule(
     Either(tuple(any_call(name) for name in _BROADCASTS_BOTH_WAYS)),
     requires=[
-        fits("an operand that is expanded", lambda m: any(_expansion(m, each) for each in m.root.inputs)),
-        fits("at least two operands", lambda m: len(m.root.inputs) >= 2),
+        *_REQUIRES,
         holds(
-            "the added dims in another operand",
-            lambda m: _supplied(m) is not None,
-            lambda m: " and ".join(m.shapes.show(each) for each in m.root.inputs if each is not None),
+            "no choice between zeros of either sign",
+            lambda m: m.root.op_type not in _CHOOSES or not _has_signed_zeros(m),
+            lambda m: m.root.op_type,
         ),
     ],
     source="ONNX multidirectional broadcasting",
@@ -67,6 +85,26 @@ def drop_expansion(m: Match, op: Builder) -> ir.Value | None:
     before:  x[1, n] -> Expand[b, n] -> Add(·, z[b, n]) -> y
     after:   Add(x, z) -> y
     """
+    return _broadcast(m, op)
+
+
+@rule(
+    Either(tuple(any_call(name) for name in _CHOOSES)),
+    requires=_REQUIRES,
+    exactness=Exactness.ROUNDING,
+    source="ONNX multidirectional broadcasting; the sign of a zero may change",
+    group="fuse",
+)
+def drop_expansion_before_choice(m: Match, op: Builder) -> ir.Value | None:
+    """Let a choice between floats broadcast what was expanded for it.
+
+    before:  x[1, n] -> Expand[b, n] -> Max(·, z[b, n]) -> y
+    after:   Max(x, z) -> y
+    """
+    return _broadcast(m, op)
+
+
+def _broadcast(m: Match, op: Builder) -> ir.Value | None:
     index = _supplied(m)
     node = _expansion(m, m.root.inputs[index]) if index is not None else None
     if index is None or node is None:

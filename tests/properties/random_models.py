@@ -1,8 +1,9 @@
 """Random small models, the same for a seed in every process: what a rule's author did not think of.
 
 They hold what the catalogue touches (operators that do nothing, linear operators with affine steps around them, shape
-arithmetic, constants to fold, equal nodes, equal initializers), over several opsets and element types, with symbolic
-dims, bodies that capture, functions, values that several read, inner values as outputs, overridable initializers.
+arithmetic, constants to fold, equal nodes, equal initializers, fragments of the golden files), over several opsets and
+element types, with symbolic dims, bodies that capture, functions, values that several read, inner values as outputs,
+overridable initializers.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import fragments
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 Dim = int | str
-OPSETS = (9, 11, 13, 17, 18, 21)
+OPSETS = (9, 11, 13, 17, 18, 21, 21, 21)  # the last is the golden files'
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 INTEGERS = (TensorProto.INT64, TensorProto.INT32)
 SPECIAL = (0.0, -0.0, 1.0, -1.0, float("nan"), float("inf"), float("-inf"), 0.5, 1e-40, 3.0)
@@ -58,6 +60,7 @@ class Maker:
         self.overridable: list[Value] = []
         self.random_outputs: list[Value] = []
         self.functions: list[onnx.FunctionProto] = []
+        self.domains: dict[str, int] = {}
         self.scope = Scope([])
         self.depth = 0
         self.rank_of_images = int(self.random.integers(3, 5))
@@ -486,6 +489,38 @@ class Maker:
             "BatchNormalization", Value(value.name, value.dtype, value.dims, True), *statistics, variance, **training
         )
 
+    # --- fragments of the golden files ------------------------------------------------------------------------------
+
+    def idiom(self) -> None:
+        """What a rule looks for, or nearly, spliced in: it reads values that are there, or inputs of its own."""
+        known = fragments.of_opset(self.opset)
+        if not known:
+            return
+        fragment = known[int(self.random.integers(len(known)))]
+        bound: dict[str, Dim] = {}
+        names: dict[str, str] = {}
+        for name, dtype, dims in fragment.inputs:
+            fitting = [v for v in self.scope.values if v.dtype == dtype and not v.rough and _unify(dims, v.dims, bound)]
+            if fitting and self.chance(0.7):
+                value = fitting[-1] if self.chance(0.5) else fitting[int(self.random.integers(len(fitting)))]
+            else:
+                sizes: list[Dim] = ["N", "M", 1, 2, 3]
+                chosen = [bound.get(d, sizes[int(self.random.integers(5))]) if isinstance(d, str) else d for d in dims]
+                value = Value(self.name("x"), dtype, tuple(chosen))
+                self.inputs.append(value)
+                self.scope.values.append(value)
+            bound.update(_unify(dims, value.dims, bound) or {})
+            names[name] = value.name
+        nodes, initializers = fragment.renamed(names, lambda: self.name())
+        self.scope.nodes.extend(nodes)
+        self.scope.initializers.extend(initializers)
+        self.domains |= fragment.domains
+        for name, dtype, dims in fragment.outputs:
+            known_dims = [bound.get(dim, self.name("?")) if isinstance(dim, str) else dim for dim in dims]
+            value = Value(names[name], dtype, tuple(known_dims), rough=True)
+            self.scope.values.append(value)
+            self.scope.own.append(value)
+
     # --- bodies and functions ---------------------------------------------------------------------------------------
 
     def body(self, name: str, result: Value, inputs: Sequence[Value] = ()) -> onnx.GraphProto:
@@ -553,6 +588,7 @@ class Maker:
         choices = [*both, self.nothing, self.unit, *([] if self.smooth else exact)]
         if not self.depth:
             choices += [self.linear] * (8 if self.smooth else 1)
+            choices += [self.idiom] * (8 if self.opset in OPSETS[-1:] else 2)
         choice = choices[int(self.random.integers(len(choices)))]
         choice()
 
@@ -589,6 +625,7 @@ class Maker:
             self.scope.initializers,
         )
         imports = [helper.make_opsetid("", self.opset)]
+        imports += [helper.make_opsetid(domain, version) for domain, version in self.domains.items()]
         if self.functions:
             imports.append(helper.make_opsetid("local", 1))
         version = 8 if self.functions else 7 if self.opset < 19 else 9
@@ -604,6 +641,17 @@ class Maker:
     @staticmethod
     def _declared(dims: Sequence[Dim]) -> list[Dim | None]:
         return [None if isinstance(dim, str) and dim.startswith("?") else dim for dim in dims]
+
+
+def _unify(wanted: Sequence[Dim], given: Sequence[Dim], bound: dict[str, Dim]) -> dict[str, Dim] | None:
+    """What the symbols in `wanted` must stand for, besides what is `bound`, so that it is `given`; None: never."""
+    if len(wanted) != len(given):
+        return None
+    found = dict(bound)
+    for dim, is_now in zip(wanted, given, strict=True):
+        if (found.setdefault(dim, is_now) if isinstance(dim, str) else dim) != is_now:
+            return None
+    return found
 
 
 def _function(opset: int) -> onnx.FunctionProto:
