@@ -13,8 +13,9 @@ from ..engine.rule import Builder, Match, rule
 from .carry import BROADCASTING
 
 _BROADCASTS_BOTH_WAYS = tuple(sorted(BROADCASTING - {"PRelu"}))
-# Between 0.0 and -0.0 ONNX Runtime chooses by which operand is broadcast (element_wise_ops.cc, where_op.cc).
-_CHOOSES = ("Max", "Min", "Where")
+# Between 0.0 and -0.0 ONNX Runtime chooses by which operand is broadcast (element_wise_ops.cc, where_op.cc), and for an
+# exponent of one number that is 2 or 3 it multiplies.
+_SENSITIVE = ("Max", "Min", "Pow", "Where")
 
 
 def _expansion(m: Match, value: ir.Value | None) -> ir.Node | None:
@@ -51,9 +52,10 @@ def _supplied(m: Match) -> int | None:
     return next((index for index in range(len(m.root.inputs)) if _is_supplied(m, index)), None)
 
 
-def _has_signed_zeros(m: Match) -> bool:
+def _is_sensitive(m: Match) -> bool:
     dtype = m.shapes.dtype(m.root.outputs[0])
-    return dtype is None or dtype.is_floating_point()
+    is_float = dtype is None or dtype.is_floating_point()
+    return m.root.op_type in _SENSITIVE and (is_float or m.root.op_type == "Pow")
 
 
 _REQUIRES = (
@@ -72,8 +74,8 @@ _REQUIRES = (
     requires=[
         *_REQUIRES,
         holds(
-            "no choice between zeros of either sign",
-            lambda m: m.root.op_type not in _CHOOSES or not _has_signed_zeros(m),
+            "the same bits however it broadcasts",
+            lambda m: not _is_sensitive(m),
             lambda m: m.root.op_type,
         ),
     ],
@@ -89,14 +91,14 @@ def drop_expansion(m: Match, op: Builder) -> ir.Value | None:
 
 
 @rule(
-    Either(tuple(any_call(name) for name in _CHOOSES)),
+    Either(tuple(any_call(name) for name in _SENSITIVE)),
     requires=_REQUIRES,
     exactness=Exactness.ROUNDING,
-    source="ONNX multidirectional broadcasting; the sign of a zero may change",
+    source="ONNX multidirectional broadcasting; the sign of a zero and the last bit of a power may change",
     group="fuse",
 )
-def drop_expansion_before_choice(m: Match, op: Builder) -> ir.Value | None:
-    """Let a choice between floats broadcast what was expanded for it.
+def drop_expansion_up_to_rounding(m: Match, op: Builder) -> ir.Value | None:
+    """Let a choice between floats, or a power, broadcast what was expanded for it.
 
     before:  x[1, n] -> Expand[b, n] -> Max(·, z[b, n]) -> y
     after:   Max(x, z) -> y
