@@ -35,7 +35,7 @@ from .diagnostics import (
     Severity,
     VerificationError,
 )
-from .effects import is_deterministic, is_known, is_removable
+from .effects import is_deterministic, is_known, is_removable, updates_statistics
 from .facts import (
     Array,
     constant,
@@ -170,5 +170,6 @@ __all__ = [
     "to_bytes",
     "to_proto",
     "to_surgeon",
+    "updates_statistics",
     "verify",
 ]

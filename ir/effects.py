@@ -26,9 +26,17 @@ def _is_random(node: oir.Node) -> bool:
             training = named_input(node, "training_mode")
             return training is not None and scalar(training) not in (False, 0)
         return attribute(node, "is_test") == 0
-    if node.op_type == "BatchNormalization":  # the statistics that a training step updates
-        return attribute(node, "training_mode") not in (None, 0)
-    return False
+    return updates_statistics(node)
+
+
+def updates_statistics(node: oir.Node) -> bool:
+    """Whether a BatchNormalization trains. ONNX Runtime then writes the new mean and variance over the old ones, those in
+    initializers too (batch_norm.h: Alias(3, 1), Alias(4, 2)): a second run gives something else."""
+    if node.domain != "" or node.op_type != "BatchNormalization":
+        return False
+    if (node.version or 0) < 14:  # whether it trains was told by its number of outputs
+        return any(output.name for output in node.outputs[1:])
+    return attribute(node, "training_mode") not in (None, 0)
 
 
 def is_known(node: oir.Node, functions: Collection[oir.OperatorIdentifier] = ()) -> bool:

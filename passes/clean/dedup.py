@@ -84,7 +84,9 @@ def _in_scope_order(model: ir.Model) -> Iterator[tuple[ir.Value, ChainMap[Hashab
 
 
 def _may_share(value: ir.Value) -> bool:
-    return not ir.is_public(value) and ir.constant_tensor(value) is not None and ir.is_read(value)
+    if ir.is_public(value) or ir.constant_tensor(value) is None or not ir.is_read(value):
+        return False
+    return not any(ir.updates_statistics(user) for user, _ in value.uses())
 
 
 def _bucket(value: ir.Value) -> Hashable:

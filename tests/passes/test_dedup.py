@@ -106,3 +106,17 @@ def test_a_symmetric_matrix_is_no_twin_of_itself() -> None:
 def test_twins_of_every_element_type_are_found(dtype: type) -> None:
     weight = np.random.default_rng(0).integers(0, 2, (20, 30)).astype(dtype)
     assert stored(model_of(weight, np.ascontiguousarray(weight.T)), "dedup{transposed_bytes=100}") == ["c0"]
+
+
+@pytest.mark.parametrize(
+    ("opset", "attribute", "more"), [(9, "", ", mean, var, m, v"), (14, "<training_mode = 1>", ", mean, var")]
+)
+def test_statistics_that_training_overwrites_are_kept_apart(opset: int, attribute: str, more: str) -> None:
+    """ONNX Runtime writes the new mean over the initializer, which another reader would see."""
+    text = f"""<ir_version: 8, opset_import: ["": {opset}]>
+    g (float[N,1,3] x) => (float[N,1,3] y, float[N,1,3] z)
+    <float[1] s = {{2}}, float[1] b = {{3}}, float[1] m0 = {{0.5}}, float[1] v0 = {{1}}, float[1] c = {{0.5}}> {{
+      y{more} = BatchNormalization{attribute} (x, s, b, m0, v0)
+      z = Add(x, c)
+    }}"""
+    assert stored(ir.from_proto(onnx.parser.parse_model(text))) == ["s", "b", "m0", "v0", "c"]
