@@ -15,6 +15,7 @@ condition, other, x, y, z = values("condition other x y z")
     op.Where(condition, x, x),
     exactness=Exactness.ROUNDING,
     source="ONNX Where; ONNX Runtime's adds up two selections, so that -0.0 comes out as 0.0",
+    group="fuse",
 )
 def drop_where_of_equal_branches(m: Match, op: Builder) -> ir.Value:
     """Both branches are the same value.

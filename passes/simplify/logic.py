@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from ... import ir
+from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, rule
 
 condition, yes, no, x, y = values("condition yes no x y")
 
 
-@rule(op.Where(op.Not(condition).shared(), yes, no), source="ONNX Where")
+@rule(
+    op.Where(op.Not(condition).shared(), yes, no),
+    exactness=Exactness.ROUNDING,
+    source="ONNX Where; ONNX Runtime's makes 0.0 of -0.0 in the first branch and keeps it in the second",
+    group="fuse",
+)
 def swap_where_of_not(m: Match, op: Builder) -> ir.Value:
     """Choose the other way round instead of turning the condition around.
 

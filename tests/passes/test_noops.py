@@ -126,8 +126,8 @@ MISSES = [
 ]
 
 
-def run(call: str, constants: str, result: str, opset: int) -> tuple[ir.Model, Report]:
-    """Between two Exp, so that no name of the interface is at stake; `w` is overridable."""
+def model_of(call: str, constants: str, result: str, opset: int) -> onnx.ModelProto:
+    """Before an Exp, so that no name of the interface is at stake; `w` is overridable."""
     declared = f"float w = {{1}}{', ' if constants else ''}{constants}"
     inputs = (
         "float[N,3] x, float[1,1] o, float[3,3] s3, float[] u, bool[N,3] p, int64[N,3] n, bool b, int64[2] g, float w"
@@ -136,7 +136,11 @@ def run(call: str, constants: str, result: str, opset: int) -> tuple[ir.Model, R
     last = {"bool": "Not(r)", "int64": "Abs(r)"}.get(kind, "Exp(r)")
     model = f"""<ir_version: 8, opset_import: ["": {opset}]>
     g ({inputs}) => ({kind}[{dims} y) <{declared}> {{ r = {call}  y = {last} }}"""
-    parsed = ir.from_proto(onnx.parser.parse_model(flat(model)))
+    return onnx.parser.parse_model(flat(model))
+
+
+def run(call: str, constants: str, result: str, opset: int) -> tuple[ir.Model, Report]:
+    parsed = ir.from_proto(model_of(call, constants, result, opset))
     rules = "|".join(name for name, each in REGISTRY.rules.items() if name.startswith("drop-"))
     return parsed, Pipeline.parse(f"rewrite{{rules={rules}}}").run(parsed, [VerifyEach()])
 

@@ -14,47 +14,47 @@ import numpy as np
 import onnx
 import pytest
 from backend_cases import Case, Variant
-from checking import PLAIN, agree, count, is_bitwise, same_interface
+from checking import agree_as_backend_cases, assert_same_interface, count, is_valid
 from optimize_graph import Options, ir, optimize
+from optimize_graph.passes import REGISTRY, Exactness
 from optimize_graph.runtime import SessionOptions, open_session
-from optimize_graph.runtime.tolerance import is_random
+from optimize_graph.runtime.tolerance import computes_in_half, is_random
 
 SHARDS = 16  # each loads the cases once for its process; more of them balance the processes
 SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.3
 
 
+PLAIN = SessionOptions(optimize=False, prepacking=False)
+DEPLOYED = SessionOptions()
+
+
 def check(case: Case, *, as_it_is: bool = False) -> str:
     """`ran`, or why there is nothing to compare with. Raises AssertionError where the result is not right."""
+    raw = case.model.SerializeToString()
     try:
-        before = open_session(case.model.SerializeToString(), PLAIN)
-        wanted = before.run(case.feeds)
+        wanted = open_session(raw, PLAIN).run(case.feeds)
     except ir.ModelError as error:
         return error.diagnostic.code
-    original = ir.from_proto(case.model)
+    original = ir.from_proto(raw)
     result = optimize(case.model, options=Options(verify=False, strict=True))
     produced = ir.to_proto(result.model)
-    onnx.checker.check_model(produced) if is_valid(case.model) else None
-    same_interface(case.model, produced)
-    after = open_session(produced.SerializeToString(), PLAIN)
-    given = after.run(case.feeds)
-    if as_it_is:
-        assert not case.is_plain or count(produced) <= count(case.model), "it gained a node"
+    if is_valid(case.model):
+        onnx.checker.check_model(produced)
+    assert_same_interface(case.model, produced)
+    if as_it_is and case.is_plain and count(produced) > count(case.model):
+        # What is legalized may be written in more operators that take less time.
+        assert any(REGISTRY.rules[each.rule].group == "legalize" for each in result.rewrites), "it gained a node"
+    given = open_session(produced.SerializeToString(), PLAIN).run(case.feeds)
     if is_random(original):
         return "random"
-    agree(wanted, given, bitwise=is_bitwise(result.exactness, original))
+    # ONNX Runtime runs float16 in float32 or not, depending on what stands around it.
+    bitwise = result.exactness is Exactness.EXACT and not computes_in_half(original)
+    agree_as_backend_cases(wanted, given, bitwise=bitwise)
     if as_it_is:  # what is deployed runs with ONNX Runtime's own optimizations
-        deployed = SessionOptions()
-        wanted = open_session(case.model.SerializeToString(), deployed).run(case.feeds)
-        agree(wanted, open_session(produced.SerializeToString(), deployed).run(case.feeds), bitwise=False)
+        wanted = open_session(raw, DEPLOYED).run(case.feeds)
+        given = open_session(produced.SerializeToString(), DEPLOYED).run(case.feeds)
+        agree_as_backend_cases(wanted, given, bitwise=False)
     return "ran"
-
-
-def is_valid(model: onnx.ModelProto) -> bool:
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError:
-        return False
-    return True
 
 
 def shard(index: int) -> Sequence[Case]:
@@ -88,4 +88,4 @@ def test_backend_cases_with_frozen_inputs_and_open_dims_give_what_they_gave(inde
                 tally[check(changed)] += 1
             except AssertionError as error:
                 raise AssertionError(f"{changed.name}: {error}") from error
-    assert tally["ran"] * SHARDS >= 7000 * SHARE, tally
+    assert tally["ran"] * SHARDS >= 10_000 * SHARE, tally

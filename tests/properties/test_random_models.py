@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from typing import ClassVar
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import random_models
-from checking import Disagreement
+from checking import assert_same_interface, compare, optimized, outputs_of, session_of
 from optimize_graph import ir
 from optimize_graph.passes import (
     REGISTRY,
@@ -21,10 +19,6 @@ from optimize_graph.passes import (
     Match,
     Pass,
     PassContext,
-    Pipeline,
-    Report,
-    Settings,
-    VerifyEach,
     any_call,
     op,
     register,
@@ -32,9 +26,6 @@ from optimize_graph.passes import (
     values,
 )
 from optimize_graph.passes.engine.conditions import constant
-from optimize_graph.runtime import OrtEvaluator
-
-Feeds = dict[str, np.ndarray]
 
 GRAPHS_AT_ONCE = 50
 BATCHES = 26
@@ -48,26 +39,6 @@ class Tally:
     ran: int = 0
     runs: int = 0
     fired: set[str] = field(default_factory=set)
-
-
-def session_of(model: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-parsed = cache(Pipeline.parse)
-
-
-def optimized(model: onnx.ModelProto, pipeline: str, *, check_each: bool = False) -> tuple[Report, bytes]:
-    instruments = [VerifyEach()] if check_each else []
-    settings = Settings(highest_opset=23)
-    report = parsed(pipeline).run(ir.from_proto(model), instruments, evaluator=OrtEvaluator(), settings=settings)
-    assert not report.remarks, report.remarks
-    return report, ir.to_bytes(report.model)
 
 
 def check(seed: int, pipeline: str, tally: Tally, *, smooth: bool) -> None:
@@ -95,8 +66,7 @@ def check(seed: int, pipeline: str, tally: Tally, *, smooth: bool) -> None:
     after = session_of(result)
     produced = onnx.load_from_string(result)
     onnx.checker.check_model(produced)
-    assert list(produced.graph.input) == list(model.graph.input)
-    assert list(produced.graph.output) == list(model.graph.output)
+    assert_same_interface(model, produced)
     again, same = optimized(onnx.load_from_string(result), pipeline)
     assert not again.rewrites, [str(each) for each in again.rewrites[:3]]
     assert same == result
@@ -104,64 +74,6 @@ def check(seed: int, pipeline: str, tally: Tally, *, smooth: bool) -> None:
     exact = report.journal.exactness is Exactness.EXACT
     for feeds, wanted in cases:
         compare(model, feeds, wanted, after, exact=exact)
-
-
-def outputs_of(session: onnxruntime.InferenceSession, feeds: Feeds) -> list[np.ndarray] | None:
-    """What the original gives; None where these sizes do not fit it, and it promises nothing."""
-    try:
-        return list(session.run(None, feeds))
-    except Exception:
-        return None
-
-
-def compare(
-    model: onnx.ModelProto,
-    feeds: Feeds,
-    wanted: list[np.ndarray],
-    after: onnxruntime.InferenceSession,
-    *,
-    exact: bool,
-) -> None:
-    by_chance = {name for node in model.graph.node if node.op_type in random_models.RANDOM for name in node.output}
-    scale: float | None = None
-    for output, want, got in zip(model.graph.output, wanted, after.run(None, feeds), strict=True):
-        assert (want.dtype, want.shape) == (got.dtype, got.shape), f"{output.name}: {want.shape} became {got.shape}"
-        if output.name in by_chance or want.tobytes() == got.tobytes():
-            continue
-        if exact and want.dtype != np.float16:
-            agree(want, got, output.name, scale=0.0)
-        else:
-            scale = largest_inside(model, feeds) if scale is None else scale
-            agree(want, got, output.name, scale=scale)
-
-
-def agree(want: np.ndarray, got: np.ndarray, name: str, *, scale: float) -> None:
-    """Bit for bit where `scale` is 0 (one NaN is as good as another), else within roundings of what lies inside."""
-    if scale == 0.0 or want.dtype.kind != "f":
-        if not np.array_equal(want, got, equal_nan=want.dtype.kind == "f"):
-            raise Disagreement(f"{name}: {want} became {got}")
-        if want.dtype.kind == "f" and not ((np.signbit(want) == np.signbit(got)) | np.isnan(want)).all():
-            raise Disagreement(f"{name}: a zero changed its sign")
-        return
-    finite = np.isfinite(want)
-    if not np.array_equal(finite, np.isfinite(got)):
-        raise Disagreement(f"{name}: {want} became {got}")
-    allowed = 256 * float(np.finfo(want.dtype).eps) * scale
-    error = np.abs(want[finite].astype(np.float64) - got[finite].astype(np.float64)).max(initial=0.0)
-    if not error <= allowed:
-        raise Disagreement(f"{name}: off by {error}, {allowed} allowed")
-
-
-def largest_inside(model: onnx.ModelProto, feeds: Feeds) -> float:
-    """The largest number that the model meets on its way: roundings are relative to it."""
-    open_model = onnx.ModelProto()
-    open_model.CopyFrom(model)
-    del open_model.graph.output[:]
-    names = dict.fromkeys(name for node in model.graph.node for name in node.output if name)
-    open_model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    found = session_of(open_model.SerializeToString()).run(None, feeds)
-    arrays = [np.abs(each[np.isfinite(each)]).max(initial=0.0) for each in found if each.dtype.kind == "f"]
-    return float(max([1.0, *map(float, arrays)]))
 
 
 def count(model: onnx.ModelProto, operators: tuple[str, ...]) -> int:
