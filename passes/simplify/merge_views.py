@@ -27,7 +27,8 @@ def _number_target(m: Match) -> list[int] | None:
     if origin is None:
         return None
     found = constant_target(m.shapes.dims(origin), m.shapes.dims(m.root.outputs[0]))
-    if found is None and m.has("target") and m.target.is_constant and m.outer.integer("allowzero") == 0:
+    is_target = m.root.op_type == "Reshape" and m.target.is_constant  # of the others it gives the axes
+    if found is None and is_target and m.outer.integer("allowzero") == 0:
         given = [int(each) for each in m.target.array.reshape(-1)]
         found = given if 0 not in given else None
     return found
