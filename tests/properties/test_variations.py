@@ -1,0 +1,133 @@
+"""Every model of the golden files, varied: the result is valid and gives what the original gives.
+
+`OPTIMIZE_GRAPH_EVERYTHING=1` runs every variant through the whole pipeline too; by default a part of them.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import pytest
+from checking import assert_same_interface, compare, is_valid, optimized, outputs_of, session_of
+from optimize_graph import ir
+from optimize_graph.passes import REGISTRY, Exactness
+from optimize_graph.runtime import make_feeds
+from random_models import SPECIAL
+from variations import VARIATIONS, Subject, Variation, subjects
+
+SHARDS = 8
+SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.2
+
+Feeds = dict[str, np.ndarray]
+SUBJECTS = subjects()
+
+
+def feeds_for(model: onnx.ModelProto, seed: int, *, zeros: bool) -> Iterator[tuple[Feeds, bool]]:
+    """Inputs, and whether all their numbers are finite: as made for the model, the symbols 1 and 0, special numbers,
+    other content for what the caller may override."""
+    random = np.random.default_rng(seed)
+    plain: Feeds = make_feeds(ir.from_proto(model), seed=seed)  # type: ignore[assignment]
+    yield plain, True
+    if any(dim.dim_param for value in model.graph.input for dim in value.type.tensor_type.shape.dim):
+        yield resized(model, plain, 1), True
+        if zeros:
+            yield resized(model, plain, 0), True
+    defaults = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    given = {value.name: defaults[value.name] for value in model.graph.input if value.name in defaults}
+    if given:
+        yield {**plain, **{name: changed(content, random) for name, content in given.items()}}, True
+    yield {name: special(content, random) for name, content in plain.items()}, False
+
+
+def resized(model: onnx.ModelProto, feeds: Feeds, size: int) -> Feeds:
+    """The content of `feeds` in the dims that the model has when every symbol stands for `size`."""
+    made = dict(feeds)
+    for value in model.graph.input:
+        if value.name in feeds:
+            dims = [dim.dim_value if dim.HasField("dim_value") else size for dim in value.type.tensor_type.shape.dim]
+            content = feeds[value.name]
+            made[value.name] = np.resize(content, dims) if content.size else np.ones(dims, content.dtype)
+    return made
+
+
+def changed(content: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The same numbers in another order, floats nudged."""
+    moved = random.permutation(content.reshape(-1)).reshape(content.shape)
+    return np.asarray(moved * 1.25 if content.dtype.kind == "f" else moved).astype(content.dtype)
+
+
+def special(content: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    if content.dtype.kind != "f":
+        return content
+    numbers = random.choice(SPECIAL, content.shape).astype(content.dtype)
+    return np.asarray(np.where(random.random(content.shape) < 0.5, numbers, content))
+
+
+def check(model: onnx.ModelProto, pipeline: str, *, zeros: bool = True) -> str:
+    """`fired`, `nothing` or `skipped`. Raises AssertionError where the result is not right."""
+    try:
+        before = session_of(model.SerializeToString())
+    except Exception:  # ONNX Runtime has no kernel for something: nothing to compare with
+        return "skipped"
+    cases = [
+        (feeds, wanted, is_finite)
+        for feeds, is_finite in feeds_for(model, zlib.crc32(pipeline.encode()), zeros=zeros)
+        if (wanted := outputs_of(before, feeds)) is not None
+    ]
+    if not cases:
+        return "skipped"
+    report, result = optimized(model, pipeline)
+    if not report.rewrites:
+        return "nothing"
+    produced = onnx.load_from_string(result)
+    if is_valid(model):
+        onnx.checker.check_model(produced)
+    assert_same_interface(model, produced)
+    exact = report.journal.exactness is Exactness.EXACT
+    after = session_of(result)
+    for feeds, wanted, is_finite in cases:
+        if is_finite or exact:
+            compare(model, feeds, wanted, after, exact=exact)
+    return "fired"
+
+
+def check_all(subject: Subject, variation: Variation, tally: Counter[str]) -> None:
+    # ONNX Runtime leaves the dims of an empty input as they are when a reduction's axis is negative.
+    zeros = variation.__name__ != "axes_from_the_other_end"
+    for index, model in enumerate(variation(subject.model)):
+        for pipeline in dict.fromkeys((subject.pipeline, "default")):
+            key = f"{subject} {variation.__name__} {index}"
+            if pipeline == "default" != subject.pipeline and zlib.crc32(key.encode()) % 1000 >= SHARE * 1000:
+                continue
+            try:
+                tally[check(model, pipeline, zeros=zeros)] += 1
+            except Exception as error:
+                raise AssertionError(f"{subject}, {variation.__name__} {index}, {pipeline}: {error}") from error
+
+
+def test_every_rule_is_varied() -> None:
+    assert {subject.rule for subject in SUBJECTS if subject.is_hit} == set(REGISTRY.rules)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("variation", VARIATIONS, ids=lambda each: each.__name__)
+def test_a_varied_model_gives_what_it_gave(variation: Variation, shard: int) -> None:
+    tally: Counter[str] = Counter()
+    for subject in SUBJECTS[shard::SHARDS]:
+        check_all(subject, variation, tally)
+    assert tally["fired"], tally
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_the_whole_pipeline_leaves_golden_models_what_they_compute(shard: int) -> None:
+    """Near misses among them: what one rule refuses, others may take."""
+    for subject in SUBJECTS[shard::SHARDS]:
+        try:
+            check(subject.model, "default")
+        except Exception as error:
+            raise AssertionError(f"{subject}: {error}") from error
