@@ -166,6 +166,8 @@ def squeeze(call: Call) -> Sequence[Dims | None]:
     dims, axes = call.dims(0), call.parameter("axes", 1)
     if axes is None:
         return (tuple(dim for dim in plain(dims) if dim != 1),)
+    if not len(axes) and 1 in plain(dims):
+        return (None,)  # none of them by the standard, all of them in ONNX Runtime
     gone = {position(axis, len(dims)) for axis in axes}
     return (tuple(dim for axis, dim in enumerate(dims) if axis not in gone),)
 

@@ -91,15 +91,19 @@ def _all() -> Mapping[int, Sequence[Fragment]]:
         if model.functions or not small or given & {value.name for value in model.graph.input}:
             continue
         inputs, outputs = _ports(model.graph.input), _ports(model.graph.output)
-        if any(map(_reduces_backwards, ir.nodes(ir.from_proto(model)))):
+        if reduces_backwards(model):
             continue
         if inputs is not None and outputs is not None and all(dtype in TYPES for _, dtype, _ in inputs):
             found[opset].append(Fragment(str(case), model.graph, inputs, outputs, imports))
     return found
 
 
+def reduces_backwards(model: onnx.ModelProto) -> bool:
+    """Whether an axis is negative: ONNX Runtime then leaves the dims of an empty input as they are."""
+    return any(map(_reduces_backwards, ir.nodes(ir.from_proto(model))))
+
+
 def _reduces_backwards(node: ir.Node) -> bool:
-    """ONNX Runtime leaves the dims of an empty input as they are when an axis is negative."""
     if node.op_type in ("ArgMax", "ArgMin"):
         return ir.attribute(node, "axis") < 0  # type: ignore[operator]
     axes = ir.parameter(node, "axes") if node.op_type.startswith("Reduce") else None

@@ -247,3 +247,10 @@ def test_plans_of_one_kind_of_dim_differ_between_symbols_unless_told_otherwise()
     together = bind(inputs, replace(Sizing(), apart=False)).sizes
     assert apart["s"] != apart["t"]
     assert together["s"] == together["t"]
+
+
+@pytest.mark.parametrize("shift", [np.inf, -np.inf, np.nan])
+def test_a_constant_that_is_no_number_is_no_offset_of_indices(shift: float) -> None:
+    text = "g (float[2] x) => (float[2] y) { y = Add(x, c) }"
+    model = ir.from_proto(proto(text, c=np.array([1.0, shift], np.float32)))
+    assert make_feeds(model)["x"].shape == (2,)  # type: ignore[union-attr]
