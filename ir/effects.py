@@ -30,8 +30,10 @@ def _is_random(node: oir.Node) -> bool:
 
 
 def updates_statistics(node: oir.Node) -> bool:
-    """Whether a BatchNormalization trains. ONNX Runtime then writes the new mean and variance over the old ones, those in
-    initializers too (batch_norm.h: Alias(3, 1), Alias(4, 2)): a second run gives something else."""
+    """Whether a BatchNormalization trains. ONNX Runtime then writes the new mean and variance over the old ones.
+
+    Those in initializers too (batch_norm.h: Alias(3, 1), Alias(4, 2)): a second run gives something else.
+    """
     if node.domain != "" or node.op_type != "BatchNormalization":
         return False
     if (node.version or 0) < 14:  # whether it trains was told by its number of outputs

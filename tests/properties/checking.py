@@ -43,7 +43,7 @@ def outputs_of(session: onnxruntime.InferenceSession, feeds: Feeds) -> list[np.n
 
 def optimized(model: onnx.ModelProto, pipeline: str, *, check_each: bool = False) -> tuple[Report, bytes]:
     instruments = [VerifyEach()] if check_each else []
-    settings = Settings(highest_opset=23)
+    settings = Settings(highest_opset=24)
     report = parsed(pipeline).run(ir.from_proto(model), instruments, evaluator=OrtEvaluator(), settings=settings)
     assert not report.remarks, report.remarks
     return report, ir.to_bytes(report.model)
