@@ -670,9 +670,15 @@ def _function(opset: int) -> onnx.FunctionProto:
     )
 
 
-def sizes_of(random: np.random.Generator) -> list[dict[str, int]]:
+def sizes_of(model: onnx.ModelProto, random: np.random.Generator) -> list[dict[str, int]]:
     """Sizes for the symbolic dims: nothing, one, several."""
-    return [{"N": 0, "M": 2}, {"N": 1, "M": 1}, {"N": 3, "M": int(random.integers(1, 4))}]
+    empty = [{"N": 0, "M": 2}] if may_be_empty(model) else []
+    return [*empty, {"N": 1, "M": 1}, {"N": 3, "M": int(random.integers(1, 4))}]
+
+
+def may_be_empty(model: onnx.ModelProto) -> bool:
+    """ONNX Runtime's Einsum divides by the sizes of its operands, and the process dies."""
+    return all(node.op_type != "Einsum" for node in model.graph.node)
 
 
 def feeds_of(

@@ -125,7 +125,7 @@ def compare_random(seed: int, pipeline: str) -> None:
     model = random_model(seed, pipeline)
     random = np.random.default_rng(seed)
     smooth = pipeline == "default"
-    sizes = random_models.sizes_of(random)
+    sizes = random_models.sizes_of(model, random)
     feeds = [random_models.feeds_of(model, each, random, smooth=smooth, override=False) for each in sizes]
     compare_on(model, pipeline, [(each, True) for each in feeds])
 

@@ -52,7 +52,7 @@ def check(seed: int, pipeline: str, tally: Tally, *, smooth: bool) -> None:
     random = np.random.default_rng(seed)
     cases = [
         (feeds, wanted)
-        for sizes in random_models.sizes_of(random)
+        for sizes in random_models.sizes_of(model, random)
         for override in (False, True)
         for feeds in [random_models.feeds_of(model, sizes, random, smooth=smooth, override=override)]
         if (wanted := outputs_of(before, feeds)) is not None
