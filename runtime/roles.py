@@ -228,5 +228,5 @@ def _added(node: ir.Node, index: int) -> int:
     content = ir.constant(node.inputs[1 - index])
     if content is None or not content.size or content.dtype.kind not in "iuf":
         return 0
-    most = float(np.max(content) if node.op_type == "Add" else -np.min(content))
+    most = float(np.max(content)) if node.op_type == "Add" else -float(np.min(content))
     return int(most) if np.isfinite(most) else 0
