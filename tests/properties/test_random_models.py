@@ -85,7 +85,7 @@ def test_exact_pipelines_change_no_bit(batch: int) -> None:
     tally = Tally()
     for seed in range(batch * GRAPHS_AT_ONCE, (batch + 1) * GRAPHS_AT_ONCE):
         check(seed, "exact", tally, smooth=False)
-    assert tally.ran > GRAPHS_AT_ONCE // 2
+    assert tally.ran > GRAPHS_AT_ONCE * 2 // 3
     assert tally.runs > tally.ran
 
 
@@ -94,7 +94,7 @@ def test_the_default_pipeline_changes_no_more_than_roundings(batch: int) -> None
     tally = Tally()
     for seed in range(batch * GRAPHS_AT_ONCE, (batch + 1) * GRAPHS_AT_ONCE):
         check(seed, "default", tally, smooth=True)
-    assert tally.ran > GRAPHS_AT_ONCE // 2
+    assert tally.ran > GRAPHS_AT_ONCE * 2 // 3
     assert tally.runs > tally.ran
 
 
