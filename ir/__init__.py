@@ -50,6 +50,7 @@ from .facts import (
     scalar,
 )
 from .fingerprint import digest, fingerprint
+from .function_bodies import InputType, function_body, function_signature
 from .graph_view import dominators, graph_view, is_convex
 from .inline import inlinable_functions, inline_call, instantiate
 from .io import data_files, from_proto, load, load_remarks, not_representable, to_bytes, to_proto
@@ -89,6 +90,7 @@ __all__ = [
     "ExternalTensor",
     "Function",
     "Graph",
+    "InputType",
     "Listener",
     "Location",
     "MachineError",
@@ -126,6 +128,8 @@ __all__ = [
     "fix_input_dims",
     "from_proto",
     "from_surgeon",
+    "function_body",
+    "function_signature",
     "graph_view",
     "graphs",
     "in_function",

@@ -63,7 +63,7 @@ def inline_call(rewriter: Rewriter, node: oir.Node, function: oir.Function) -> l
         imports.setdefault(domain, version)
     copied = list(body.all_nodes())
     for inner in copied:
-        _resolve_references(inner, parameters)
+        resolve_references(inner, parameters)
         inner.version = imports.get(inner.domain)
     rewriter.adopt_names(body, prefix=node.name or function.name)
     arguments = [*node.inputs, *[None] * (len(body.inputs) - len(node.inputs))]
@@ -114,7 +114,7 @@ def _holds_graph(attribute: oir.Attr) -> bool:
     return attribute.type in (oir.AttributeType.GRAPH, oir.AttributeType.GRAPHS)
 
 
-def _resolve_references(node: oir.Node, parameters: Mapping[str, oir.Attr]) -> None:
+def resolve_references(node: oir.Node, parameters: Mapping[str, oir.Attr]) -> None:
     """An attribute that refers to a parameter gets its value, or goes where the call gives none."""
     for name, attribute in list(node.attributes.items()):
         if not attribute.is_ref():

@@ -1,0 +1,132 @@
+"""The bodies that the standard gives to operators that are functions: what they mean, written in other operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import onnx
+import onnx.defs
+import onnx_ir as oir
+
+from .inline import resolve_references
+from .opset import schema
+
+_BY_NAME = {f"tensor({each.name.lower()})": each for each in oir.DataType}
+
+InputType = tuple[oir.DataType, int | None]
+"""An element type and a rank, if that is known."""
+
+
+@dataclass(frozen=True)
+class Formal:
+    """A formal input: the element types it may have, and whether a call may leave it out."""
+
+    name: str
+    types: frozenset[oir.DataType]
+    is_optional: bool
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a call of an operator of the standard may be given. `numbers`: the attributes that are one number each."""
+
+    inputs: tuple[Formal, ...]
+    outputs: tuple[str, ...]
+    attributes: tuple[str, ...]
+    numbers: Mapping[str, type[int] | type[float]]
+
+
+@cache
+def function_signature(op_type: str, opset: int) -> Signature | None:
+    """The signature of an operator that the standard defines by a body at this opset; None for others."""
+    known = schema(op_type, opset)
+    if known is None or _body_version(op_type, opset) is None:
+        return None
+    kinds = {onnx.defs.OpSchema.AttrType.INT: int, onnx.defs.OpSchema.AttrType.FLOAT: float}
+    optional = onnx.defs.OpSchema.FormalParameterOption.Optional
+    return Signature(
+        tuple(
+            Formal(each.name, frozenset(filter(None, map(_BY_NAME.get, each.types))), each.option == optional)
+            for each in known.inputs
+        ),
+        tuple(each.name for each in known.outputs),
+        tuple(sorted(known.attributes)),
+        {name: kinds[each.type] for name, each in sorted(known.attributes.items()) if each.type in kinds},
+    )
+
+
+def function_body(
+    op_type: str,
+    opset: int,
+    attributes: Mapping[str, int | float | str],
+    inputs: Sequence[InputType | None],
+) -> oir.Graph | None:
+    """The body of a call of `op_type` with these attributes and inputs (None: absent), all outputs being wanted.
+
+    None when the standard has no body for such a call. An absent input is a formal that no node reads.
+    """
+    return _function_body(op_type, opset, tuple(sorted(attributes.items())), tuple(inputs))
+
+
+def _body_version(op_type: str, opset: int) -> int | None:
+    known = schema(op_type, opset)
+    if known is None:
+        return None
+    versions = (*known.function_opset_versions, *known.context_dependent_function_opset_versions)
+    return max((version for version in versions if version <= opset), default=None)
+
+
+@cache
+def _function_body(
+    op_type: str,
+    opset: int,
+    attributes: tuple[tuple[str, int | float | str], ...],
+    inputs: tuple[InputType | None, ...],
+) -> oir.Graph | None:
+    known, version = schema(op_type, opset), _body_version(op_type, opset)
+    if known is None or version is None:
+        return None
+    call = onnx.helper.make_node(
+        op_type,
+        [formal.name if given else "" for formal, given in zip(known.inputs, inputs, strict=True)],
+        [formal.name for formal in known.outputs],
+        **dict(attributes),
+    )
+    proto = onnx.FunctionProto()
+    if known.has_context_dependent_function:
+        types = [_type_proto(each).SerializeToString() for each in inputs]
+        proto.ParseFromString(
+            known.get_context_dependent_function_with_opset_version(version, call.SerializeToString(), types)
+        )
+    else:
+        proto.ParseFromString(known.get_function_with_opset_version(version))
+    if not proto.node:
+        return None
+    graph = oir.serde.deserialize_function(proto).graph
+    given = {each.name: oir.serde.deserialize_attribute(each) for each in call.attribute}
+    for formal in graph.inputs:
+        index = next(i for i, each in enumerate(known.inputs) if each.name == formal.name)
+        if (known_type := inputs[index]) is not None:
+            formal.type = oir.TensorType(known_type[0])
+    for node in graph.all_nodes():
+        resolve_references(node, {**_defaults(known), **given})
+        node.version = opset
+    return graph
+
+
+def _defaults(known: onnx.defs.OpSchema) -> dict[str, oir.Attr]:
+    return {
+        name: oir.serde.deserialize_attribute(attribute.default_value)
+        for name, attribute in known.attributes.items()
+        if attribute.default_value.type != onnx.AttributeProto.UNDEFINED
+    }
+
+
+def _type_proto(given: InputType | None) -> onnx.TypeProto:
+    if given is None:
+        return onnx.TypeProto()
+    dtype, rank = given
+    proto: onnx.TypeProto = onnx.helper.make_tensor_type_proto(int(dtype), None if rank is None else [None] * rank)
+    return proto
