@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import onnx
 import onnx.defs
@@ -78,7 +78,7 @@ def _body_version(op_type: str, opset: int) -> int | None:
     return max((version for version in versions if version <= opset), default=None)
 
 
-@cache
+@lru_cache(maxsize=1 << 12)
 def _function_body(
     op_type: str,
     opset: int,
@@ -94,26 +94,37 @@ def _function_body(
         [formal.name for formal in known.outputs],
         **dict(attributes),
     )
-    proto = onnx.FunctionProto()
-    if known.has_context_dependent_function:
-        types = [_type_proto(each).SerializeToString() for each in inputs]
-        proto.ParseFromString(
-            known.get_context_dependent_function_with_opset_version(version, call.SerializeToString(), types)
-        )
-    else:
-        proto.ParseFromString(known.get_function_with_opset_version(version))
+    proto = _written_out(known, version, call, inputs)
+    if not proto.node:  # some inputs exclude some outputs: Attention's nonpad_kv_seqlen those for a cache
+        del call.output[1:]
+        proto = _written_out(known, version, call, inputs)
+        del proto.output[1:]
     if not proto.node:
         return None
     graph = oir.serde.deserialize_function(proto).graph
-    given = {each.name: oir.serde.deserialize_attribute(each) for each in call.attribute}
+    types = {formal.name: given for formal, given in zip(known.inputs, inputs, strict=True)}
     for formal in graph.inputs:
-        index = next(i for i, each in enumerate(known.inputs) if each.name == formal.name)
-        if (known_type := inputs[index]) is not None:
-            formal.type = oir.TensorType(known_type[0])
+        if (given := types.get(formal.name or "")) is not None:
+            formal.type = oir.TensorType(given[0])
+    parameters = {**_defaults(known), **{each.name: oir.serde.deserialize_attribute(each) for each in call.attribute}}
     for node in graph.all_nodes():
-        resolve_references(node, {**_defaults(known), **given})
+        resolve_references(node, parameters)
         node.version = opset
     return graph
+
+
+def _written_out(
+    known: onnx.defs.OpSchema, version: int, call: onnx.NodeProto, inputs: Sequence[InputType | None]
+) -> onnx.FunctionProto:
+    """The body as onnx builds it for `call`; without nodes where it builds none."""
+    proto = onnx.FunctionProto()
+    if known.has_context_dependent_function:
+        types = [_type_proto(each).SerializeToString() for each in inputs]
+        written = known.get_context_dependent_function_with_opset_version(version, call.SerializeToString(), types)
+    else:
+        written = known.get_function_with_opset_version(version)
+    proto.ParseFromString(written)
+    return proto
 
 
 def _defaults(known: onnx.defs.OpSchema) -> dict[str, oir.Attr]:

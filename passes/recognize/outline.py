@@ -62,10 +62,16 @@ _STRUCTURAL: Mapping[str, tuple[int | str | None, ...]] = {
     "softmax_precision": (None, 1, 10, 11, 16),
     "stash_type": (1, 10, 11, 16),
 }
+# Optional inputs that are given together or not at all.
+_TOGETHER = {"past_key": "past_value"}
 # What stands for a number that is sought: exact in every floating-point type, and in no body of the standard.
 _INTEGERS = (7919, 7901, 7883, 7879, 7873, 7867)
 _FLOATS = (1.609375, 1.640625, 1.671875, 1.703125)
 
+# How many guesses are varied before a place is given up.
+_EXPANSIONS = 16
+
+_Score = tuple[bool, int, int]
 Choice = int | str | ir.DataType | None
 
 
@@ -78,7 +84,8 @@ def _alternatives(op_type: str, opset: int, dtype: ir.DataType, rank: int) -> Ma
     found: dict[str, tuple[Choice, ...]] = {}
     for formal in signature.inputs:
         types = tuple(each for each in (dtype, ir.DataType.BOOL, ir.DataType.INT64) if each in formal.types)
-        found[formal.name] = (None, *types) if formal.is_optional else types[:1]
+        alone = formal.name not in _TOGETHER.values()
+        found[formal.name] = (None, *(types if alone else ())) if formal.is_optional else types[:1]
     for name in signature.attributes:
         if name.endswith("num_heads"):  # what splits the last of three dims; four are split already
             found[name] = (HOLE,) if rank == 3 else (None,)
@@ -99,7 +106,8 @@ class Guess:
     choices: tuple[tuple[str, Choice], ...]
 
     def but(self, name: str, choice: Choice) -> Guess:
-        return dataclasses.replace(self, choices=tuple((n, choice if n == name else c) for n, c in self.choices))
+        changed = (name, _TOGETHER.get(name))
+        return dataclasses.replace(self, choices=tuple((n, choice if n in changed else c) for n, c in self.choices))
 
     @cached_property
     def holes(self) -> dict[str, int | float]:
@@ -289,29 +297,46 @@ def _by_root(opset: int) -> Mapping[str, list[tuple[str, tuple[str | None, ...]]
 
 
 def _search(op_type: str, node: ir.Node, shapes: Shapes) -> _Found | None:
-    """The guess whose whole body stands at `node` with the fewest inner values read elsewhere; None if there is none."""
+    """The guess whose whole body stands at `node` with the fewest inner values read elsewhere; None if there is none.
+
+    Best first: of all that was tried, the guess that fits best is varied next, as long as it fits better than the
+    first one. (Climbing alone would end in a mask that swallows what a window is computed by.)
+    """
     dtype, rank = shapes.dtype(node.outputs[0]), shapes.rank(node.outputs[0])
     if dtype is None or rank is None:
         return None
+    opset = node.version or 0
+    pending = _first_guesses(op_type, opset, dtype, rank)
+    alternatives = _alternatives(op_type, opset, dtype, rank)
     best: _Found | None = None
-    reached, tried = (False, 0, -1), set[Guess]()
-    pending = _first_guesses(op_type, node.version or 0, dtype, rank)
-    alternatives = _alternatives(op_type, node.version or 0, dtype, rank)
-    while pending:
-        better: Guess | None = None
+    reached = parent = (False, 0, -1)
+    tried = set(pending)
+    open_guesses: list[tuple[_Score, int, Guess]] = []
+    for _ in range(_EXPANSIONS):
         for guess in pending:
-            tried.add(guess)
             score, found = _attempt(guess, node, shapes)
+            if score > parent:
+                open_guesses.append((score, len(open_guesses), guess))
+            if guess is pending[0] and parent == (False, 0, -1):
+                parent = score  # the others of the first guesses must do better than the first
             if score > reached:
-                reached, best, better = score, found, guess
-        if better is None:
+                reached, best = score, found
+        if not open_guesses:
             break
-        others = (better.but(name, other) for name, each in alternatives.items() for other in each)
-        pending = tuple(guess for guess in others if guess not in tried)
+        parent, _, chosen = open_guesses.pop(max(range(len(open_guesses)), key=lambda i: open_guesses[i][:2]))
+        if reached[0] and parent < reached:
+            break
+        pending = tuple(guess for guess in _neighbours(chosen, alternatives) if guess not in tried)
+        tried.update(pending)
     return best
 
 
-def _attempt(guess: Guess, node: ir.Node, shapes: Shapes) -> tuple[tuple[bool, int, int], _Found | None]:
+def _neighbours(guess: Guess, alternatives: Mapping[str, tuple[Choice, ...]]) -> Iterator[Guess]:
+    """The guesses that differ from one in one thing."""
+    return (guess.but(name, other) for name, each in alternatives.items() for other in each)
+
+
+def _attempt(guess: Guess, node: ir.Node, shapes: Shapes) -> tuple[_Score, _Found | None]:
     """How well a guess fits: whether all of it does, how few of its values leak, and how much of the body fits."""
     body = guess.body
     if body is None:

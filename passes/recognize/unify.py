@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -99,7 +100,11 @@ class Unification:
         formals, actuals = list(expected.inputs), list(node.inputs)
         if len(formals) != len(actuals):
             return False
-        if expected.op_type in _COMMUTES and not all(map(self._plausible, formals, actuals)):
+        if (
+            expected.op_type in _COMMUTES
+            and not all(map(self._plausible, formals, actuals))
+            and all(map(self._plausible, formals, reversed(actuals)))
+        ):
             actuals.reverse()
         return all(
             formal is actual is None or (formal is not None and actual is not None and self._value(formal, actual))
@@ -121,6 +126,8 @@ class Unification:
         return node is not None and node.op_type == expected.op_type
 
     def _same_attributes(self, expected: ir.Node, node: ir.Node) -> bool:
+        if not expected.attributes and not node.attributes:
+            return True
         wanted, given = ir.attributes(expected), ir.attributes(node)
         return wanted.keys() == given.keys() and all(self._agree(wanted[name], given[name]) for name in wanted)
 
@@ -128,11 +135,13 @@ class Unification:
         for name, stand_in in self.holes.items():
             if type(wanted) is type(stand_in) and wanted == stand_in:
                 return isinstance(given, (int, float)) and self.found.setdefault(name, given) == given
-        if isinstance(wanted, ir.TensorProtocol) and isinstance(given, ir.TensorProtocol):
-            return _same_array(wanted.numpy(), given.numpy())
         if isinstance(wanted, (list, tuple)) and isinstance(given, (list, tuple)):
             return tuple(wanted) == tuple(given)
-        return type(wanted) is type(given) and wanted == given
+        if wanted is None or isinstance(wanted, (int, float, str)):
+            return type(wanted) is type(given) and wanted == given
+        if isinstance(wanted, ir.TensorProtocol) and isinstance(given, ir.TensorProtocol):
+            return _same_array(wanted.numpy(), given.numpy())
+        return False
 
     def _is_constant(self, value: ir.Value) -> bool:
         node = value.producer()
@@ -141,8 +150,8 @@ class Unification:
         return ir.is_constant(value)
 
     def _same_content(self, formal: ir.Value, actual: ir.Value) -> bool:
-        wanted = self._content(formal)
-        given = self._content(actual) if wanted is not None else None
+        wanted = _content_in_body(formal)
+        given = _content(actual, self.shapes.dtype) if wanted is not None else None
         if wanted is None or given is None or wanted.dtype != given.dtype:
             return False
         if wanted.size == 1:
@@ -154,30 +163,36 @@ class Unification:
             given = given.reshape(wanted.shape)  # a number is one with and without a dim: the result's rank is looked at
         return _same_array(wanted, given)
 
-    def _content(self, value: ir.Value) -> ir.Array | None:
-        """The content of a constant, or of what is computed from constants alone by casts and a few functions."""
-        steps = list(_up(value))
-        content = ir.constant(steps.pop())
-        for step in reversed(steps):
-            node = step.producer()
-            if node is None or content is None:
-                return None
-            if node.op_type in _OF_CONSTANTS:
-                content = np.asarray(_OF_CONSTANTS[node.op_type](content))
-            elif (dtype := self._target(node)) is None:
-                return None
-            else:
-                content = content.astype(dtype.numpy())
-        return content
 
-    def _target(self, node: ir.Node) -> ir.DataType | None:
-        if node.op_type == "Cast":
-            to = ir.attribute(node, "to")
-            return ir.DataType(to) if isinstance(to, int) else None
-        like = node.inputs[1]
-        if like is None:
+def _content(value: ir.Value, dtype_of: Callable[[ir.Value], ir.DataType | None]) -> ir.Array | None:
+    """The content of a constant, or of what is computed from constants alone by casts and a few functions."""
+    steps = list(_up(value))
+    content = ir.constant(steps.pop())
+    for step in reversed(steps):
+        node = step.producer()
+        if node is None or content is None:
             return None
-        return ir.declared_dtype(like) if like.graph is self.body else self.shapes.dtype(like)
+        if node.op_type in _OF_CONSTANTS:
+            content = np.asarray(_OF_CONSTANTS[node.op_type](content))
+        elif (dtype := _target(node, dtype_of)) is None:
+            return None
+        else:
+            content = content.astype(dtype.numpy())
+    return content
+
+
+@lru_cache(maxsize=1 << 14)
+def _content_in_body(formal: ir.Value) -> ir.Array | None:
+    """The same of a value of a body, where only the inputs have types."""
+    return _content(formal, ir.declared_dtype)
+
+
+def _target(node: ir.Node, dtype_of: Callable[[ir.Value], ir.DataType | None]) -> ir.DataType | None:
+    if node.op_type == "Cast":
+        to = ir.attribute(node, "to")
+        return ir.DataType(to) if isinstance(to, int) else None
+    like = node.inputs[1]
+    return None if like is None else dtype_of(like)
 
 
 def _up(value: ir.Value) -> Iterator[ir.Value]:
