@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .registry import REGISTRY
 
-# What exporters spell in many operators is recognized before movement takes its form apart.
+# The standard's own bodies are looked for before anything changes them; what exporters spell in many operators is
+# recognized before movement takes its form apart.
 REGISTRY.add_preset(
     "default",
     "inline,fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,drop-impossible-branches,unroll-loops,"

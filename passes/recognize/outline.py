@@ -15,7 +15,7 @@ from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
 from ..engine.pass_ import Pass, PassContext, spell, where
 from ..engine.registry import register
-from .outline_conditions import unfit
+from .outline_conditions import Call, unfit
 from .unify import Unification, through_identity
 
 OPERATORS = (
@@ -233,7 +233,8 @@ class OutlineFunctions(Pass):
         found = _proven(found, node, shapes) if found is not None else None
         if found is None:
             return False
-        fault = "an inner value is read elsewhere" if found.leaks else unfit(op_type, found.inputs, shapes)
+        call = Call(op_type, found.guess.opset, found.inputs, found.attributes, shapes)
+        fault = "an inner value is read elsewhere" if found.leaks else unfit(call)
         if fault is None and not _in_order(found, node):
             fault = "another result is read before the first is there"
         if fault is not None:
