@@ -233,7 +233,7 @@ class OutlineFunctions(Pass):
         found = _proven(found, node, shapes) if found is not None else None
         if found is None:
             return False
-        call = Call(op_type, found.guess.opset, found.inputs, found.attributes, shapes)
+        call = Call(op_type, found.guess.opset, found.inputs, found.attributes, shapes, frozenset(found.exposed))
         fault = "an inner value is read elsewhere" if found.leaks else unfit(call)
         if fault is None and not _in_order(found, node):
             fault = "another result is read before the first is there"

@@ -21,6 +21,7 @@ class Call:
     inputs: Sequence[ir.Value | None]
     attributes: Mapping[str, int | float | str]
     shapes: Shapes
+    outputs: frozenset[int] = frozenset({0})
 
     def dims(self, index: int) -> Dims | None:
         """The dims of an input where none is 0; None where they are unknown or the input is absent."""
@@ -41,7 +42,7 @@ def unfit(call: Call) -> str | None:
     condition = _CONDITIONS.get(call.op_type)
     if condition is None or condition(call):
         return None
-    return ", ".join(call.shapes.show(value) for value in call.inputs if value is not None)
+    return f"given {', '.join(call.shapes.show(value) for value in call.inputs if value is not None)}"
 
 
 def _normalization(call: Call) -> bool:
@@ -81,14 +82,20 @@ def _rotary_embedding(call: Call) -> bool:
 
 
 def _attention(call: Call) -> bool:
-    """A mask has a row for each query: ONNX Runtime's kernels refuse one row for all of them when they run.
+    """What ONNX Runtime's kernels for opsets 23 and 24 take and compute as the standard says (found by its own cases).
 
-    From opset 25 on there is no kernel, and ONNX Runtime writes the body out itself.
+    They refuse, when they run, a mask with one row for all queries or with fewer columns than there are keys, and
+    give out the scores without the causal mask. From 25 on there is no kernel: the body is written out again.
     """
     if not call.has(3) or call.opset >= 25:
         return True
-    queries, mask = call.dims(0), call.dims(3)
-    return queries is not None and mask is not None and 2 <= len(mask) <= 4 and mask[-2] == queries[-2]
+    queries, keys, mask, past = (call.dims(index) for index in (0, 1, 3, 4))
+    if queries is None or keys is None or mask is None or not 2 <= len(mask) <= 4:
+        return False
+    if call.has(4) and past is None:
+        return False
+    columns = keys[-2] + (past[-2] if past is not None else 0)
+    return mask[-2:] == (queries[-2], columns) and not (3 in call.outputs and call.number("is_causal", 0))
 
 
 _CONDITIONS: Mapping[str, Callable[[Call], bool]] = {
