@@ -11,7 +11,7 @@ import numpy as np
 from ... import ir
 from ..analyses import Shapes
 
-_COMMUTES = frozenset({"Add", "Mul", "Sum", "Max", "Min", "And", "Or", "Equal"})
+COMMUTES = frozenset({"Add", "Mul", "Sum", "Max", "Min", "And", "Or", "Equal"})
 _CASTS = frozenset({"Cast", "CastLike"})
 _OF_CONSTANTS: Mapping[str, Callable[[ir.Array], ir.Array]] = {"Sqrt": np.sqrt, "Neg": np.negative}
 
@@ -101,7 +101,7 @@ class Unification:
         if len(formals) != len(actuals):
             return False
         if (
-            expected.op_type in _COMMUTES
+            expected.op_type in COMMUTES
             and not all(map(self._plausible, formals, actuals))
             and all(map(self._plausible, formals, reversed(actuals)))
         ):
@@ -117,12 +117,12 @@ class Unification:
             return formal is actual
         formal, actual = through_identity(formal), through_identity(actual)
         if formal in self.values:
-            return self.values[formal] is actual or self._is_constant(formal)
+            return self.values[formal] is actual or is_number(formal)
         expected, node = formal.producer(), actual.producer()
         if expected is None:
-            return not self._is_constant(actual)
-        if self._is_constant(formal):
-            return self._is_constant(actual)
+            return not is_number(actual)
+        if is_number(formal):
+            return is_number(actual)
         return node is not None and node.op_type == expected.op_type
 
     def _same_attributes(self, expected: ir.Node, node: ir.Node) -> bool:
@@ -143,12 +143,6 @@ class Unification:
             return _same_array(wanted.numpy(), given.numpy())
         return False
 
-    def _is_constant(self, value: ir.Value) -> bool:
-        node = value.producer()
-        while node is not None and node.op_type in _CASTS and node.inputs[0] is not None:
-            value, node = node.inputs[0], node.inputs[0].producer()
-        return ir.is_constant(value)
-
     def _same_content(self, formal: ir.Value, actual: ir.Value) -> bool:
         wanted = _content_in_body(formal)
         given = _content(actual, self.shapes.dtype) if wanted is not None else None
@@ -160,7 +154,9 @@ class Unification:
                     number = given.item() if given.size == 1 else None
                     return isinstance(number, (int, float)) and self.found.setdefault(name, number) == number
         if wanted.dtype.kind == "f" and wanted.size == given.size == 1 and wanted.ndim <= 1 >= given.ndim:
-            given = given.reshape(wanted.shape)  # a number is one with and without a dim: the result's rank is looked at
+            given = given.reshape(
+                wanted.shape
+            )  # a number is one with and without a dim: the result's rank is looked at
         return _same_array(wanted, given)
 
 
@@ -193,6 +189,12 @@ def _target(node: ir.Node, dtype_of: Callable[[ir.Value], ir.DataType | None]) -
         return ir.DataType(to) if isinstance(to, int) else None
     like = node.inputs[1]
     return None if like is None else dtype_of(like)
+
+
+def is_number(value: ir.Value) -> bool:
+    """Whether a value is constant, or computed from a constant by casts and a few functions."""
+    *_, last = _up(value)
+    return ir.is_constant(last)
 
 
 def _up(value: ir.Value) -> Iterator[ir.Value]:
