@@ -46,9 +46,11 @@ def recognize_hard_sigmoid(m: Match, op: Builder) -> ir.Value:
     benefit=1,
 )
 def recognize_hard_swish(m: Match, op: Builder) -> ir.Value:
-    """A value gated by its own HardSigmoid, the division after the gate.
+    """A value gated by its own HardSigmoid, the division after the gate. (HardSwish is an operator since opset 14.)
 
     before:  x -> Add(3) -> Clip(0, 6) -> Mul(x) -> Div(6) -> y
-    after:   x -> HardSigmoid(1/6, 1/2) -> Mul(x) -> y
+    after:   x -> HardSwish -> y
     """
+    if (m.root.version or 0) >= 14:
+        return op.HardSwish(m.x)
     return op.Mul(m.x, op.HardSigmoid(m.x, alpha=1 / 6, beta=0.5))

@@ -1,0 +1,92 @@
+"""Gelu written with Erf or Tanh."""
+
+from __future__ import annotations
+
+import math
+
+from ... import ir
+from ..engine.conditions import fits, holds
+from ..engine.exactness import Exactness
+from ..engine.pattern import Call, Pattern, approx, op, values
+from ..engine.rule import Builder, Match, rule
+
+(x,) = values("x")
+
+SOURCE = "Hendrycks and Gimpel 2016 (arXiv:1606.08415), in the form of ONNX Gelu-20"
+
+
+def _times(value: Pattern, number: float) -> Call:
+    return op.Mul(value, approx(number)).any_order()
+
+
+def _gated(gate: Pattern) -> Pattern:
+    """x * gate / 2, the half before, behind, or on the gate."""
+
+    def half(value: Pattern, name: str) -> Pattern:
+        return op.Mul(value, 0.5).any_order().named(name) | op.Div(value, 2.0).named(name)
+
+    return (
+        half(op.Mul(x, gate).any_order().named("gated"), "halved")
+        | op.Mul(half(x, "halved"), gate).any_order().named("gated")
+        | op.Mul(x, half(gate, "halved")).any_order().named("gated")
+    )
+
+
+def _one_more(value: Call) -> Call:
+    return op.Add(value, 1.0).any_order().named("one_more")
+
+
+_over_root = op.Div(x, approx(math.sqrt(2))).named("inner") | _times(x, math.sqrt(0.5)).named("inner")
+_square = op.Mul(x, x).named("square") | op.Pow(x, 2.0).named("square")
+_cube = op.Pow(x, 3.0).named("cube") | op.Mul(_square, x).any_order().named("cube")
+_sum = op.Add(x, _times(_cube, 0.044715).named("bent")).any_order().named("sum")
+_bent = _times(_square, 0.044715).named("bent") | op.Mul(_times(x, 0.044715).named("part"), x).any_order().named("bent")
+_factor = op.Add(_bent, 1.0).any_order().named("factor")
+_slope = math.sqrt(2 / math.pi)
+_argument = (
+    _times(_sum, _slope).named("argument")
+    | op.Mul(_times(x, _slope).named("sloped"), _factor).any_order().named("argument")
+    | _times(op.Mul(x, _factor).any_order().named("sum"), _slope).named("argument")
+)
+
+REQUIRES = [
+    fits("opset 20", lambda m: (m.root.version or 0) >= 20),
+    holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
+    holds(
+        "constants that leave the dims of x",
+        lambda m: m.shapes.same_dims(m.x.dims, m.shapes.dims(m.root.outputs[0])),
+        lambda m: m.shapes.show(m.x.value),
+    ),
+]
+
+
+@rule(
+    _gated(_one_more(op.Erf(_over_root))),
+    requires=REQUIRES,
+    exactness=Exactness.ROUNDING,
+    source=SOURCE,
+    group="recognize",
+)
+def recognize_gelu(m: Match, op: Builder) -> ir.Value:
+    """A value times the normal distribution at it.
+
+    before:  x * (Erf(x / 1.4142) + 1) * 0.5 -> y
+    after:   x -> Gelu -> y
+    """
+    return op.Gelu(m.x)
+
+
+@rule(
+    _gated(_one_more(op.Tanh(_argument))),
+    requires=REQUIRES,
+    exactness=Exactness.ROUNDING,
+    source=SOURCE,
+    group="recognize",
+)
+def recognize_gelu_tanh(m: Match, op: Builder) -> ir.Value:
+    """The same by its approximation, which the operator has as an attribute.
+
+    before:  x * (Tanh((x + x^3 * 0.044715) * 0.79788) + 1) * 0.5 -> y
+    after:   x -> Gelu(approximate = "tanh") -> y
+    """
+    return op.Gelu(m.x, approximate="tanh")

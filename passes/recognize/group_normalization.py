@@ -1,0 +1,73 @@
+"""GroupNormalization written as an InstanceNormalization between two Reshapes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ... import ir
+from ..analyses.nonempty import unless_empty
+from ..engine.conditions import constant, fits, holds
+from ..engine.exactness import Exactness
+from ..engine.pattern import Var, op, values
+from ..engine.rule import Builder, Match, Operand, rule
+
+x, scale, bias, ones, zeros = values("x scale bias ones zeros")
+
+_groups = op.Reshape(x, Var("groups_dims")).any_attributes("allowzero").named("groups")
+_normalized = op.InstanceNormalization(_groups, ones, zeros).any_attributes("epsilon").named("normalized")
+_whole = op.Reshape(_normalized, Var("whole_dims")).any_attributes("allowzero").named("whole")
+
+
+def _groups_channels(m: Match) -> bool:
+    """[N, C, …] became [N, groups, rest] and [N, C, …] again."""
+    before, within, after = (
+        None if dims is None else tuple(map(unless_empty, dims)) for dims in (m.x.dims, m.groups.dims, m.whole.dims)
+    )
+    if before is None or within is None or before != after or len(before) < 3 or len(within) != 3:
+        return False
+    channels, groups = before[1], within[1]
+    return isinstance(channels, int) and isinstance(groups, int) and channels % groups == 0 and before[0] == within[0]
+
+
+def _is_per_channel(m: Match, name: str) -> bool:
+    """[C, 1, …] or [1, C, 1, …]: one number for each channel."""
+    operand: Operand = getattr(m, name)
+    dims, rank, channels = operand.static, m.x.rank or 0, (m.x.dims or (0, 0))[1]
+    if dims is None or not rank - 1 <= len(dims) <= rank:
+        return False
+    return (1, *dims)[-rank:] == (1, channels, *(1,) * (rank - 2))
+
+
+@rule(
+    op.Add(op.Mul(_whole, scale).any_order().named("scaled"), bias).any_order(),
+    requires=[
+        fits("opset 21", lambda m: (m.root.version or 0) >= 21),
+        constant("scale", "bias", "ones", "zeros"),
+        # ONNX Runtime's CPU provider has no kernel for it and writes it out as some thirty nodes, twice as slow.
+        holds("a target other than ort-cpu", lambda m: m.context.settings.target != "ort-cpu"),
+        holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
+        holds("groups of channels", _groups_channels, lambda m: m.shapes.show(m.groups.value)),
+        holds("no scale and no bias within", lambda m: bool(np.all(m.ones.array == 1) and not np.any(m.zeros.array))),
+        holds(
+            "a scale and a bias for each channel",
+            lambda m: _is_per_channel(m, "scale") and _is_per_channel(m, "bias"),
+            lambda m: f"{m.shapes.show(m.scale.value)}, {m.shapes.show(m.bias.value)}",
+        ),
+    ],
+    exactness=Exactness.ROUNDING,
+    source="Wu and He 2018 (arXiv:1803.08494), in the form of ONNX GroupNormalization-21",
+    group="recognize",
+)
+def recognize_group_normalization(m: Match, op: Builder) -> ir.Value:
+    """Groups of channels, each normalized alone, then a scale and a bias for each channel.
+
+    before:  x -> Reshape -> InstanceNormalization(1, 0) -> Reshape -> Mul(scale) -> Add(bias) -> y
+    after:   x -> GroupNormalization(scale, bias) -> y
+    """
+    return op.GroupNormalization(
+        m.x,
+        op.constant(m.scale.array.reshape(-1)),
+        op.constant(m.bias.array.reshape(-1)),
+        num_groups=(m.groups.dims or ())[1],
+        epsilon=m.normalized.number("epsilon", 1e-5),
+    )
