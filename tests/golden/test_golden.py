@@ -2,9 +2,9 @@
 
 A file `RULE.md` holds cases under `## title` headings. A case is a block "```onnx before" in ONNX text with an
 "```onnx after" block, or one block "```onnx unchanged: CONDITION", where CONDITION is the text of the refusal. It is
-run for target ort-cpu, or for T in "```onnx before target=T" and "```onnx unchanged target=T: CONDITION". A value that is declared after the outputs
-and gets no content is a constant with seeded data (positive when its name starts with `var`). Every hit is also run in
-ONNX Runtime, before and after.
+run for target ort-cpu, or for T in "```onnx before target=T" and "```onnx unchanged target=T: CONDITION". A value that
+is declared after the outputs and gets no content is a constant with seeded data (positive when its name starts with
+`var`). Every hit is also run in ONNX Runtime, before and after.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from optimize_graph.passes import Pipeline, VerifyEach
 from optimize_graph.passes.recognize.standard_bodies import OPERATORS, silhouettes
 from optimize_graph.runtime import SessionOptions, make_feeds, open_session
 
-F, H, B, I = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BOOL, ir.DataType.INT64
+F, H, B, L = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BOOL, ir.DataType.INT64
 OUTLINE = Pipeline.parse("dce,outline,dce")
 
 
@@ -70,7 +70,7 @@ CALLS = [
     Call("Attention", 23, (*QKV, (F, (4, 18)), *PAST), outputs=(0, 1, 2)),
     Call("Attention", 23, (*FLAT, None, None, None), {"q_num_heads": 3, "kv_num_heads": 3}),
     Call("Attention", 23, (*QKV, None, None, None), {"qk_matmul_output_mode": 3}, (0, 3)),
-    Call("Attention", 24, (*QKV, None, None, None, (I, (2,))), {"is_causal": 1}),
+    Call("Attention", 24, (*QKV, None, None, None, (L, (2,))), {"is_causal": 1}),
     Call("Attention", 25, (*QKV, None, None, None, None), {"left_window_size": 2, "right_window_size": 1}),
     Call("Elu", 22, (X,), {"alpha": 2.0}),
     Call("Gelu", 20, (X,)),
@@ -87,7 +87,7 @@ CALLS = [
     Call("PRelu", 16, (X, (F, (3, 1)))),
     Call("RMSNormalization", 23, (X, (F, (4,))), {"epsilon": 0.5}),
     Call("RMSNormalization", 23, (X, (F, (2, 3, 4))), {"axis": 0}),
-    Call("RotaryEmbedding", 23, ((F, (2, 4, 3, 8)), (F, (50, 4)), (F, (50, 4)), (I, (2, 3)))),
+    Call("RotaryEmbedding", 23, ((F, (2, 4, 3, 8)), (F, (50, 4)), (F, (50, 4)), (L, (2, 3)))),
     Call("RotaryEmbedding", 23, ((F, (2, 4, 3, 8)), (F, (2, 3, 4)), (F, (2, 3, 4)), None), {"interleaved": 1}),
     Call("RotaryEmbedding", 23, ((F, (2, 3, 32)), (F, (2, 3, 4)), (F, (2, 3, 4)), None), {"num_heads": 4}),
     Call("Softmax", 21, (X,), {"axis": -2}),
