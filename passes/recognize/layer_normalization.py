@@ -13,6 +13,8 @@ from ..engine.rule import Builder, Match, Operand, rule
 
 x, scale, bias, epsilon = values("x scale bias epsilon")
 
+RMS_SOURCE = "Zhang and Sennrich 2019 (arXiv:1910.07467), in the form of ONNX RMSNormalization-23"
+
 
 def _mean(data: Pattern, name: str) -> Call:
     return op.ReduceMean(data, Var(f"{name}_axes").optional()).any_attributes("axes", "keepdims").named(name)
@@ -67,16 +69,27 @@ def _has_parameters(m: Match) -> bool:
     return all(getattr(m, name).dims == dims for name in ("scale", "bias") if m.has(name))
 
 
-def _goes_on(m: Match) -> bool:
-    """Whether a scale, or after a scale a bias, follows: then the larger form is meant."""
-    if m.has("bias"):
+def _goes_on(m: Match, value: ir.Value, operator: str) -> bool:
+    """Whether a scale (Mul) or a bias (Add) of the right dims follows: then the larger form is meant."""
+    reader = _only_reader(value)
+    if reader is None or reader.op_type != operator or reader.domain:
         return False
-    result, wanted = m.root.outputs[0], "Add" if m.has("scale") else "Mul"
-    readers = result.consumers()
-    if len(readers) != 1 or readers[0].op_type != wanted or readers[0].domain or result.is_graph_output():
-        return False
-    others = [each for each in readers[0].inputs if each is not None and each is not result]
+    others = [each for each in reader.inputs if each is not None and each is not value]
     return len(others) == 1 and m.shapes.dims(others[0]) == _normalized_dims(m)
+
+
+def _only_reader(value: ir.Value) -> ir.Node | None:
+    readers = value.consumers()
+    return readers[0] if len(readers) == 1 and not value.is_graph_output() else None
+
+
+def _is_scaled_as_half(m: Match) -> bool:
+    """Whether the result is cast back to the type that x was cast from, and scaled there."""
+    wide, back = m.x.value.producer(), _only_reader(m.root.outputs[0])
+    if wide is None or back is None or wide.op_type != "Cast" or back.op_type != "Cast" or wide.inputs[0] is None:
+        return False
+    to = m.shapes.dtype(wide.inputs[0])
+    return to is not None and ir.attribute(back, "to") == to and _goes_on(m, back.outputs[0], "Mul")
 
 
 def _positive_number(m: Match) -> bool:
@@ -84,9 +97,12 @@ def _positive_number(m: Match) -> bool:
     return isinstance(number, float) and 0 < number < 1
 
 
+def _is_half_again(m: Match) -> bool:
+    return m.x.dtype == ir.DataType.FLOAT16 == m.back.dtype == m.scale.dtype
+
+
+FLOAT = holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype))
 REQUIRES = [
-    fits("no more of it above", lambda m: not _goes_on(m)),
-    holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
     holds("means over the same last axes", lambda m: _axis(m) is not None, lambda m: m.shapes.show(m.x.value)),
     holds("a scale and a bias of the dims that are normalized", _has_parameters, lambda m: m.shapes.show(m.x.value)),
     holds("a small positive epsilon", _positive_number),
@@ -106,7 +122,13 @@ def _parameters(m: Match, op: Builder) -> tuple[list[Operand | ir.Value], dict[s
 
 @rule(
     _affine(_over_deviation(_centered)),
-    requires=[fits("opset 17", lambda m: (m.root.version or 0) >= 17), *REQUIRES],
+    requires=[
+        fits("opset 17", lambda m: (m.root.version or 0) >= 17),
+        fits("no scale above", lambda m: m.has("scale") or not _goes_on(m, m.root.outputs[0], "Mul")),
+        fits("no bias above", lambda m: m.has("bias") or not _goes_on(m, m.root.outputs[0], "Add")),
+        FLOAT,
+        *REQUIRES,
+    ],
     exactness=Exactness.ROUNDING,
     source="Ba et al. 2016 (arXiv:1607.06450), in the form of ONNX LayerNormalization-17",
     group="recognize",
@@ -123,21 +145,48 @@ def recognize_layer_normalization(m: Match, op: Builder) -> ir.Value:
 
 
 @rule(
-    _affine(_over_deviation(x)),
+    op.Mul(_over_deviation(x), scale).any_order().named("scaled") | _over_deviation(x),
     requires=[
         fits("opset 23", lambda m: (m.root.version or 0) >= 23),
-        fits("no bias", lambda m: not m.has("bias")),
+        fits("no scale above", lambda m: m.has("scale") or not _goes_on(m, m.root.outputs[0], "Mul")),
+        fits("no scale above a cast", lambda m: m.has("scale") or not _is_scaled_as_half(m)),
         fits("not the second half of a layer normalization", lambda m: not _is_centered(m)),
+        FLOAT,
         *REQUIRES,
     ],
     exactness=Exactness.ROUNDING,
-    source="Zhang and Sennrich 2019 (arXiv:1910.07467), in the form of ONNX RMSNormalization-23",
+    source=RMS_SOURCE,
     group="recognize",
 )
 def recognize_rms_normalization(m: Match, op: Builder) -> ir.Value:
     """Divided by the root of the mean of the squares, and scaled.
 
     before:  x * Reciprocal(Sqrt(ReduceMean(x * x) + epsilon)) * scale -> y
+    after:   x -> RMSNormalization(scale) -> y
+    """
+    given, attributes = _parameters(m, op)
+    return op.RMSNormalization(m.x, *given, **attributes)
+
+
+_wide = op.Cast(x, to=1).named("wide").shared()
+
+
+@rule(
+    op.Mul(op.Cast(_over_deviation(_wide)).any_attributes("to").named("back"), scale).any_order(),
+    requires=[
+        fits("opset 23", lambda m: (m.root.version or 0) >= 23),
+        holds("halves, before and after", _is_half_again, lambda m: f"{m.x.dtype}, {m.back.dtype}"),
+        *REQUIRES,
+    ],
+    exactness=Exactness.ROUNDING,
+    source=RMS_SOURCE,
+    group="recognize",
+    benefit=1,
+)
+def recognize_half_rms_normalization(m: Match, op: Builder) -> ir.Value:
+    """Computed in floats and scaled in halves, which is what the operator does with halves.
+
+    before:  f = Cast(x);  Cast(f * Reciprocal(Sqrt(ReduceMean(f * f) + epsilon))) * scale -> y
     after:   x -> RMSNormalization(scale) -> y
     """
     given, attributes = _parameters(m, op)
