@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Any
 
 import onnx
 import onnx.defs
@@ -74,8 +75,14 @@ def _body_version(op_type: str, opset: int) -> int | None:
     known = schema(op_type, opset)
     if known is None:
         return None
-    versions = (*known.function_opset_versions, *known.context_dependent_function_opset_versions)
+    functions = _functions_of(known)
+    versions: list[int] = [*functions.function_opset_versions, *functions.context_dependent_function_opset_versions]
     return max((version for version in versions if version <= opset), default=None)
+
+
+def _functions_of(known: onnx.defs.OpSchema) -> Any:
+    """The schema, whose attributes about functions the type stubs of onnx do not know."""
+    return known
 
 
 @lru_cache(maxsize=1 << 12)
@@ -88,11 +95,11 @@ def _function_body(
     known, version = schema(op_type, opset), _body_version(op_type, opset)
     if known is None or version is None:
         return None
-    call = onnx.helper.make_node(
-        op_type,
-        [formal.name if given else "" for formal, given in zip(known.inputs, inputs, strict=True)],
-        [formal.name for formal in known.outputs],
-        **dict(attributes),
+    call = onnx.NodeProto(
+        op_type=op_type,
+        input=[formal.name if given else "" for formal, given in zip(known.inputs, inputs, strict=True)],
+        output=[formal.name for formal in known.outputs],
+        attribute=[onnx.helper.make_attribute(name, value) for name, value in attributes],
     )
     proto = _written_out(known, version, call, inputs)
     if not proto.node:  # some inputs exclude some outputs: Attention's nonpad_kv_seqlen those for a cache
@@ -117,12 +124,12 @@ def _written_out(
     known: onnx.defs.OpSchema, version: int, call: onnx.NodeProto, inputs: Sequence[InputType | None]
 ) -> onnx.FunctionProto:
     """The body as onnx builds it for `call`; without nodes where it builds none."""
-    proto = onnx.FunctionProto()
-    if known.has_context_dependent_function:
+    proto, functions = onnx.FunctionProto(), _functions_of(known)
+    if functions.has_context_dependent_function:
         types = [_type_proto(each).SerializeToString() for each in inputs]
-        written = known.get_context_dependent_function_with_opset_version(version, call.SerializeToString(), types)
+        written = functions.get_context_dependent_function_with_opset_version(version, call.SerializeToString(), types)
     else:
-        written = known.get_function_with_opset_version(version)
+        written = functions.get_function_with_opset_version(version)
     proto.ParseFromString(written)
     return proto
 

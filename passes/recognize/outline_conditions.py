@@ -71,10 +71,12 @@ def _rotary_embedding(call: Call) -> bool:
     x, cos, sin = call.dims(0), call.dims(1), call.dims(2)
     if x is None or cos is None or cos != sin or len(x) not in (3, 4):
         return False
-    size = x[3] if len(x) == 4 else x[2]
+    size = x[-1]
     if len(x) == 3:
         heads = call.number("num_heads", 0)
-        size = size // heads if isinstance(size, int) and heads else None
+        if not isinstance(size, int) or not heads:
+            return False
+        size = size // heads
     turning = call.number("rotary_embedding_dim", 0) or size
     if not isinstance(turning, int) or cos[-1] != turning // 2:
         return False

@@ -74,7 +74,7 @@ _TOGETHER = {"past_key": "past_value"}
 _INTEGERS = (7919, 7901, 7883, 7879, 7873, 7867)
 _FLOATS = (1.609375, 1.640625, 1.671875, 1.703125)
 
-Choice = int | str | ir.DataType | None
+Choice = int | float | str | ir.DataType | None
 
 
 @cache
