@@ -188,12 +188,14 @@ def _proven(found: _Found, node: ir.Node, shapes: Shapes) -> _Found | None:
     return _attempt(guess, node, shapes)[1]
 
 
-def _renamings(value: ir.Value) -> Iterator[ir.Value]:
+def _renamings(value: ir.Value) -> list[ir.Value]:
     """A value, and before it those that are it by another name."""
-    for reader in value.consumers():
-        if reader.op_type == "Identity" and reader.domain == "":
-            yield from _renamings(reader.outputs[0])
-    yield value
+    found = [value]
+    for each in found:  # grows while it is walked
+        found += [
+            reader.outputs[0] for reader in each.consumers() if reader.op_type == "Identity" and not reader.domain
+        ]
+    return found[::-1]
 
 
 def _outside(value: ir.Value, region: set[ir.Node]) -> bool:
@@ -228,11 +230,9 @@ def _in_order(found: _Found, root: ir.Node) -> bool:
         for reader in each.consumers()
         if reader not in region and reader.op_type != "Identity"
     }
-    if not readers:
-        return True
     assert root.graph is not None
     for node in reversed(root.graph):
-        if node is root:
+        if node is root or not readers:
             break
         readers.discard(node)
     return not readers

@@ -16,13 +16,16 @@ _CASTS = frozenset({"Cast", "CastLike"})
 _OF_CONSTANTS: Mapping[str, Callable[[ir.Array], ir.Array]] = {"Sqrt": np.sqrt, "Neg": np.negative}
 
 
+_FAR = 32  # longer chains are in no body: looking no further keeps the search linear
+
+
 def through_identity(value: ir.Value) -> ir.Value:
     """What an Identity, or a chain of them, hands on."""
-    while (node := value.producer()) is not None and node.op_type == "Identity" and node.domain == "":
-        source = node.inputs[0]
-        if source is None:
+    for _ in range(_FAR):
+        node = value.producer()
+        if node is None or node.op_type != "Identity" or node.domain or node.inputs[0] is None:
             break
-        value = source
+        value = node.inputs[0]
     return value
 
 
@@ -199,7 +202,7 @@ def is_number(value: ir.Value) -> bool:
 
 def _up(value: ir.Value) -> Iterator[ir.Value]:
     """A value and what it is computed from, as far as casts and functions of one number go."""
-    while True:
+    for _ in range(_FAR):
         yield value
         node = value.producer()
         if node is None or node.domain or node.op_type not in _CASTS | _OF_CONSTANTS.keys() or node.inputs[0] is None:
