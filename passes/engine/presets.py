@@ -8,13 +8,14 @@ from .registry import REGISTRY
 # recognized before movement takes its form apart.
 REGISTRY.add_preset(
     "default",
-    "inline,fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,drop-impossible-branches,unroll-loops,"
+    "inline,dce,outline,"
+    "fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,drop-impossible-branches,unroll-loops,"
     "cse,dedup,dce),"
     "recognize,fixpoint(fuse,canonicalize,fold,resolve-if,cse,dedup,dce),fuse-attention,"
     "fixpoint(lift-constants,fuse,canonicalize,dce,move-transposes{rounding=true},split-from-slices,"
     "fold,resolve-if,cse,dedup,dce),"
     "legalize,conv-for-each-piece,images-of-sounds,pad-channels,merge-projections,"
-    "fixpoint(canonicalize,move-transposes{rounding=true},fold,cse,dedup,dce)",
+    "fixpoint(fuse,canonicalize,move-transposes{rounding=true},fold,cse,dedup,dce)",
     __name__,
 )
 REGISTRY.add_preset(
