@@ -216,7 +216,11 @@ class _Job:
                 model,
                 [Progress(self.progress), *checks, *self.instruments],
                 evaluator=OrtEvaluator(),
-                settings=Settings(self.options.target, highest_opset=self._highest_opset()),
+                settings=Settings(
+                    self.options.target,
+                    highest_opset=self._highest_opset(),
+                    release=self.options.min_ort or installed_release(),
+                ),
                 disabled=self.options.disable,
                 limit=self.options.limit,
                 on_failure="raise" if self.options.strict else "skip",

@@ -100,6 +100,10 @@ class _Driver:
     def guard(self, rule: Rule, match: Match, result: ir.Value, made: Sequence[ir.Node]) -> Refusal | None:
         """The result must have the type and dims of what it replaces: proven for a value that was there before,
         not contradicted by inference for a new one."""
+        unknown = next((node for node in made if not node.domain and ir.schema_of(node) is None), None)
+        if unknown is not None:
+            because = f"opset {unknown.version} has no {unknown.op_type}"
+            return Refusal(rule.name, where(match.root), "operators that the model's opset has", because)
         old, shapes = match.root.outputs[0], match.shapes
         if result.graph is None or result.producer() in made:
             shapes.learn_all(made)

@@ -31,6 +31,7 @@ class Settings:
     """What holds for a whole run.
 
     `highest_opset`: the highest standard opset that a pass may raise the model to; 0 keeps the model's own.
+    `release`: the oldest ONNX Runtime that must load the result; the newest known where it is empty.
     `growth_bytes`: how much larger than what it frees the result of folding may be; all results together may be so much
     and one per cent of the model's constants larger.
     """
@@ -38,6 +39,7 @@ class Settings:
     target: str = "ort-cpu"
     growth_bytes: int = 1 << 16
     highest_opset: int = 0
+    release: str = ""
 
 
 @dataclass

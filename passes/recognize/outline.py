@@ -14,6 +14,7 @@ from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
 from ..engine.pass_ import Pass, PassContext, spell, where
 from ..engine.registry import register
+from ..targets.onnxruntime import knows
 from .outline_conditions import Call, unfit
 from .standard_bodies import Guess, alternatives_of, candidates, first_guesses, neighbours
 from .unify import Unification, through_identity
@@ -83,6 +84,9 @@ class OutlineFunctions(Pass):
             return False
         call = Call(op_type, found.guess.opset, found.inputs, found.attributes, shapes, frozenset(found.exposed))
         fault = "an inner value is read elsewhere" if found.leaks else unfit(call)
+        known = ir.schema(op_type, found.guess.opset)
+        if fault is None and known is not None and not knows(context.settings.release, op_type, known.since_version):
+            fault = f"ONNX Runtime {context.settings.release} knows only an older definition"
         if fault is None and not _in_order(found, node):
             fault = "another result is read before the first is there"
         if fault is not None:

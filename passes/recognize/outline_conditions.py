@@ -100,11 +100,18 @@ def _attention(call: Call) -> bool:
     return mask[-2:] == (queries[-2], columns) and not (3 in call.outputs and call.number("is_causal", 0))
 
 
+def _softmax(call: Call) -> bool:
+    """Over the last axis: over others, writing it out is what ONNX Runtime's CPU provider runs best."""
+    x = call.dims(0)
+    return x is not None and call.number("axis", -1) in (-1, len(x) - 1)
+
+
 _CONDITIONS: Mapping[str, Callable[[Call], bool]] = {
     "Attention": _attention,
     "GroupNormalization": _group_normalization,
     "LayerNormalization": _normalization,
     "PRelu": _prelu,
     "RMSNormalization": _normalization,
+    "Softmax": _softmax,
     "RotaryEmbedding": _rotary_embedding,
 }

@@ -64,6 +64,16 @@ def loads_in(version: str) -> Support:
     return known[-1]
 
 
+LATER = {("Attention", 25): ("1.32", "1.31.1 and 1.32.0 ran: the older refuses its attributes")}
+"""Definitions (operator, since which opset) that releases before the one named do not know, opset or no opset."""
+
+
+def knows(release: str, op_type: str, since: int) -> bool:
+    """Whether ONNX Runtime `release` (the newest known where it is empty) knows this definition of an operator."""
+    first, _ = LATER.get((op_type, since), ("", ""))
+    return not first or not release or _number(loads_in(release)) >= _number(loads_in(first))
+
+
 def _number(row: Support) -> tuple[int, int]:
     major, _, minor = row.release.partition(".")
     return int(major), int(minor)

@@ -13,6 +13,7 @@ from optimize_graph.passes import Pipeline, Report, Settings, VerifyEach
 from optimize_graph.runtime import EXACT, Datum, OrtEvaluator, Outputs, Tolerance
 from optimize_graph.runtime import compare as compare_outputs
 from optimize_graph.runtime.comparison import leaves
+from optimize_graph.versions import installed_release
 from random_models import RANDOM
 
 Feeds = Mapping[str, np.ndarray]
@@ -41,9 +42,11 @@ def outputs_of(session: onnxruntime.InferenceSession, feeds: Feeds) -> list[np.n
         return None
 
 
-def optimized(model: onnx.ModelProto, pipeline: str, *, check_each: bool = False) -> tuple[Report, bytes]:
+def optimized(
+    model: onnx.ModelProto, pipeline: str, *, target: str = "ort-cpu", check_each: bool = False
+) -> tuple[Report, bytes]:
     instruments = [VerifyEach()] if check_each else []
-    settings = Settings(highest_opset=24)
+    settings = Settings(target, highest_opset=24, release=installed_release())
     report = parsed(pipeline).run(ir.from_proto(model), instruments, evaluator=OrtEvaluator(), settings=settings)
     assert not report.remarks, report.remarks
     return report, ir.to_bytes(report.model)

@@ -505,7 +505,11 @@ class Maker:
                 value = fitting[-1] if self.chance(0.5) else fitting[int(self.random.integers(len(fitting)))]
             else:
                 sizes: list[Dim] = ["N", "M", 1, 2, 3]
-                chosen = [bound.get(d, sizes[int(self.random.integers(5))]) if isinstance(d, str) else d for d in dims]
+                known_sizes = {name: size for name, size in bound.items() if not str(size).startswith("?")}
+                pick = [sizes[int(self.random.integers(5))] for _ in dims]
+                chosen = [
+                    known_sizes.get(d, size) if isinstance(d, str) else d for d, size in zip(dims, pick, strict=True)
+                ]
                 value = Value(self.name("x"), dtype, tuple(chosen))
                 self.inputs.append(value)
                 self.scope.values.append(value)

@@ -95,7 +95,7 @@ def special(content: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.asarray(np.where(random.random(content.shape) < 0.5, numbers, content))
 
 
-def check(model: onnx.ModelProto, pipeline: str, like: onnx.ModelProto | None = None) -> str:
+def check(model: onnx.ModelProto, pipeline: str, subject: Subject) -> str:
     """`fired`, `nothing` or `skipped`. Raises AssertionError where the result is not right."""
     try:
         before = session_of(model.SerializeToString())
@@ -103,12 +103,12 @@ def check(model: onnx.ModelProto, pipeline: str, like: onnx.ModelProto | None = 
         return "skipped"
     cases = [
         (feeds, wanted, is_finite)
-        for feeds, is_finite in feeds_for(model, zlib.crc32(pipeline.encode()), like)
+        for feeds, is_finite in feeds_for(model, zlib.crc32(pipeline.encode()), subject.model)
         if (wanted := outputs_of(before, feeds)) is not None
     ]
     if not cases:
         return "skipped"
-    report, result = optimized(model, pipeline)
+    report, result = optimized(model, pipeline, target=subject.target)
     if not report.rewrites:
         return "nothing"
     produced = onnx.load_from_string(result)
@@ -133,7 +133,7 @@ def check_all(subject: Subject, variation: Variation, tally: Counter[str]) -> No
             if pipeline == "default" != subject.pipeline and zlib.crc32(key.encode()) % 1000 >= SHARE * 1000:
                 continue
             try:
-                tally[check(model, pipeline, subject.model)] += 1
+                tally[check(model, pipeline, subject)] += 1
             except Exception as error:
                 raise AssertionError(f"{subject}, {variation.__name__} {index}, {pipeline}: {error}") from error
 

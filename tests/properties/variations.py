@@ -30,6 +30,7 @@ class Subject:
     model: onnx.ModelProto
     pipeline: str
     is_hit: bool = True
+    target: str = "ort-cpu"
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.title}"
@@ -37,7 +38,10 @@ class Subject:
 
 def subjects() -> list[Subject]:
     """At least one hit for every rule."""
-    found = [Subject(each.rule, each.title, parse(each.before), alone(each.rule), bool(each.after)) for each in CASES]
+    found = [
+        Subject(each.rule, each.title, parse(each.before), alone(each.rule), bool(each.after), each.target)
+        for each in CASES
+    ]
     found += [Subject(name, call, model_of(call, *rest), alone(name)) for name, call, *rest in HITS]
     titles = {"plain": PLAIN, "masked": MASKED, "guarded": GUARDED}
     attention = "attention-over-split-heads"
