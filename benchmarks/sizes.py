@@ -1,0 +1,65 @@
+"""One model at several sizes of its symbolic dims and thread counts: a gain at one must not be a loss at another.
+
+python benchmarks/sizes.py MODEL.onnx --dim batch=1,8 --dim seq=16,128,512 --threads 1,2 --output results/NAME.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from compare import OPTIONS, machine
+from optimize_graph import Options, ir, optimize, runtime
+
+
+def measure(
+    source: Path, sizes: Mapping[str, Sequence[int]], threads: Sequence[int], budget_s: float
+) -> Iterator[dict[str, object]]:
+    """A row for each combination."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / source.name
+        optimize(source, target, Options(verify=False))
+        for chosen in itertools.product(*sizes.values()):
+            dims = dict(zip(sizes, chosen, strict=True))
+            model = ir.load(source)
+            ir.fix_dims(model, dims)
+            feeds = runtime.make_feeds(model)
+            for count in threads:
+                race = runtime.race(source, target, feeds, replace(OPTIONS, threads=count), budget_s=budget_s)
+                speed = race.to_json()["speed"]
+                yield {"model": source.stem, "dims": dims, "threads": count, "speed": speed}
+
+
+def _dim(text: str) -> tuple[str, list[int]]:
+    name, _, sizes = text.partition("=")
+    return name, [int(size) for size in sizes.split(",")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("--dim", action="append", default=[], type=_dim, metavar="NAME=1,8", help="sizes of a dim")
+    parser.add_argument("--threads", default="1,2", help="thread counts, with commas")
+    parser.add_argument("--budget", type=float, default=3.0, help="seconds of measuring for each row")
+    parser.add_argument("--output", type=Path, required=True)
+    given = parser.parse_args()
+    document = json.loads(given.output.read_text()) if given.output.exists() else {"rows": []}
+    document["machine"] = machine()
+    threads = [int(count) for count in given.threads.split(",")]
+    for source in given.models:
+        for row in measure(source, dict(given.dim), threads, given.budget):
+            document["rows"].append(row)
+            speed = row["speed"]
+            assert isinstance(speed, dict)
+            interval = f"[{speed['low']:.3f}, {speed['high']:.3f}]"
+            print(row["model"], row["dims"], f"{row['threads']} threads: x{speed['median']:.3f} {interval}", flush=True)
+        given.output.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
