@@ -24,10 +24,13 @@ _SMALL = 1 << 12  # elements of a weight that may be stored twice
 
 @dataclass
 class _Region:
-    """Images of one number of channels that belong together: what makes and passes them on, and what reads them."""
+    """Images of one number of channels that belong together: what makes and passes them on, and what reads them.
 
-    inner: set[ir.Node] = field(default_factory=set)
-    ends: set[ir.Node] = field(default_factory=set)
+    In the order in which they are met: a set's would differ from run to run.
+    """
+
+    inner: dict[ir.Node, None] = field(default_factory=dict)
+    ends: dict[ir.Node, None] = field(default_factory=dict)
 
 
 @register
@@ -55,18 +58,18 @@ class PadChannels(Pass):
         shapes.refresh(model)
         for graph in ir.graphs(model):
             order = {node: index for index, node in enumerate(graph)}
-            for conv in order:
+            for conv in list(order):
                 if conv.graph is not None and _makes_ragged(conv, shapes):
                     self._fill(conv, order, context, shapes)
 
-    def _fill(self, conv: ir.Node, order: Mapping[ir.Node, int], context: PassContext, shapes: Shapes) -> None:
+    def _fill(self, conv: ir.Node, order: dict[ir.Node, int], context: PassContext, shapes: Shapes) -> None:
         size = channels(shapes, conv.outputs[0])
         assert size is not None
         region = _region_of(conv.outputs[0], size, shapes)
         if isinstance(region, str):
             context.journal.refuse(Refusal(self.name, where(conv), "a region that can be padded", region))
             return
-        nodes = sorted(region.inner, key=lambda node: order.get(node, 0))
+        nodes = sorted(region.inner, key=lambda node: order[node])
         if not _pays(region, size, shapes) or nodes[0] is not conv:
             return
         if not all_finite(nodes):
@@ -75,7 +78,8 @@ class PadChannels(Pass):
             return
         padded = whole(size)
         if context.journal.permit(self.name, where(conv), f"{size} channels", f"{padded} channels", self.exactness):
-            _rebuild(nodes, region.ends, size, padded - size, context.rewriter, shapes)
+            made = _rebuild(nodes, region.ends, size, padded - size, context.rewriter, shapes)
+            order.update({new: order[old] for old, new in zip(nodes, made, strict=True)})
 
 
 def _makes_ragged(node: ir.Node, shapes: Shapes) -> bool:
@@ -125,12 +129,12 @@ def _region_of(start: ir.Value, size: int, shapes: Shapes) -> _Region | str:
                 if data is None:
                     return f"{producer.op_type} {where(producer)!r}"
                 pending.extend(data)
-            region.inner.add(producer)
+            region.inner[producer] = None
         for reader, index in value.uses():
             if reader.graph is not producer.graph:
                 return f"{reader.op_type} in another graph"
             if index == 0 and _is_full_conv(reader, shapes):
-                region.ends.add(reader)
+                region.ends[reader] = None
             elif (data := _data_of(reader, size, shapes)) is not None and value in data:
                 pending.append(reader.outputs[0])
             else:
@@ -193,9 +197,11 @@ def _has_window(conv: ir.Node) -> bool:
 
 
 def _rebuild(
-    nodes: Sequence[ir.Node], ends: set[ir.Node], size: int, more: int, rewriter: ir.Rewriter, shapes: Shapes
-) -> None:
+    nodes: Sequence[ir.Node], ends: Mapping[ir.Node, None], size: int, more: int, rewriter: ir.Rewriter, shapes: Shapes
+) -> list[ir.Node]:
+    """Write the nodes anew, and let the ends read them; gives back the new ones."""
     filled: dict[ir.Value, ir.Value] = {}
+    written: list[ir.Node] = []
     for node in nodes:
         attributes: dict[str, ir.AttributeValue | ir.Attr] = dict(node.attributes)
         if _is_depthwise(node, size):
@@ -205,13 +211,15 @@ def _rebuild(
         rewriter.insert(made, before=node)
         shapes.learn(made)
         filled[node.outputs[0]] = made.outputs[0]
-    for end in ends.difference(nodes):
+        written.append(made)
+    for end in (each for each in ends if each not in nodes):
         inputs = _filled_inputs(end, filled, _ragged_axes(end, size, True, is_inner=False), more)
         for index, value in enumerate(inputs):
             if value is not end.inputs[index]:
                 rewriter.set_input(end, index, value)
     for node in reversed(nodes):
         rewriter.erase(node)
+    return written
 
 
 def _filled_inputs(

@@ -70,7 +70,7 @@ def _stretches(m: Match) -> str | None:
     """A label whose dim is 1 in one operand and may be another in the other: Einsum stretches it, MatMul not."""
     labels = _labels(m)
     assert labels is not None
-    for label in set(labels[0]) & set(labels[1]):
+    for label in sorted(set(labels[0]) & set(labels[1])):
         one = (m.x.dims or ())[labels[0].index(label)]
         other = (m.y.dims or ())[labels[1].index(label)]
         if one != other:
