@@ -17,7 +17,7 @@ from ..engine.exactness import Exactness
 from ..engine.pattern import Call, Pattern, Var, op, values
 from ..engine.rule import Builder, Match, rule
 
-q, k, v, mask, scale, zero = values("q k v mask scale zero")
+q, k, v, mask, bias, scale, zero = values("q k v mask bias scale zero")
 
 
 def _split(data: Var) -> Call:
@@ -61,7 +61,8 @@ def _scores() -> Pattern:
 
 
 def _probabilities() -> Pattern:
-    masked = op.Add(_scores(), mask).any_order().named("masked")
+    biased = op.Add(_scores(), bias).any_order().named("biased")
+    masked = op.Add(biased | _scores(), mask).any_order().named("masked")
     softmax = op.Softmax(masked | _scores()).any_attributes("axis").named("softmax")
     guarded = op.Where(op.IsNaN(softmax), zero, softmax)
     return guarded | softmax
@@ -145,14 +146,18 @@ def _fits_cache(m: Match) -> bool:
 
 
 def _fits_mask(m: Match) -> bool:
-    """Whether the mask is [B or 1, H or 1, S or 1, L], or [S or 1, L], of the scores' own type."""
-    if not m.has("mask"):
-        return True
-    dims, scores = _named(m, "mask"), _named(m, "scores")
-    if dims is None or scores is None or len(dims) not in (2, 4) or m.mask.dtype != m.scores.dtype:
-        return False
-    tail = scores[-len(dims) :]
-    return dims[-1] == tail[-1] and all(dim in (1, other) for dim, other in zip(dims, tail, strict=True))
+    """Whether mask and bias are [B or 1, H or 1, S or 1, L], or [S or 1, L], of the scores' own type."""
+    scores = _named(m, "scores")
+    for name in ("mask", "bias"):
+        if not m.has(name):
+            continue
+        dims = _named(m, name)
+        if dims is None or scores is None or len(dims) not in (2, 4) or getattr(m, name).dtype != m.scores.dtype:
+            return False
+        tail = scores[-len(dims) :]
+        if dims[-1] != tail[-1] or any(dim not in (1, other) for dim, other in zip(dims, tail, strict=True)):
+            return False
+    return True
 
 
 def _factor(m: Match) -> float:
@@ -208,10 +213,13 @@ def attention_over_split_heads(m: Match, op: Builder) -> ir.Value | None:
     queries, keys = _parted(m, "q"), _parted(m, "k")
     assert queries is not None and keys is not None
     given = m.mask.value if m.has("mask") else None
-    if given is not None and (m.mask.dims or ())[-2] == 1 != (m.scores.dims or ())[-2]:
+    if m.has("bias"):  # what all layers add (T5's positions, and the mask) is then added once for all of them
+        given = op.Add(m.bias, m.mask)
+    rows = [(getattr(m, name).dims or ())[-2] for name in ("mask", "bias") if m.has(name)]
+    if given is not None and all(dim == 1 for dim in rows) and (m.scores.dims or ())[-2] != 1:
         # ONNX Runtime loads a mask that is broadcast over the queries and refuses it when it runs (1.31, 1.32).
-        rows = op.Shape(m.q, start=1, end=2)
-        given = op.Expand(given, op.Concat(rows, op.constant(np.array([1], dtype=np.int64)), axis=0))
+        length = op.Shape(m.q, start=1, end=2)
+        given = op.Expand(given, op.Concat(length, op.constant(np.array([1], dtype=np.int64)), axis=0))
     cached = m.has("k_all")
     made = op.node(
         "Attention",

@@ -52,7 +52,13 @@ GUARDED = model(
 )
 
 
-@pytest.mark.parametrize("proto", [PLAIN, MASKED, GUARDED], ids=["plain", "masked", "guarded"])
+BIASED = model(
+    HEADS + "sum = Add(scores, bias)  both = Add(sum, mask)  p = Softmax<axis = -1>(both)" + MERGE,
+    ", float[1,4,s,s] bias, float[b,1,1,s] mask",
+)
+
+
+@pytest.mark.parametrize("proto", [PLAIN, MASKED, GUARDED, BIASED], ids=["plain", "masked", "guarded", "biased"])
 def test_attention_over_split_heads_becomes_one_operator(proto: onnx.ModelProto) -> None:
     result = run(proto)
     assert operators(result) == {"Attention": 1}
@@ -64,6 +70,21 @@ def test_a_mask_that_is_broadcast_over_queries_is_expanded_for_the_kernel() -> N
     result = run(BROADCAST)
     assert operators(result) == {"Shape": 1, "Concat": 1, "Expand": 1, "Attention": 1}
     assert_verified(result)
+
+
+def test_a_bias_and_a_mask_are_added_before() -> None:
+    counts = operators(run(BIASED))
+    assert counts["Attention"] == 1 and counts["Add"] == 1 and counts["Expand"] == 0
+
+
+def test_a_bias_that_does_not_broadcast_over_the_scores_is_refused() -> None:
+    proto = model(
+        HEADS + "sum = Add(scores, bias)  both = Add(sum, mask)  p = Softmax<axis = -1>(both)" + MERGE,
+        ", float[1,4,s,1] bias, float[b,1,1,s] mask",
+    )
+    result = run(proto, verify=False)
+    assert operators(result)["Attention"] == 0
+    assert "a mask that broadcasts over the scores" in {each.condition for each in result.refusals}
 
 
 def test_a_row_that_is_masked_wholly_gives_zeros_as_the_guard_does() -> None:
