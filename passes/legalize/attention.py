@@ -160,6 +160,11 @@ def _fits_mask(m: Match) -> bool:
     return True
 
 
+def _rows(m: Match, name: str) -> Dim | None:
+    dims: tuple[Dim, ...] | None = getattr(m, name).dims
+    return None if dims is None else dims[-2]
+
+
 def _factor(m: Match) -> float:
     """What the scores are multiplied by."""
     if not m.has("scale"):
@@ -215,8 +220,8 @@ def attention_over_split_heads(m: Match, op: Builder) -> ir.Value | None:
     given = m.mask.value if m.has("mask") else None
     if m.has("bias"):  # what all layers add (T5's positions, and the mask) is then added once for all of them
         given = op.Add(m.bias, m.mask)
-    rows = [(getattr(m, name).dims or ())[-2] for name in ("mask", "bias") if m.has(name)]
-    if given is not None and all(dim == 1 for dim in rows) and (m.scores.dims or ())[-2] != 1:
+    added = [name for name in ("mask", "bias") if m.has(name)]
+    if given is not None and all(_rows(m, name) == 1 for name in added) and _rows(m, "scores") != 1:
         # ONNX Runtime loads a mask that is broadcast over the queries and refuses it when it runs (1.31, 1.32).
         length = op.Shape(m.q, start=1, end=2)
         given = op.Expand(given, op.Concat(length, op.constant(np.array([1], dtype=np.int64)), axis=0))
