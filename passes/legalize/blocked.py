@@ -7,6 +7,8 @@ rules' sources.
 
 from __future__ import annotations
 
+from math import prod
+
 from ... import ir
 from ..analyses import Shapes
 from ..engine.conditions import holds
@@ -17,6 +19,12 @@ _DEPTH = 6
 
 ON_CPU = holds("target ort-cpu", lambda m: m.context.settings.target == "ort-cpu", lambda m: m.context.settings.target)
 FLOAT32 = holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype))
+LARGE = holds(
+    "16,384 elements, or an unknown number",
+    lambda m: m.x.static is None or prod(m.x.static) >= 1 << 14,
+    lambda m: m.shapes.show(m.x.value),
+)
+"""Where several operators take the place of one: each costs some microseconds by itself."""
 
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Gelu"})
 POOLS = frozenset({"MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"})

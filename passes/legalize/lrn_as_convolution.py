@@ -9,7 +9,7 @@ from ..engine.conditions import holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, rule
-from .blocked import FLOAT32, ON_CPU, channels_of
+from .blocked import FLOAT32, LARGE, ON_CPU, channels_of
 
 (x,) = values("x")
 
@@ -28,6 +28,7 @@ from .blocked import FLOAT32, ON_CPU, channels_of
         holds(
             "a positive bias and scale", lambda m: m.LRN.number("bias", 1.0) > 0 and m.LRN.number("alpha", 1e-4) >= 0
         ),
+        LARGE,
     ],
     exactness=Exactness.ROUNDING,
     source="Krizhevsky et al. 2012, section 3.3; the kernel is scalar: x9 to x11 alone, x1.5 to x1.9 on whole models",
