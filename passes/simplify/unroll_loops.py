@@ -35,6 +35,8 @@ class UnrollLoops(Pass):
     def run(self, model: ir.Model, context: PassContext) -> None:
         shapes = context.analyses.get(Shapes)
         functions = context.functions()
+        if any(node.op_type == "Loop" for node in ir.nodes(model)):
+            shapes.refresh(model)
         for graph in ir.graphs(model):
             for node in graph:
                 if node.op_type != "Loop" or node.domain != "" or node.op_identifier() in functions:
@@ -64,6 +66,9 @@ def _turns(node: ir.Node, shapes: Shapes) -> int | None:
     ):
         return None
     body = given.as_graph()
+    carried = (value for value in (*states, *body.outputs[1:]) if value is not None)
+    if not all(map(shapes.is_tensor, carried)):
+        return None  # an optional that a turn fills is of another type in the next
     elements = shapes.shape_value(count)
     turns = elements[0] if elements else ir.scalar(count)
     if not isinstance(turns, int) or not _never_ends_early(body):

@@ -87,3 +87,13 @@ def test_other_loops_stay(loop: str, body: str, count: int) -> None:
 
 def test_a_body_that_would_fill_pages_stays() -> None:
     assert unrolled(pipeline="unroll-loops{most-nodes=8},dce") == ["Loop"]
+
+
+def test_what_becomes_another_type_on_the_way_keeps_the_loop() -> None:
+    """An optional that is empty at first is none after the first turn, and OptionalHasElement took nothing else once."""
+    body = """b (int64 i, bool c, optional(seq(float[n])) v) => (bool d, seq(float[n]) w) {
+      d = Identity(c)  h = OptionalHasElement(v)  e = SequenceEmpty()  w = SequenceInsert(e, x) }"""
+    text = f"""<ir_version: 8, opset_import: ["": 17]> g (float[n] x, optional(seq(float[n])) o) => (seq(float[n]) y)
+      <int64 count = {{2}}, bool yes = {{1}}> {{ y = Loop(count, yes, o) <body = {body}> }}"""
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    assert not Pipeline.parse("unroll-loops").run(model, [VerifyEach()]).rewrites
