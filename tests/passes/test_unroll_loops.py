@@ -90,7 +90,7 @@ def test_a_body_that_would_fill_pages_stays() -> None:
 
 
 def test_what_becomes_another_type_on_the_way_keeps_the_loop() -> None:
-    """An optional that is empty at first is none after the first turn, and OptionalHasElement took nothing else once."""
+    """An optional that is empty at first is none after the first turn, and not all operators take both."""
     body = """b (int64 i, bool c, optional(seq(float[n])) v) => (bool d, seq(float[n]) w) {
       d = Identity(c)  h = OptionalHasElement(v)  e = SequenceEmpty()  w = SequenceInsert(e, x) }"""
     text = f"""<ir_version: 8, opset_import: ["": 17]> g (float[n] x, optional(seq(float[n])) o) => (seq(float[n]) y)
