@@ -2,9 +2,9 @@
 
 A file `RULE.md` holds cases under `## title` headings. A case is a block "```onnx before" in ONNX text with an
 "```onnx after" block, or one block "```onnx unchanged: CONDITION", where CONDITION is the text of the refusal. It is
-run for target ort-cpu, or for T in "```onnx unchanged target=T: CONDITION". A value that is declared after the outputs
-and gets no content is a constant with seeded data (positive when its name starts with `var`). Every hit is also run in
-ONNX Runtime, before and after.
+run for target ort-cpu, or for T in "```onnx before target=T" and "```onnx unchanged target=T: CONDITION". A value that
+is declared after the outputs and gets no content is a constant with seeded data (positive when its name starts with
+`var`). Every hit is also run in ONNX Runtime, before and after.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def cases_in(path: Path) -> list[Case]:
         title = section.splitlines()[0].strip()
         blocks = [(each["kind"].strip(), each["text"]) for each in BLOCK.finditer(section)]
         kinds = [kind.partition(":")[0] for kind, _ in blocks]
-        if kinds == ["before", "after"]:
-            found.append(Case(path, title, blocks[0][1], blocks[1][1], ""))
+        target = kinds[0].partition("target=")[2] or "ort-cpu"
+        if [kind.split()[0] for kind in kinds] == ["before", "after"]:
+            found.append(Case(path, title, blocks[0][1], blocks[1][1], "", target))
         elif len(kinds) == 1 and kinds[0].split()[0] == "unchanged":
-            target = kinds[0].partition("target=")[2] or "ort-cpu"
             found.append(Case(path, title, blocks[0][1], None, blocks[0][0].partition(":")[2].strip(), target))
         else:
             raise ValueError(f"{path.name}, {title!r}: blocks {kinds}; wanted before and after, or unchanged")
