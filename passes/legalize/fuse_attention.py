@@ -22,7 +22,7 @@ STANDARD, CONTRIB = ("attention", "attention-alone"), ("contrib-attention",)
 @register
 @dataclass(frozen=True)
 class FuseAttention(Pass):
-    """Apply every rule of group `attention`, then of `attention-alone`. The model's opset is raised to 23 first, if it is lower and may be.
+    """Apply the rules of the groups `attention` and `attention-alone`; the opset is raised to 23 first, if it may be.
 
     It may be where the target is ONNX Runtime, the user asked for no opset, and the oldest ONNX Runtime that must load
     the result has kernels for that opset. For target `ort-cuda`, no operator of the model may lose its CUDA kernel by
