@@ -99,6 +99,7 @@ def attention_over_heads_on_cuda(m: Match, op: Builder) -> ir.Value:
     requires=[
         ON_CUDA,
         *attention.attention_over_split_heads.requires,
+        holds("no guard against rows of NaN", lambda m: not m.has("zero")),
         holds(
             "a kernel that fuses MultiHeadAttention",
             lambda m: not _contrib_call(m).why_not_fused_as_contrib(),
@@ -108,7 +109,7 @@ def attention_over_heads_on_cuda(m: Match, op: Builder) -> ir.Value:
     exactness=Exactness.ROUNDING,
     source=(
         "com.microsoft.MultiHeadAttention (ContribOperators.md), with the mask as attention_bias: a padding mask of "
-        "two dims would leave the fused kernels"
+        "two dims would leave the fused kernels; what it gives for a row of -inf alone is not said"
     ),
     group="contrib-attention",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ... import ir
+from ..analyses.nonempty import unless_empty
 from ..engine.conditions import fits, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
@@ -46,7 +47,11 @@ def _is_vector(m: Match, value: ir.Value | None) -> bool:
 
 
 def _alike(m: Match) -> bool:
-    return m.shapes.same_type_and_shape(m.x.value, m.y.value) and m.y.rank in (2, 3)
+    """The same dims wherever neither addend is empty; where one is, the addition has no meaning unless both are."""
+    one, other = m.x.dims, m.y.dims
+    if one is None or other is None or len(one) not in (2, 3) or m.x.dtype != m.y.dtype:
+        return False
+    return [unless_empty(dim) for dim in one] == [unless_empty(dim) for dim in other]
 
 
 def _parameters(m: Match) -> bool:

@@ -31,7 +31,7 @@ GROWING: Final = frozenset("Pow Exp CumSum Range ReduceSum ReduceSumSquare Reduc
 """Whose results may leave the range of float16 though their inputs are in it."""
 
 BOUNDED: Final = frozenset(
-    "Softmax LogSoftmax Sigmoid HardSigmoid Tanh Erf Sqrt Log Cos Sin Sign Atan Softsign Clip Reciprocal "
+    "Softmax LogSoftmax Sigmoid HardSigmoid Tanh Erf Log Cos Sin Sign Atan Softsign Clip Reciprocal "
     "LayerNormalization RMSNormalization SimplifiedLayerNormalization InstanceNormalization GroupNormalization".split()
 )
 """Whose results are in the range of float16 whatever their inputs are."""
@@ -41,6 +41,8 @@ MOVES: Final = frozenset(
     "Concat Pad Where DepthToSpace SpaceToDepth ScatterND ScatterElements Trilu Min Max".split()
 )
 """Which round nothing, and so take the type of what they move."""
+
+SHAPES: Final = ("Shape", "Size")
 
 FLOAT_INPUTS: Final = {("", "Resize"): (1, 2), (CONTRIB, "GroupNorm"): (1, 2), (CONTRIB, "SkipGroupNorm"): (1, 2)}
 """Inputs that are float32 whatever the type of the first is."""
@@ -105,11 +107,11 @@ class _Plan:
     def _widen(self, node: ir.Node) -> None:
         inputs = [value for value in node.inputs if value is not None]
         moving = [value for value in inputs if not ir.is_constant(value)]
-        if node.op_type in ("Shape", "Size") or (moving and self._host.issuperset(moving)):
+        if node.op_type in SHAPES or (moving and self._host.issuperset(moving)):
             self._host.update(node.outputs)
-        wide = self.wide.intersection(inputs) or any(_is_beyond(value) for value in inputs)
-        if node.op_type == "Div" and len(inputs) == 2 and inputs[1] in self.wide:
-            wide = False
+        wide = any(value in self.wide or _is_beyond(value) for value in self.inputs(node))
+        if node.op_type == "Div" and inputs[-1] in self.wide:
+            wide = False  # a normalization: by a root of squares, or a sum of exponentials
         grows = node.op_type in GROWING or (node.op_type == "Mul" and len(set(inputs)) == 1)
         if node.op_type == "Cast":
             given = self.shapes.dtype(inputs[0])
@@ -170,6 +172,8 @@ class _Conversion:
     def run(self, model: ir.Model) -> None:
         rewriter, plan = self.context.rewriter, self.plan
         for node in list(model.graph):
+            if node.op_type in SHAPES and node.domain == "":
+                continue  # the same in any type
             name, is_chosen = (node.domain, node.op_type), node in plan.chosen
             for index, value in enumerate(node.inputs):
                 if value is None or value not in plan.singles:
