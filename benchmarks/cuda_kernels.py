@@ -49,7 +49,7 @@ def _built_in(module: ast.Module) -> Iterator[tuple[str, str]]:
         if not isinstance(function, ast.FunctionDef):
             continue
         builders = {each.arg for each in function.args.args if _is_builder(each.annotation)}
-        for call in ast.walk(function):
+        for call in (each for statement in function.body for each in ast.walk(statement)):
             if not isinstance(call, ast.Call):
                 continue
             domain = _domain(call)
@@ -58,9 +58,9 @@ def _built_in(module: ast.Module) -> Iterator[tuple[str, str]]:
             if owner in builders and name[0].isupper():
                 yield domain, name
             if name in ("node", "new_node", "insert", "_insert") and call.args:
-                first = call.args[0]
-                if isinstance(first, ast.Constant) and (domain or first.value in standard):
-                    yield domain, str(first.value)
+                for word in ast.walk(call.args[0]):  # a name, or a choice of names
+                    if isinstance(word, ast.Constant) and (domain or word.value in standard):
+                        yield domain, str(word.value)
 
 
 def _is_builder(annotation: ast.expr | None) -> bool:

@@ -144,6 +144,8 @@ class _Check:
         self.worst: Element | None = None
         if rounded:
             self.note("computed in float16: the noise is what rounding inputs and weights to float16 changes")
+            if options.provider == "cpu":
+                self.note("the processor keeps float32 between most operators: only provider cuda shows what overflows")
         if in_half:
             self.note("float16: compared within roundings, which ONNX Runtime places by the neighbours of a node")
         if self.quantized:

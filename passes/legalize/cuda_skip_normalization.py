@@ -7,7 +7,7 @@ from ..analyses.nonempty import unless_empty
 from ..engine.conditions import fits, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
-from ..engine.rule import Builder, Match, Operand, rule
+from ..engine.rule import Builder, Match, rule
 from ..targets.cuda import CONTRIB
 from .cuda import ON_CUDA
 
@@ -97,14 +97,18 @@ def skip_normalization_on_cuda(m: Match, op: Builder) -> ir.Value:
     after:   n, _, _, s = com.microsoft.SkipLayerNormalization(x, y, scale, beta)
     """
     old = _found(m)
-    addend: list[Operand | None] = [m.bias] if m.has("bias") else []
-    if old.op_type in _SIMPLIFIED:
-        kind, inputs = "SkipSimplifiedLayerNormalization", [m.x, m.y, old.inputs[1], *addend]
-    else:
-        beta = old.inputs[2] if len(old.inputs) > 2 else None
-        kind, inputs = "SkipLayerNormalization", [m.x, m.y, old.inputs[1], beta, *addend]
+    is_simplified = old.op_type in _SIMPLIFIED
+    beta: list[ir.Value | None] = [] if is_simplified else [old.inputs[2] if len(old.inputs) > 2 else None]
     epsilon = ir.attribute(old, "epsilon")
     assert isinstance(epsilon, float)
-    made = op.node(kind, inputs, 4, domain=CONTRIB, version=1, attributes={"epsilon": epsilon}, unwanted=(1, 2))
+    made = op.node(
+        "SkipSimplifiedLayerNormalization" if is_simplified else "SkipLayerNormalization",
+        [m.x, m.y, old.inputs[1], *beta, *([m.bias] if m.has("bias") else [])],
+        outputs=4,
+        domain=CONTRIB,
+        version=1,
+        attributes={"epsilon": epsilon},
+        unwanted=(1, 2),
+    )
     op.replace(old.outputs[0], made[0])
     return made[3]

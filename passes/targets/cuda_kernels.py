@@ -11,25 +11,9 @@ KERNELS: Final[Mapping[tuple[str, str], Mapping[int, str]]] = {
         13: "bf16 f16 f32 f64 int32 int64 uint32 uint64",
         14: "bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
     },
-    ("", "And"): {
-        7: "b",
-    },
     ("", "Attention"): {
         23: "bf16 f16 f32",
         24: "bf16 f16 f32",
-    },
-    ("", "AveragePool"): {
-        7: "f16 f32 f64",
-        10: "f16 f32 f64",
-        11: "f16 f32 f64",
-        19: "f16 f32 f64",
-        22: "bf16 f16 f32 f64",
-    },
-    ("", "BatchNormalization"): {
-        7: "f16 f32 f64",
-        9: "f16 f32 f64",
-        14: "f16 f32 f64",
-        15: "f16 f32 f64",
     },
     ("", "Cast"): {
         6: "b f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
@@ -65,11 +49,6 @@ KERNELS: Final[Mapping[tuple[str, str], Mapping[int, str]]] = {
         11: "f16 f32 f64",
         22: "bf16 f16 f32 f64",
     },
-    ("", "ConvTranspose"): {
-        1: "f16 f32 f64",
-        11: "f16 f32 f64",
-        22: "f16 f32 f64",
-    },
     ("", "Cos"): {
         7: "f16 f32 f64",
         22: "bf16 f16 f32 f64",
@@ -84,60 +63,18 @@ KERNELS: Final[Mapping[tuple[str, str], Mapping[int, str]]] = {
         13: "bf16 f16 f32 f64 int32 int64 uint32 uint64",
         14: "bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
     },
-    ("", "Einsum"): {
-        12: "f16 f32 f64",
-    },
     ("", "Expand"): {
         8: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
         13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "Flatten"): {
-        1: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        9: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        11: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        21: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        23: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        24: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        25: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
     },
     ("", "Gather"): {
         1: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
         11: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
         13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
     },
-    ("", "Gemm"): {
-        7: "f16 f32 f64",
-        9: "f16 f32 f64",
-        11: "f16 f32 f64",
-        13: "bf16 f16 f32 f64",
-    },
-    ("", "Greater"): {
-        7: "f16 f32 f64",
-        9: "f16 f32 f64 int32 int64 uint32 uint64",
-        13: "f16 f32 f64 int32 int64 uint32 uint64",
-    },
-    ("", "GreaterOrEqual"): {
-        12: "f16 f32 f64 int32 int64 uint32 uint64",
-        16: "f16 f32 f64 int32 int64 uint32 uint64",
-    },
     ("", "HardSigmoid"): {
         6: "f16 f32 f64",
         22: "bf16 f16 f32 f64",
-    },
-    ("", "IsNaN"): {
-        9: "f16 f32 f64",
-        13: "bf16 f16 f32 f64",
-        20: "bf16 f16 f32 f64",
-    },
-    ("", "Less"): {
-        7: "f16 f32 f64",
-        9: "f16 f32 f64 int32 int64 uint32 uint64",
-        13: "f16 f32 f64 int32 int64 uint32 uint64",
-    },
-    ("", "LessOrEqual"): {
-        12: "f16 f32 f64 int32 int64 uint32 uint64",
-        16: "f16 f32 f64 int32 int64 uint32 uint64",
     },
     ("", "MatMul"): {
         1: "f16 f32 f64",
@@ -160,27 +97,6 @@ KERNELS: Final[Mapping[tuple[str, str], Mapping[int, str]]] = {
         7: "f16 f32 f64 int32 int64 uint32 uint64",
         13: "bf16 f16 f32 f64 int32 int64 uint32 uint64",
         14: "bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "Not"): {
-        1: "b",
-    },
-    ("", "Or"): {
-        7: "b",
-    },
-    ("", "Pow"): {
-        7: "f16 f32 f64",
-        12: "f16 f32 f64 int32 int64",
-        13: "bf16 f16 f32 f64 int32 int64",
-        15: "bf16 f16 f32 f64 int32 int64",
-    },
-    ("", "Reciprocal"): {
-        6: "f16 f32 f64",
-        13: "f16 f32 f64",
-    },
-    ("", "Relu"): {
-        6: "f16 f32 f64",
-        13: "bf16 f16 f32 f64",
-        14: "bf16 f16 f32 f64",
     },
     ("", "Reshape"): {
         1: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
@@ -223,11 +139,6 @@ KERNELS: Final[Mapping[tuple[str, str], Mapping[int, str]]] = {
         11: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
         13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
     },
-    ("", "Softmax"): {
-        1: "f16 f32 f64",
-        11: "f16 f32 f64",
-        13: "bf16 f16 f32 f64",
-    },
     ("", "SpaceToDepth"): {
         1: "f16 f32 f64",
         13: "f16 f32 f64",
@@ -241,20 +152,6 @@ KERNELS: Final[Mapping[tuple[str, str], Mapping[int, str]]] = {
     ("", "Sqrt"): {
         6: "f16 f32 f64",
         13: "bf16 f16 f32 f64",
-    },
-    ("", "Squeeze"): {
-        1: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        11: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        21: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        23: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        24: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        25: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "Sub"): {
-        7: "f16 f32 f64 int32 int64 uint32 uint64",
-        13: "bf16 f16 f32 f64 int32 int64 uint32 uint64",
-        14: "bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
     },
     ("", "Sum"): {
         6: "bf16 f16 f32 f64",
@@ -283,6 +180,12 @@ KERNELS: Final[Mapping[tuple[str, str], Mapping[int, str]]] = {
         16: "bf16 f16 f32 f64 int32 int64 uint8",
     },
     ("com.microsoft", "MultiHeadAttention"): {
+        1: "bf16 f16 f32",
+    },
+    ("com.microsoft", "SkipLayerNormalization"): {
+        1: "bf16 f16 f32",
+    },
+    ("com.microsoft", "SkipSimplifiedLayerNormalization"): {
         1: "bf16 f16 f32",
     },
 }
