@@ -7,7 +7,8 @@ from .registry import REGISTRY
 # What exporters spell in many operators is recognized before movement takes its form apart.
 REGISTRY.add_preset(
     "default",
-    "inline,fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,drop-impossible-branches,unroll-loops,"
+    "inline,lower-opset-for-cuda,"
+    "fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,drop-impossible-branches,unroll-loops,"
     "cse,dedup,dce),"
     "recognize,fixpoint(fuse,canonicalize,fold,resolve-if,cse,dedup,dce),fuse-attention,"
     "fixpoint(lift-constants,fuse,canonicalize,dce,move-transposes{rounding=true},split-from-slices,"

@@ -14,7 +14,7 @@ from . import attention
 from .attention_kernels import call_over, has_kernel
 from .cuda import ON_CUDA
 
-q, k, v, mask, scale, zero = values("q k v mask scale zero")
+q, k, v, mask, more, scale, zero = values("q k v mask more scale zero")
 
 
 def _core() -> Call:
@@ -27,7 +27,8 @@ def _core() -> Call:
         | plain
     )
     masked = op.Add(scores, mask).any_order().named("masked")
-    softmax = op.Softmax(masked | scores).any_attributes("axis").named("softmax")
+    twice = op.Add(masked, more).any_order().named("masked_twice")
+    softmax = op.Softmax(twice | masked | scores).any_attributes("axis").named("softmax")
     return op.MatMul(op.Where(op.IsNaN(softmax), zero, softmax) | softmax, v)
 
 
@@ -45,6 +46,16 @@ def _fit(m: Match) -> bool:
         and queries[3] == keys[3]
         and keys[2] == vals[2]
     )
+
+
+def _fits_second_mask(m: Match) -> bool:
+    """Whether the second mask (T5 has a bias by position and one for padding) is broadcast over the scores, too."""
+    if not m.has("more"):
+        return True
+    dims, scores = attention.dims_of(m, m.more.value), attention.dims_of(m, m.scores.value)
+    if dims is None or scores is None or len(dims) not in (2, 4) or m.more.dtype != m.scores.dtype:
+        return False
+    return all(dim in (1, other) for dim, other in zip(dims, scores[-len(dims) :], strict=True))
 
 
 def _call(m: Match) -> AttentionCall:
@@ -73,6 +84,11 @@ def _contrib_call(m: Match) -> AttentionCall:
             attention.fits_mask,
             lambda m: f"mask {m.shapes.show(m.mask.value)} on {m.shapes.show(m.scores.value)}",
         ),
+        holds(
+            "a second mask that does, too",
+            _fits_second_mask,
+            lambda m: f"mask {m.shapes.show(m.more.value)} on {m.shapes.show(m.scores.value)}",
+        ),
         holds("a guard that puts zeros", attention.fits_guard),
         holds("a kernel that fuses it", lambda m: not _call(m).why_not_fused(), lambda m: _call(m).why_not_fused()),
     ],
@@ -91,6 +107,8 @@ def attention_over_heads_on_cuda(m: Match, op: Builder) -> ir.Value:
     """
     keys = op.Transpose(m.k, perm=[0, 2, 1, 3]) if m.has("k_across") else m.k.value
     mask = attention.mask_for_all_queries(m, op, axis=2)
+    if mask is not None and m.has("more"):
+        mask = op.Add(mask, m.more)
     return op.Attention(m.q, keys, m.v, mask, scale=attention.factor(m))
 
 

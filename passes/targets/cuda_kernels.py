@@ -182,6 +182,9 @@ KERNELS: Final[Mapping[tuple[str, str], Mapping[int, str]]] = {
     ("com.microsoft", "MultiHeadAttention"): {
         1: "bf16 f16 f32",
     },
+    ("com.microsoft", "QuickGelu"): {
+        1: "bf16 f16 f32 f64",
+    },
     ("com.microsoft", "SkipLayerNormalization"): {
         1: "bf16 f16 f32",
     },

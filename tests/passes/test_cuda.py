@@ -112,6 +112,30 @@ def test_a_kernel_is_lost_at_the_opset_that_defines_its_operator_anew() -> None:
     assert [kernels_lost(model, opset) for opset in (17, 21, 22, 23)] == [[], [], ["Elu"], ["Elu"]]
 
 
+POOLING = "g (float[1,2,4,4] x) => (float[1,2,4,4] y) { p = MaxPool<kernel_shape = [1, 1]>(x)  y = %s(p) }"
+
+
+def test_an_opset_without_kernels_is_lowered_to_the_last_that_has_them() -> None:
+    result = optimized(parsed(POOLING % "Elu", opset=22))
+    assert result.model.opset_imports[""] == 21
+    assert result.verification is not None and result.verification.ok
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (POOLING % "Swish", {}),  # an operator of opset 24
+        (POOLING.replace("float[", "bfloat16[") % "Elu", {"verify": False}),
+        (POOLING % "Elu", {"opset": 24}),
+        (POOLING % "Elu", {"target": "ort-cpu"}),
+        ("g (float[2] x) => (float[2] y) { y = Exp(x) }", {}),
+    ],
+    ids=["newer operator", "bfloat16", "asked for", "another target", "nothing lost"],
+)
+def test_an_opset_stays_where_lowering_is_not_possible_or_not_wanted(text: str, options: dict[str, object]) -> None:
+    assert optimized(parsed(text, opset=24), **options).model.opset_imports[""] == 24
+
+
 @pytest.mark.parametrize(
     ("call", "attention", "contrib"),
     [
