@@ -12,7 +12,7 @@ from ... import ir
 from ..analyses import Shapes
 from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
-from ..engine.pass_ import Pass, PassContext
+from ..engine.pass_ import Pass, PassContext, where
 from ..engine.registry import register
 from ..targets.cuda import CONTRIB, computes_in_half
 
@@ -21,11 +21,10 @@ LARGEST, SMALLEST = 65504.0, 2.0**-14  # the largest half, and the smallest with
 
 ISLANDS: Final = frozenset(
     "NonMaxSuppression TopK RoiAlign Range CumSum Upsample RandomUniformLike RandomNormalLike GridSample EyeLike "
-    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear "
     "Pow Exp ReduceMean ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ReduceProd ReduceLogSum ReduceLogSumExp".split()
 )
-"""Computed in float32: onnxconverter-common's list (without Min and Max, which round nothing), quantization (whose
-scales have the type of the result), and what leaves the range of float16 in normalizations that are spelled out."""
+"""Computed in float32: onnxconverter-common's list (without Min and Max, which round nothing), and what leaves the range
+of float16 in normalizations that are spelled out."""
 
 GROWING: Final = frozenset("Pow Exp CumSum Range ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ReduceProd".split())
 """Whose results may leave the range of float16 though their inputs are in it."""
@@ -69,14 +68,23 @@ class ComputeInFloat16(Pass):
     exactness: ClassVar[Exactness] = Exactness.APPROXIMATE
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        if model.functions:
-            context.journal.refuse(Refusal(self.name, "model", "no functions of its own", "it has functions"))
+        if because := _obstacle(model):
+            context.journal.refuse(Refusal(self.name, "model", "no functions and no quantization", because))
             return
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)
         plan = _Plan(model, shapes)
         if plan.chosen and context.journal.permit(self.name, "model", "float32", "float16", self.exactness):
             _Conversion(plan, context).run(model)
+
+
+def _obstacle(model: ir.Model) -> str:
+    """A rounding in front of a quantizer may become a whole step; such models have their small types already."""
+    if model.functions:
+        return "it has functions of its own"
+    marks = ("QuantizeLinear", "Integer", "QLinear")
+    found = next((node for node in ir.nodes(model) if any(mark in node.op_type for mark in marks)), None)
+    return "" if found is None else f"{where(found)} is {found.op_type}"
 
 
 @dataclass

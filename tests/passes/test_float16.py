@@ -131,6 +131,15 @@ def test_a_model_without_floats_is_left_alone() -> None:
     assert [node.op_type for node in ir.nodes(converted(proto))] == ["Neg"]
 
 
+def test_a_quantized_model_is_left_alone() -> None:
+    proto = parsed(
+        "g (float[2,4] x) => (float[2,4] y) { q, s, z = DynamicQuantizeLinear(x)  y = DequantizeLinear(q, s, z) }"
+    )
+    result = optimized(proto)
+    assert not any(rewrite.rule == "compute-in-float16" for rewrite in result.rewrites)
+    assert "q is DynamicQuantizeLinear" in {each.because for each in result.refusals}
+
+
 def test_the_result_is_verified_by_what_rounding_to_half_changes() -> None:
     proto = parsed("g (float[2,64] x) => (float[2,8] y) <float[64,8] w> { p = MatMul(x, w)  y = Tanh(p) }")
     result = optimized(proto)
