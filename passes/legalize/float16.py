@@ -23,8 +23,8 @@ ISLANDS: Final = frozenset(
     "NonMaxSuppression TopK RoiAlign Range CumSum Upsample RandomUniformLike RandomNormalLike GridSample EyeLike "
     "Pow Exp ReduceMean ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ReduceProd ReduceLogSum ReduceLogSumExp".split()
 )
-"""Computed in float32: onnxconverter-common's list (without Min and Max, which round nothing), and what leaves the range
-of float16 in normalizations that are spelled out."""
+"""Computed in float32: onnxconverter-common's list (without Min and Max, which round nothing), and what leaves the
+range of float16 in normalizations that are spelled out."""
 
 GROWING: Final = frozenset("Pow Exp CumSum Range ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ReduceProd".split())
 """Whose results may leave the range of float16 though their inputs are in it."""
