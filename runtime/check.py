@@ -16,7 +16,9 @@ from .feeds import FeedSet
 from .options import Feeds, Outputs, SessionOptions
 from .session import Session, open_session
 from .tolerance import (
+    FACTOR,
     HALF_EPS,
+    HALF_FACTOR,
     Noise,
     computes_in_half,
     grain,
@@ -200,7 +202,9 @@ class _Check:
         want = self.original.run(feeds)
         deployed = None if self.quantized else self.run_deployed(feeds)
         noise = noise_floor(want, self.probes(feeds), [deployed] if deployed is not None else [], grain=self.grain)
-        allowed = {**noise.tolerances(rtol=self.rtol, atol=self.atol), **self.drawn(feeds, want, noise)}
+        factor = HALF_FACTOR if self.rounded else FACTOR
+        tolerances = noise.tolerances(rtol=self.rtol, atol=self.atol, factor=factor)
+        allowed = {**tolerances, **self.drawn(feeds, want, noise)}
         for text in noise.notes:
             self.note(text)
         self.floor = max(self.floor, noise.relative)
