@@ -114,7 +114,7 @@ class _Plan:
 
     def _widen(self, node: ir.Node) -> None:
         inputs = [value for value in node.inputs if value is not None]
-        moving = [value for value in inputs if not ir.is_constant(value)]
+        moving = [value for value in inputs if not _is_small_constant(value)]
         if node.op_type in SHAPES or (moving and self._host.issuperset(moving)):
             self._host.update(node.outputs)
         wide = any(value in self.wide or _is_beyond(value) for value in self.inputs(node))
@@ -125,7 +125,7 @@ class _Plan:
             given = self.shapes.dtype(inputs[0])
             grows = given is None or given.is_integer()
         if grows or (wide and node.op_type not in BOUNDED) or any(ir.subgraphs_of(node)):
-            self.wide.update(node.outputs)
+            self.wide |= self.singles.intersection(node.outputs)
 
     def _fits(self, node: ir.Node) -> bool:
         results = [value for value in node.outputs if value.name]
@@ -147,6 +147,12 @@ class _Plan:
         for index, value in enumerate(node.inputs):
             if value is not None and index not in FLOAT_INPUTS.get(name, ()) and index != MASKS.get(name):
                 yield value
+
+
+def _is_small_constant(value: ir.Value) -> bool:
+    """One that ONNX Runtime leaves on the host beside shape arithmetic (core/framework/fallback_cpu_capability.cc)."""
+    tensor = ir.constant_tensor(value)
+    return tensor is not None and tensor.size <= 100
 
 
 def _finite(value: ir.Value) -> float | None:

@@ -131,6 +131,15 @@ def test_a_model_without_floats_is_left_alone() -> None:
     assert [node.op_type for node in ir.nodes(converted(proto))] == ["Neg"]
 
 
+def test_integers_that_index_a_table_do_not_keep_it_single() -> None:
+    proto = parsed(
+        """g (int32[4] i) => (float[4,2] y) <float[9,4] table, float[4,2] w> {
+             j = Cast<to = 7>(i)  e = Gather(table, j)  y = MatMul(e, w) }"""
+    )
+    found = types(converted(proto))
+    assert (found["Gather"], found["MatMul"]) == (HALF, HALF)
+
+
 def test_a_quantized_model_is_left_alone() -> None:
     proto = parsed(
         "g (float[2,4] x) => (float[2,4] y) { q, s, z = DynamicQuantizeLinear(x)  y = DequantizeLinear(q, s, z) }"
