@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .runtime import Measurement, Verification
 
+HALVING = "compute-in-float16"  # the pass after which results are compared as float16
 TARGETS = ("ort-cpu", "ort-cuda", "onnx")
 LOG = logging.getLogger("optimize_graph")
 
@@ -42,6 +43,8 @@ class Options:
     `opset`: convert to this one. `min_ort`: the oldest ONNX Runtime that must load the result (the installed one).
     `rtol`, `atol`: a tolerance instead of the model's own noise floor. `verify_seconds`: time limit of verification.
     `cpu_fp16_as_fp32`: compute float16 models in float32 inside; for target `ort-cpu`.
+    `fp16`: compute float32 models in float16 inside, for target `ort-cuda`; verified against what rounding the
+    original's inputs and weights to float16 changes.
     `shrink`: write large constants that repeat one value as operators. `strip`: drop what the exporter noted on nodes.
     `strict`: a pass that fails is an error; otherwise it is left out and reported.
     """
@@ -51,6 +54,7 @@ class Options:
     shrink: bool = False
     strip: bool = False
     cpu_fp16_as_fp32: bool = False
+    fp16: bool = False
     disable: tuple[str, ...] = ()
     limit: int | None = None
     opset: int | None = None
@@ -141,6 +145,10 @@ class _Job:
             raise ir.PipelineError(
                 ir.Diagnostic("wrong-target", "computing float16 in float32 is for the target ort-cpu alone")
             )
+        if self.options.fp16 and self.options.target != "ort-cuda":
+            raise ir.PipelineError(
+                ir.Diagnostic("wrong-target", "computing float32 in float16 is for the target ort-cuda alone")
+            )
         if self.options.target not in TARGETS:
             raise ir.PipelineError(
                 ir.Diagnostic("unknown-target", f"no target is called {self.options.target!r}", hint=", ".join(TARGETS))
@@ -179,6 +187,8 @@ class _Job:
         steps = [given.passes, *asked]
         if given.cpu_fp16_as_fp32:
             steps = ["compute-in-float32", *steps, "store-as-float16"]
+        if given.fp16:
+            steps += ["compute-in-float16", "fixpoint(canonicalize,fold,cse,dedup,dce)"]
         return ",".join(steps)
 
     # --- the steps --------------------------------------------------------------------------------------------------
@@ -220,6 +230,7 @@ class _Job:
                     self.options.target,
                     highest_opset=self._highest_opset(),
                     release=self.options.min_ort or installed_release(),
+                    fp16=self.options.fp16,
                 ),
                 disabled=self.options.disable,
                 limit=self.options.limit,
@@ -303,6 +314,7 @@ class _Job:
                 atol=self.options.atol,
                 time_limit_s=self.options.verify_seconds,
                 model=model,
+                in_half=any(rewrite.rule == HALVING for rewrite in result.rewrites),
             )
             if not result.verification.ok:
                 raise _rejected(result)

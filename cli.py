@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--cpu-fp16-as-fp32", action="store_true", help="compute float16 in float32 inside: faster on processors"
     )
+    what.add_argument(
+        "--fp16", action="store_true", help="compute float32 in float16 inside, where that is safe: for ort-cuda"
+    )
     what.add_argument("--shrink", action="store_true", help="write constants of one repeated value as operators")
     what.add_argument("--strip", action="store_true", help="drop what the exporter noted on nodes: stack traces, docs")
     what.add_argument(
@@ -131,6 +134,7 @@ def _options(given: argparse.Namespace) -> Options:
         dims=dict(given.dim),
         shrink=given.shrink,
         cpu_fp16_as_fp32=given.cpu_fp16_as_fp32,
+        fp16=given.fp16,
         strip=given.strip,
         inputs=tuple(given.inputs),
         verify=not given.no_verify,

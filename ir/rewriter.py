@@ -104,10 +104,14 @@ class Rewriter:
     # --- making -----------------------------------------------------------------------------------------------------
 
     def insert(self, node: oir.Node, *, before: oir.Node) -> oir.Node:
-        """Put a new node (see `new_node`) in front of `before`; its outputs get names that nobody has."""
+        """Put a new node (see `new_node`) in front of `before`; its outputs get names that nobody has.
+
+        An output that is named "" is one that is left out.
+        """
         node.name = self.fresh_node_name(node.name or f"{before.name or before.op_type}_{node.op_type}")
         for value in node.outputs:
-            value.name = self.fresh_name(value.name or f"{before.outputs[0].name or before.op_type}_{node.op_type}")
+            if value.name != "":
+                value.name = self.fresh_name(value.name or f"{before.outputs[0].name or before.op_type}_{node.op_type}")
         graph = _graph_of(before)
         self._take_pending_constants(node, graph, before)
         graph.insert_before(before, node)

@@ -8,12 +8,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from .. import ir
 from .comparison import EXACT, Element, Tolerance, Verdict, compare
 from .feeds import FeedSet
 from .options import Feeds, Outputs, SessionOptions
 from .session import Session, open_session
-from .tolerance import Noise, computes_in_half, grain, is_quantized, is_random, noise_floor, perturb, perturbed_weights
+from .tolerance import (
+    FACTOR,
+    HALF_EPS,
+    HALF_FACTOR,
+    Noise,
+    computes_in_half,
+    grain,
+    is_quantized,
+    is_random,
+    noise_floor,
+    perturb,
+    perturbed_weights,
+    rounded_weights,
+    to_half,
+)
 
 Source = Path | bytes
 RESEED = 12_345  # the C++ engine draws the same numbers from seed 0 and seed 1, and nodes add their index
@@ -66,16 +82,18 @@ def verify(
     atol: float | None = None,
     time_limit_s: float | None = None,
     model: ir.Model | None = None,
+    in_half: bool = False,
 ) -> Verification:
     """Compare the outputs of two models on `feed_sets`, with ONNX Runtime's optimizations off and on.
 
     `exact`: bit for bit while they are off. `rtol` and `atol` replace the noise floor. At least one set is compared,
-    whatever the time limit. `model` is the original, if it is at hand.
+    whatever the time limit. `model` is the original, if it is at hand. `in_half`: the result computes in float16 what
+    the original computes in float32, so that the noise is what rounding inputs and weights to float16 changes.
     Raises ModelError when the original does not run, MachineError when ONNX Runtime lacks something.
     """
     if model is None:
         model = ir.from_proto(original) if isinstance(original, bytes) else ir.load(original, follow_links=True)
-    check = _Check(original, result, options or SessionOptions(), exact, rtol, atol, model)
+    check = _Check(original, result, options or SessionOptions(), exact, rtol, atol, model, in_half)
     return check.over(feed_sets, time_limit_s)
 
 
@@ -106,13 +124,15 @@ class _Check:
         rtol: float | None,
         atol: float | None,
         model: ir.Model,
+        rounded: bool = False,
     ) -> None:
         in_half = exact and computes_in_half(model)
         exact = exact and not in_half
+        self.rounded = rounded
         self.model, self.exact, self.rtol, self.atol = model, exact, rtol, atol
         self.random = is_random(model)
         self.quantized = is_quantized(model)
-        self.grain = grain(model)
+        self.grain = max(grain(model), HALF_EPS) if rounded else grain(model)
         plain = replace(options, optimize=False, prepacking=options.prepacking and not exact)
         self.original = _Subject(original, plain, self.random)
         self.result = _Subject(result, plain, self.random)
@@ -124,6 +144,10 @@ class _Check:
         self.notes: dict[str, None] = {}
         self.floor = 0.0
         self.worst: Element | None = None
+        if rounded:
+            self.note("computed in float16: the noise is what rounding inputs and weights to float16 changes")
+            if options.provider == "cpu":
+                self.note("the processor keeps float32 between most operators: only provider cuda shows what overflows")
         if in_half:
             self.note("float16: compared within roundings, which ONNX Runtime places by the neighbours of a node")
         if self.quantized:
@@ -178,7 +202,9 @@ class _Check:
         want = self.original.run(feeds)
         deployed = None if self.quantized else self.run_deployed(feeds)
         noise = noise_floor(want, self.probes(feeds), [deployed] if deployed is not None else [], grain=self.grain)
-        allowed = {**noise.tolerances(rtol=self.rtol, atol=self.atol), **self.drawn(feeds, want, noise)}
+        factor = HALF_FACTOR if self.rounded else FACTOR
+        tolerances = noise.tolerances(rtol=self.rtol, atol=self.atol, factor=factor)
+        allowed = {**tolerances, **self.drawn(feeds, want, noise)}
         for text in noise.notes:
             self.note(text)
         self.floor = max(self.floor, noise.relative)
@@ -220,11 +246,28 @@ class _Check:
 
     def probes(self, feeds: Feeds) -> list[Outputs]:
         """The original's outputs after changes of 1 ulp: of the float inputs, else of weights."""
+        if self.rounded:
+            return self.roundings(feeds)
         moved = [perturb(feeds, seed) for seed in (1, 2)]
         found = [self.tried(self.original, each) for each in moved if each is not None]
         if not found and not self.random:
             found = [self.tried(self.with_moved_weights(), feeds)]
         return [outputs for outputs in found if outputs is not None]
+
+    def roundings(self, feeds: Feeds) -> list[Outputs]:
+        """The original's outputs from inputs and weights that were rounded to float16."""
+        rounded = {name: to_half(datum) if isinstance(datum, np.ndarray) else datum for name, datum in feeds.items()}
+        subjects = [self.original, self.with_rounded_weights()]
+        found = [self.tried(subject, rounded) for subject in subjects]
+        return [outputs for outputs in found if outputs is not None]
+
+    def with_rounded_weights(self) -> Session | None:
+        if self.moved is None and (weights := rounded_weights(self.model)):
+            try:
+                self.moved = open_session(self.original.source, self.original.options, weights)
+            except ir.ModelError:  # some weights must stay what they are
+                return None
+        return self.moved
 
     def tried(self, subject: _Subject | Session | None, feeds: Feeds) -> Outputs | None:
         try:

@@ -19,6 +19,7 @@ from ... import ir
 from ...ir.infer import TensorFacts, infer_results, result_type
 from ..engine.analysis import Analysis, AnalysisManager
 from . import compute_rules, control, elementwise_rules, layout_rules, picking_rules
+from .contrib_rules import DOMAIN, contrib_facts
 from .dims import Dim, Expr, born, differ, fresh_dim, fresh_integer, named_dim
 from .facts import (
     DIMS,
@@ -208,6 +209,8 @@ def _reachable_nodes(model: ir.Model) -> Iterator[ir.Node]:
 def infer(call: Call) -> list[Fact]:
     """The facts about the outputs of one node that holds no graph."""
     node = call.node
+    if node.domain == DOMAIN:
+        return contrib_facts(call)
     if node.domain not in ("", "ai.onnx.ml"):
         return [UNKNOWN] * len(node.outputs)
     types = [_type_of(call, index) for index in range(len(node.outputs))]

@@ -33,13 +33,15 @@ class Settings:
     `highest_opset`: the highest standard opset that a pass may raise the model to; 0 keeps the model's own.
     `release`: the oldest ONNX Runtime that must load the result; the newest known where it is empty.
     `growth_bytes`: how much larger than what it frees the result of folding may be; all results together may be so much
-    and one per cent of the model's constants larger.
+    and one per cent of the model's constants larger. `fp16`: float32 will become float16 at the end, so that kernels
+    are chosen for that.
     """
 
     target: str = "ort-cpu"
     growth_bytes: int = 1 << 16
     highest_opset: int = 0
     release: str = ""
+    fp16: bool = False
 
 
 @dataclass

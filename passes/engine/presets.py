@@ -8,7 +8,7 @@ from .registry import REGISTRY
 # recognized before movement takes its form apart.
 REGISTRY.add_preset(
     "default",
-    "inline,dce,outline,"
+    "inline,lower-opset-for-cuda,dce,outline,"
     "fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,drop-impossible-branches,unroll-loops,"
     "cse,dedup,dce),"
     "recognize,fixpoint(fuse,canonicalize,fold,resolve-if,cse,dedup,dce),fuse-attention,recognize,"

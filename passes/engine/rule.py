@@ -196,8 +196,12 @@ class Builder:
         domain: str = "",
         version: int | None = None,
         attributes: Mapping[str, ir.AttributeValue | ir.Attr | None] | None = None,
+        unwanted: Sequence[int] = (),
     ) -> Sequence[ir.Value]:
-        """A node with several outputs. `version` says the opset of a domain that the model does not import yet."""
+        """A node with several outputs. `version` says the opset of a domain that the model does not import yet.
+
+        `unwanted`: the places of optional outputs that are left out.
+        """
         rewriter = self._match.context.rewriter
         graph = self._match.root.graph
         assert graph is not None
@@ -210,6 +214,8 @@ class Builder:
             outputs=outputs,
             provenance=self._rule,
         )
+        for index in unwanted:
+            made.outputs[index].name = ""
         self.nodes.append(made)
         return made.outputs
 

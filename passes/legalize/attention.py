@@ -7,6 +7,8 @@ NaN may follow the softmax.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ... import ir
@@ -16,6 +18,8 @@ from ..engine.conditions import constant, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import Call, Pattern, Var, op, values
 from ..engine.rule import Builder, Match, rule
+from ..targets.cuda import AttentionCall
+from .attention_kernels import call_over, has_kernel
 
 q, k, v, mask, bias, scale, zero = values("q k v mask bias scale zero")
 
@@ -74,14 +78,14 @@ def _attention() -> Call:
     return op.Reshape(merged, Var("dims")).any_attributes("allowzero").named("result")
 
 
-def _dims(m: Match, value: ir.Value) -> tuple[Dim, ...] | None:
+def dims_of(m: Match, value: ir.Value) -> tuple[Dim, ...] | None:
     """Dims as they are where none is 0: attention over nothing gives nothing."""
     dims = m.shapes.dims(value)
     return None if dims is None else tuple(map(unless_empty, dims))
 
 
 def _named(m: Match, name: str) -> tuple[Dim, ...] | None:
-    return _dims(m, getattr(m, name).value)
+    return dims_of(m, getattr(m, name).value)
 
 
 def _parted(m: Match, name: str) -> tuple[int, int] | None:
@@ -125,7 +129,7 @@ def _fits_heads(m: Match) -> bool:
     if queries[1] != keys[1] or keys[0] != vals[0] or heads % keys[0]:
         return False
     merged = heads * vals[1]
-    result = _dims(m, m.root.outputs[0])
+    result = dims_of(m, m.root.outputs[0])
     return result in ((*whole[:2], merged), (whole[0] * whole[1], merged)) and all(
         _is_repeated(m, name, heads) for name in "kv"
     )
@@ -145,7 +149,7 @@ def _fits_cache(m: Match) -> bool:
     return True
 
 
-def _fits_mask(m: Match) -> bool:
+def fits_mask(m: Match) -> bool:
     """Whether mask and bias are [B or 1, H or 1, S or 1, L], or [S or 1, L], of the scores' own type."""
     scores = _named(m, "scores")
     for name in ("mask", "bias"):
@@ -165,7 +169,7 @@ def _rows(m: Match, name: str) -> Dim | None:
     return None if dims is None else dims[-2]
 
 
-def _factor(m: Match) -> float:
+def factor(m: Match) -> float:
     """What the scores are multiplied by."""
     if not m.has("scale"):
         return 1.0
@@ -173,10 +177,59 @@ def _factor(m: Match) -> float:
     return 1.0 / number if m.has("divided") else number
 
 
-def _fits_scale(m: Match) -> bool:
+def fits_scale(m: Match) -> bool:
     if not m.has("scale"):
         return True
     return m.scale.array.size == 1 and m.scale.array.ndim <= 4 and float(m.scale.array.reshape(())) > 0
+
+
+def fits_guard(m: Match) -> bool:
+    return not m.has("zero") or (m.zero.array.size == 1 and not np.any(m.zero.array))
+
+
+def call_over_split_heads(m: Match) -> AttentionCall:
+    queries, keys, vals = (_parted(m, name) for name in "qkv")
+    assert queries is not None and keys is not None and vals is not None
+    return call_over(m, queries[1], vals[1], grouped=queries[0] != keys[0])
+
+
+def _why_unfused(m: Match) -> str:
+    return call_over_split_heads(m).why_not_fused() if m.context.settings.target == "ort-cuda" else ""
+
+
+def heads_of(m: Match) -> int:
+    """The number of heads of the queries."""
+    queries = _parted(m, "q")
+    assert queries is not None
+    return queries[0]
+
+
+def mask_for_all_queries(m: Match, op: Builder, axis: int) -> ir.Value | None:
+    """What is added to the scores, with a row for each query: their number is the dim `axis` of q.
+
+    ONNX Runtime loads a mask that is broadcast over the queries and refuses it when it runs (1.31, 1.32).
+    """
+    if not m.has("mask"):
+        return None
+    # What all layers add (T5's positions, and the mask) is added once for all of them.
+    given = op.Add(m.bias, m.mask) if m.has("bias") else m.mask.value
+    added = [name for name in ("mask", "bias") if m.has(name)]
+    if any(_rows(m, name) != 1 for name in added) or _rows(m, "scores") == 1:
+        return given
+    rows = op.Shape(m.q, start=axis, end=axis + 1)
+    return op.Expand(given, op.Concat(rows, op.constant(np.array([1], dtype=np.int64)), axis=0))
+
+
+def hand_over(m: Match, op: Builder, made: Sequence[ir.Value]) -> ir.Value:
+    """Let the results of an attention over merged heads, `made`, stand for the values of the match."""
+    if len(made) > 1:
+        op.replace(m.k_all, made[1])
+        op.replace(m.v_all, made[2])
+    if len(m.shapes.dims(m.root.outputs[0]) or ()) == 3:
+        return made[0]
+    vals = _parted(m, "v")
+    assert vals is not None
+    return op.Reshape(made[0], op.constant(np.array([-1, heads_of(m) * vals[1]], dtype=np.int64)))
 
 
 def _all_dims(m: Match) -> str:
@@ -187,20 +240,18 @@ def _all_dims(m: Match) -> str:
     _attention(),
     requires=[
         constant("scale", "zero"),
-        holds("float32", lambda m: m.q.dtype == ir.DataType.FLOAT, lambda m: str(m.q.dtype)),
+        holds("float32, on CUDA also 16 bits", has_kernel, lambda m: str(m.q.dtype)),
         holds("softmax over the keys", lambda m: m.softmax.integer("axis", -1) in (-1, 3)),
         holds("heads that part the last dim and fit each other", _fits_heads, _all_dims),
         holds("a cache of keys and values that nobody else reads", _fits_cache),
-        holds("one positive scale", _fits_scale),
+        holds("one positive scale", fits_scale),
         holds(
             "a mask that broadcasts over the scores",
-            _fits_mask,
+            fits_mask,
             lambda m: f"mask {m.shapes.show(m.mask.value)} on {m.shapes.show(m.scores.value)}",
         ),
-        holds(
-            "a guard that puts zeros",
-            lambda m: not m.has("zero") or (m.zero.array.size == 1 and not np.any(m.zero.array)),
-        ),
+        holds("a guard that puts zeros", fits_guard),
+        holds("a kernel that fuses it, on CUDA", lambda m: not _why_unfused(m), _why_unfused),
     ],
     exactness=Exactness.ROUNDING,
     source=(
@@ -217,30 +268,11 @@ def attention_over_split_heads(m: Match, op: Builder) -> ir.Value | None:
     """
     queries, keys = _parted(m, "q"), _parted(m, "k")
     assert queries is not None and keys is not None
-    given = m.mask.value if m.has("mask") else None
-    if m.has("bias"):  # what all layers add (T5's positions, and the mask) is then added once for all of them
-        given = op.Add(m.bias, m.mask)
-    added = [name for name in ("mask", "bias") if m.has(name)]
-    if given is not None and all(_rows(m, name) == 1 for name in added) and _rows(m, "scores") != 1:
-        # ONNX Runtime loads a mask that is broadcast over the queries and refuses it when it runs (1.31, 1.32).
-        length = op.Shape(m.q, start=1, end=2)
-        given = op.Expand(given, op.Concat(length, op.constant(np.array([1], dtype=np.int64)), axis=0))
     cached = m.has("k_all")
     made = op.node(
         "Attention",
-        [m.q, m.k, m.v, given, *((m.k_past, m.v_past) if cached else ())],
+        [m.q, m.k, m.v, mask_for_all_queries(m, op, axis=1), *((m.k_past, m.v_past) if cached else ())],
         outputs=3 if cached else 1,
-        attributes={"q_num_heads": queries[0], "kv_num_heads": keys[0], "scale": _factor(m)},
+        attributes={"q_num_heads": queries[0], "kv_num_heads": keys[0], "scale": factor(m)},
     )
-    if cached:
-        op.replace(m.k_all, made[1])
-        op.replace(m.v_all, made[2])
-    if len(m.shapes.dims(m.root.outputs[0]) or ()) == 3:
-        return made[0]
-    return op.Reshape(made[0], op.constant(np.array([-1, queries[0] * _value_size(m)], dtype=np.int64)))
-
-
-def _value_size(m: Match) -> int:
-    parted = _parted(m, "v")
-    assert parted is not None
-    return parted[1]
+    return hand_over(m, op, made)

@@ -13,17 +13,21 @@ from ..engine.pass_ import Pass, PassContext
 from ..engine.registry import REGISTRY, register
 from ..engine.rewrite import run_rules
 from ..engine.rule import Rule
+from ..targets.cuda import kernels_lost
 
 OPSET = 23
+STANDARD, CONTRIB = ("attention", "attention-alone"), ("contrib-attention",)
 
 
 @register
 @dataclass(frozen=True)
 class FuseAttention(Pass):
-    """Apply every rule of group `attention`. The model's opset is raised to 23 first, if it is lower and may be.
+    """Apply the rules of the groups `attention` and `attention-alone`; the opset is raised to 23 first, if it may be.
 
     It may be where the target is ONNX Runtime, the user asked for no opset, and the oldest ONNX Runtime that must load
-    the result has kernels for that opset. Nothing is raised where no rule would fire.
+    the result has kernels for that opset. For target `ort-cuda`, no operator of the model may lose its CUDA kernel by
+    it; where the opset stays, the rules of group `contrib-attention` use ONNX Runtime's own operators there. Nothing
+    is raised where no rule would fire.
 
     before:  y = Reshape(Transpose(MatMul(Softmax(Add(MatMul(…), mask)), …)))      opset 17
     after:   y = Attention(q, k, v, mask)                                          opset 23
@@ -33,21 +37,39 @@ class FuseAttention(Pass):
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        rules = [rule for rule in REGISTRY.rules.values() if rule.group == "attention"]
         current = ir.standard_opset(model)
         if current is None or not context.settings.target.startswith("ort-"):
             return
-        if current > 24 or (current < OPSET and context.settings.highest_opset < OPSET + 1):
+        if current > 24:
             return  # from 25 on the definition differs, and ONNX Runtime has no kernel
-        context.analyses.get(Shapes).refresh(model)
-        if not any(_would_fire(rule, node, context) for node in ir.nodes(model) for rule in rules):
+        is_standard = current >= OPSET or self._may_raise(model, context)
+        if not is_standard and context.settings.target != "ort-cuda":
             return
-        if current < OPSET:
+        # Heads that are split and merged around an attention go into it: that is looked for before the attention alone.
+        groups = [_rules(name) for name in (STANDARD if is_standard else CONTRIB)]
+        context.analyses.get(Shapes).refresh(model)
+        if not any(_would_fire(rule, node, context) for node in ir.nodes(model) for rules in groups for rule in rules):
+            return
+        if current < OPSET and is_standard:
             if not context.journal.permit(self.name, "model", f"opset {current}", f"opset {OPSET}", self.exactness):
                 return
             context.rewriter.exchange(ir.convert_opset(model, OPSET))
             context.analyses.invalidate()
-        run_rules(rules, model, context, None)
+        for rules in groups:
+            run_rules(rules, model, context, None)
+
+    def _may_raise(self, model: ir.Model, context: PassContext) -> bool:
+        if context.settings.highest_opset < OPSET + 1:
+            return False
+        lost = kernels_lost(model, OPSET) if context.settings.target == "ort-cuda" else []
+        if lost:
+            condition = f"CUDA kernels for every operator at opset {OPSET}"
+            context.journal.refuse(Refusal(self.name, "model", condition, f"none for {', '.join(lost)}"))
+        return not lost
+
+
+def _rules(group: str) -> list[Rule]:
+    return [rule for rule in REGISTRY.rules.values() if rule.group == group]
 
 
 def _would_fire(rule: Rule, node: ir.Node, context: PassContext) -> bool:

@@ -9,6 +9,7 @@ from ..engine.conditions import constant, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import Call, Var, op, values
 from ..engine.rule import Builder, Match, rule
+from ..targets.cuda import HALVES
 
 q, k, v, mask, past_k, past_v, x, cos, sin, positions, heads_k, heads_v = values(
     "q k v mask past_k past_v x cos sin positions heads_k heads_v"
@@ -126,6 +127,13 @@ def _each_repeated(m: Match) -> bool:
     return bool(m.heads_k.array.size == m.heads_v.array.size)
 
 
+def _shares_heads(m: Match) -> bool:
+    """ONNX Runtime's fused kernels on CUDA share heads in 16 bits and without a mask: else repeated ones are faster."""
+    settings = m.context.settings
+    in_half = m.q.dtype in HALVES or (settings.fp16 and m.q.dtype == ir.DataType.FLOAT)
+    return settings.target != "ort-cuda" or (in_half and not m.mask.present)
+
+
 @rule(
     op.Attention(
         q,
@@ -140,6 +148,7 @@ def _each_repeated(m: Match) -> bool:
         constant("heads_k", "heads_v"),
         holds("queries of rank 4", lambda m: m.q.rank == 4),
         holds("heads that are repeated alike", _each_repeated, lambda m: m.shapes.show(m.k.value)),
+        holds("a kernel that shares heads, on CUDA", _shares_heads, lambda m: str(m.q.dtype)),
     ],
     exactness=Exactness.ROUNDING,
     source="ONNX Attention-23: grouped queries share keys and values where there are fewer heads of them",

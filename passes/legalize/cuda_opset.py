@@ -1,0 +1,59 @@
+"""The opset at which every operator of a model has a CUDA kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ... import ir
+from ..engine.exactness import Exactness
+from ..engine.journal import Refusal
+from ..engine.pass_ import Pass, PassContext
+from ..engine.registry import register
+from ..targets.cuda import kernels_lost
+
+OPSET = 21  # the last before the definitions of opset 22, which some kernels do not follow
+
+
+@register
+@dataclass(frozen=True)
+class LowerOpsetForCuda(Pass):
+    """Convert a model of opset 22 or above to 21 where an operator has a CUDA kernel only there; for target `ort-cuda`.
+
+    Such a node runs on the processor, between a copy to the host, a wait, and a copy back (MaxPool,
+    InstanceNormalization, Elu: microsoft/onnxruntime#26393). Not where the user asked for an opset, where another
+    operator is newer than 21, and not for bfloat16, for which Conv has a kernel from 22 on.
+
+    before:  y = MaxPool(x)      opset 22
+    after:   y = MaxPool(x)      opset 21
+    """
+
+    name: ClassVar[str] = "lower-opset-for-cuda"
+    exactness: ClassVar[Exactness] = Exactness.ROUNDING
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        current, settings = ir.standard_opset(model), context.settings
+        if settings.target != "ort-cuda" or settings.highest_opset == 0 or current is None or current <= OPSET:
+            return
+        lost = kernels_lost(model, current)
+        if not lost:
+            return
+        because = _obstacle(model)
+        if not because:
+            try:
+                lower = ir.convert_opset(model, OPSET)
+            except ir.ModelError as error:
+                because = error.diagnostic.message
+        if because:
+            context.journal.refuse(Refusal(self.name, "model", f"what opset {OPSET} has, too", because))
+        elif context.journal.permit(self.name, "model", f"opset {current}", f"opset {OPSET}", self.exactness):
+            context.rewriter.exchange(lower)
+            context.analyses.invalidate()
+
+
+def _obstacle(model: ir.Model) -> str:
+    for graph in ir.graphs(model):
+        for value in (*graph.inputs, *graph.initializers.values()):
+            if ir.declared_dtype(value) == ir.DataType.BFLOAT16:
+                return f"{value.name!r} is bfloat16"
+    return ""
