@@ -88,7 +88,8 @@ def kernel_types(entries: list[list], version: int) -> set[str]:
     for (first, last), constraints in entries:
         if first == version or (first <= version <= last and last != OPEN):
             main = min(constraints, default="", key=lambda name: (name not in ("T", "T1"), name))
-            found = {each.removeprefix("tensor(").removesuffix(")") for each in constraints.get(main, ["any"])}
+            tensors = (each for each in constraints.get(main, ["any"]) if not each.startswith(("seq(", "optional(")))
+            found = {each.removeprefix("tensor(").removesuffix(")") for each in tensors}
             types |= {SHORT.get(each, each) for each in found if not each.startswith(("float8", "float4"))}
     return types
 
