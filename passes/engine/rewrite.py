@@ -11,7 +11,8 @@ from ..analyses import Shapes
 from .analysis import Analysis
 from .driver import apply_rules
 from .exactness import Exactness
-from .pass_ import Pass, PassContext
+from .journal import Refusal
+from .pass_ import Pass, PassContext, where
 from .registry import REGISTRY, register
 from .rule import Rule
 
@@ -55,6 +56,9 @@ class Fuse(Canonicalize):
     group: ClassVar[str] = "fuse"
 
 
+_QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
+
+
 @register
 @dataclass(frozen=True)
 class Recognize(Canonicalize):
@@ -67,6 +71,13 @@ class Recognize(Canonicalize):
     name: ClassVar[str] = "recognize"
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
     group: ClassVar[str] = "recognize"
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        quantizer = next((node for node in ir.nodes(model) if node.op_type in _QUANTIZERS), None)
+        if quantizer is None:
+            super().run(model, context)
+        else:  # an operator's kernel rounds otherwise than its body, and a quantizer makes a whole step of that
+            context.journal.refuse(Refusal(self.name, where(quantizer), "no quantizer in the model", quantizer.op_type))
 
 
 @register

@@ -366,3 +366,17 @@ def test_the_hash_seed_changes_nothing(tmp_path: Path) -> None:
     }
     (said,) = outputs
     assert "fuse-scale-after-linear" in said
+
+
+@pytest.mark.parametrize(("quantizer", "recognized"), [("q, s, z = DynamicQuantizeLinear(y)", 0), ("q = Neg(y)", 1)])
+def test_nothing_is_recognized_before_a_quantizer_which_makes_a_step_of_a_rounding(
+    quantizer: str, recognized: int
+) -> None:
+    dtype = "uint8" if "Dynamic" in quantizer else "float"
+    model = ir.from_proto(
+        onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 20]> g (float[n] x) => ({dtype}[n] q)
+      <float root = {{1.4142135}}, float one = {{1}}, float half = {{0.5}}> {{
+        d = Div(x, root)  e = Erf(d)  a = Add(e, one)  m = Mul(x, a)  y = Mul(m, half)  {quantizer} }}""")
+    )
+    Pipeline.parse("recognize").run(model, [VerifyEach()])
+    assert [node.op_type for node in ir.nodes(model)].count("Gelu") == recognized
