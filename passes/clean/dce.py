@@ -84,8 +84,12 @@ def _trim(node: ir.Node, context: PassContext) -> None:
 
 
 def _outputs_say_how(node: ir.Node) -> bool:
-    """Whether the number of outputs belongs to what a node does: BatchNormalization below opset 14 trains by it."""
-    return node.domain == "" and node.op_type == "BatchNormalization"
+    """Whether the number of outputs belongs to what a node does: BatchNormalization below opset 14 trains by it.
+
+    ONNX Runtime refuses to run Attention with a cache when it does not give the cache back.
+    """
+    has_cache = node.op_type == "Attention" and len(node.inputs) > 4 and node.inputs[4] is not None
+    return node.domain == "" and (node.op_type == "BatchNormalization" or has_cache)
 
 
 def _erase_initializer(value: ir.Value, context: PassContext) -> None:

@@ -32,9 +32,8 @@ class Settings:
 
     `highest_opset`: the highest standard opset that a pass may raise the model to; 0 keeps the model's own.
     `release`: the oldest ONNX Runtime that must load the result; the newest known where it is empty.
-    `growth_bytes`: how much larger than what it frees the result of folding may be; all results together may be so much
-    and one per cent of the model's constants larger. `fp16`: float32 will become float16 at the end, so that kernels
-    are chosen for that.
+    `growth_bytes`: how much larger than what it frees the result of folding may be.
+    `fp16`: float32 will become float16 at the end, so that kernels are chosen for that.
     """
 
     target: str = "ort-cpu"
@@ -42,18 +41,6 @@ class Settings:
     highest_opset: int = 0
     release: str = ""
     fp16: bool = False
-
-
-@dataclass
-class Growth:
-    """How many bytes the constants of the model may still grow by."""
-
-    left: int
-
-    @classmethod
-    def allowed(cls, model: ir.Model, settings: Settings) -> Growth:
-        tensors = (ir.constant_tensor(value) for graph in ir.graphs(model) for value in graph.initializers.values())
-        return cls(settings.growth_bytes + sum(tensor.nbytes for tensor in tensors if tensor is not None) // 100)
 
 
 @dataclass
@@ -65,10 +52,6 @@ class PassContext:
     journal: Journal
     evaluator: Evaluator | None = None
     settings: Settings = field(default_factory=Settings)
-    growth: Growth = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.growth = Growth.allowed(self.rewriter.model, self.settings)
 
     def functions(self) -> frozenset[ir.OperatorIdentifier]:
         """The identifiers of the model's own functions: a call of one is not a call of the standard's operator."""

@@ -33,8 +33,8 @@ class ConstantFolding(Pass):
     """Replace what depends on no input by its value, and integer results that the shapes already tell.
 
     Never random, unknown or quantizing operators. A result may be at most `settings.growth_bytes` larger than the
-    constants that go with it, and all of them together that and one per cent of the model; a larger one (an Expand, a
-    Cast of shared weights) stays an operator, and so does a ConstantOfShape that is longer than its own spelling.
+    constants that go with it; a larger one (an Expand, a Cast of shared weights) stays an operator, and so does a
+    ConstantOfShape that is longer than its own spelling.
 
     before:  s = Mul(%two, %three); y = Add(x, s); n = Shape(x)      x: float[4]
     after:   y = Add(x, %six)                                        n = %four
@@ -127,11 +127,11 @@ class _Folder:
                     freed += tensor.nbytes // len(readers)
             self.frees[node] = freed
 
-    def _slack(self, node: ir.Node, left: int) -> int:
-        """By how much the results of `node` may be larger than what they free; `left` is for all together."""
+    def _slack(self, node: ir.Node) -> int:
+        """By how much the results of `node` may be larger than what they free."""
         if node.op_type == "ConstantOfShape":
             return 0  # the shortest spelling there is
-        return max(0, min(self.context.settings.growth_bytes, left))
+        return self.context.settings.growth_bytes
 
     def _result_bytes(self, node: ir.Node) -> int | None:
         """How large the results will be; None when that is not known and could be anything."""
@@ -153,14 +153,11 @@ class _Folder:
     def _shrink(self, nodes: Sequence[ir.Node]) -> list[ir.Node]:
         """Leave out nodes whose results are needed outside and too large; what feeds them may be folded instead."""
         region = dict.fromkeys(nodes)
-        left = self.context.growth.left
         for node in reversed(nodes):
             size = self._result_bytes(node) or 0
             growth = size - self.frees[node] if _is_needed_outside(node, region) else 0
-            if size > _RESULT_BYTES or growth > self._slack(node, left):
+            if size > _RESULT_BYTES or growth > self._slack(node):
                 del region[node]
-            else:
-                left -= max(0, growth)
         return list(region)
 
     def _parts(self, region: Sequence[ir.Node]) -> Iterator[list[ir.Node]]:
@@ -218,11 +215,9 @@ class _Folder:
     def _commit(self, nodes: Iterable[ir.Node], known: dict[ir.Value, ir.Array]) -> None:
         for node in nodes:
             size = sum(known[value].nbytes for value in node.outputs if value in known)
-            growth = max(0, size - self.frees[node])
-            if growth > self._slack(node, self.context.growth.left):
+            if size - self.frees[node] > self._slack(node):
                 node.meta[_FAILED] = True  # larger than inference said
             elif self.context.journal.permit(ConstantFolding.name, where(node), spell([node]), "a constant"):
-                self.context.growth.left -= growth
                 _put(node, [known.get(value) for value in node.outputs], self.shapes, self.context)
 
 

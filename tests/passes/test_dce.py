@@ -138,3 +138,12 @@ def test_imports_of_which_nothing_is_called_go() -> None:
         "else_branch = e () => (q) { q = Abs(x) }> }"
     )
     assert dict(model.opset_imports) == {"": 17, "acme": 1}
+
+
+def test_attention_with_a_cache_keeps_giving_it_back() -> None:
+    """ONNX Runtime refuses to run it otherwise."""
+    model = cleaned(
+        "g (float[1,2,3,4] q, float[1,2,5,4] past) => (float[1,2,3,4] y) { y, k, v = Attention(q, q, q, , past, past) }",
+        opset=23,
+    )
+    assert [value.name for value in next(ir.nodes(model)).outputs] == ["y", "k", "v"]

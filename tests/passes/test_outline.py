@@ -90,7 +90,7 @@ CALLS = [
     Call("RotaryEmbedding", 23, ((F, (2, 4, 3, 8)), (F, (50, 4)), (F, (50, 4)), (L, (2, 3)))),
     Call("RotaryEmbedding", 23, ((F, (2, 4, 3, 8)), (F, (2, 3, 4)), (F, (2, 3, 4)), None), {"interleaved": 1}),
     Call("RotaryEmbedding", 23, ((F, (2, 3, 32)), (F, (2, 3, 4)), (F, (2, 3, 4)), None), {"num_heads": 4}),
-    Call("Softmax", 21, (X,), {"axis": -2}),
+    Call("Softmax", 21, (X,), {"axis": -1}),
     Call("Softplus", 18, (X,)),
     Call("Swish", 24, (X,), {"alpha": 0.5}),
 ]

@@ -156,6 +156,6 @@ def test_the_whole_pipeline_leaves_golden_models_what_they_compute(shard: int) -
     """Near misses among them: what one rule refuses, others may take."""
     for subject in SUBJECTS[shard::SHARDS]:
         try:
-            check(subject.model, "default")
+            check(subject.model, "default", subject)
         except Exception as error:
             raise AssertionError(f"{subject}: {error}") from error
