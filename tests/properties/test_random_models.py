@@ -63,7 +63,10 @@ def check(seed: int, pipeline: str, tally: Tally, *, smooth: bool) -> None:
     tally.runs += len(cases)
     report, result = optimized(model, pipeline, check_each=seed % CHECKED_AFTER_EACH_PASS == 0)
     tally.fired |= set(report.journal.by_rule())
-    after = session_of(result)
+    try:
+        after = session_of(result)
+    except Exception as error:
+        raise AssertionError(f"ONNX Runtime refuses the result: {error}") from error
     produced = onnx.load_from_string(result)
     onnx.checker.check_model(produced)
     assert_same_interface(model, produced)
