@@ -143,7 +143,8 @@ def test_imports_of_which_nothing_is_called_go() -> None:
 def test_attention_with_a_cache_keeps_giving_it_back() -> None:
     """ONNX Runtime refuses to run it otherwise."""
     model = cleaned(
-        "g (float[1,2,3,4] q, float[1,2,5,4] past) => (float[1,2,3,4] y) { y, k, v = Attention(q, q, q, , past, past) }",
+        "g (float[1,2,3,4] q, float[1,2,5,4] past) => (float[1,2,3,4] y) { "
+        "y, k, v = Attention(q, q, q, , past, past) }",
         opset=23,
     )
     assert [value.name for value in next(ir.nodes(model)).outputs] == ["y", "k", "v"]

@@ -25,13 +25,13 @@ from variations import Subject, subjects
 SCANNED = 800  # models at most, each for the default and for the exact pipeline
 ENOUGH = 4  # models in which a family fires
 TRIED = 25
-REACHED_BY_GOLDEN_MODELS_ALONE = {  # those of other targets among them
+FOR_GOLDEN_MODELS = {  # those of other targets, and those that random models seldom reach
     "legalize.cuda_activations",
     "legalize.cuda_attention",
     "legalize.cuda_quantization",
     "legalize.cuda_skip_normalization",
-    "simplify.conv_before_resize",
     "legalize.attention",
+    "simplify.conv_before_resize",
     "legalize.rotary",
     "recognize.group_normalization",
     "recognize.rms_normalization",
@@ -121,7 +121,7 @@ def reached() -> Mapping[str, Sequence[tuple[int, str]]]:
     found: dict[str, list[tuple[int, str]]] = defaultdict(list)
     home = {rule.name: family for family, rules in FAMILIES.items() for rule in rules}
     for seed in range(SCANNED):
-        if all(len(found[family]) >= ENOUGH for family in set(FAMILIES) - REACHED_BY_GOLDEN_MODELS_ALONE):
+        if all(len(found[family]) >= ENOUGH for family in set(FAMILIES) - FOR_GOLDEN_MODELS):
             break
         for pipeline in ("default", "exact"):
             report, _ = optimized(random_model(seed, pipeline), pipeline)
@@ -166,11 +166,12 @@ def compare_on(
 
 
 def test_random_models_reach_the_families_of_rules() -> None:
-    assert {family for family in FAMILIES if not reached()[family]} == REACHED_BY_GOLDEN_MODELS_ALONE
+    """Those that are excepted may be reached now and then."""
+    assert {family for family in FAMILIES if not reached()[family]} <= FOR_GOLDEN_MODELS
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda each: each.__name__)
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - REACHED_BY_GOLDEN_MODELS_ALONE))
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - FOR_GOLDEN_MODELS))
 def test_random_models_find_a_bug_in_a_family(family: str, mutation: Mutation) -> None:
     places = reached()[family][:TRIED]
     with REGISTRY.scope(), pytest.raises(Disagreement):
