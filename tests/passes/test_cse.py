@@ -138,3 +138,15 @@ def test_a_body_may_hide_an_outer_value_by_its_name(owner: str) -> None:
       a = Exp(x)  {loop if owner == "input" else branch}  z = Neg(a) }}""")
     assert operators(model).count("Exp") == 1
     onnx.checker.check_model(ir.to_proto(model))
+
+
+def test_tensors_that_are_added_into_stay_apart() -> None:
+    """ONNX Runtime scatters into a tensor that nobody else reads, and copies one that is shared."""
+    body = """a = ConstantOfShape(s)  b = ConstantOfShape(s)
+      c = ScatterElements <reduction = "add"> (a, i, x)  d = ScatterElements <reduction = "add"> (b, i, z)
+      y = Sub(c, d)"""
+    model = merged(f"g (float[4] x, float[4] z, int64[4] i, int64[1] s) => (float[n] y) {{ {body} }}")
+    assert operators(model).count("ConstantOfShape") == 2
+    body = "a = ConstantOfShape(s)  b = ConstantOfShape(s)  c = Add(x, a)  y = Add(c, b)"
+    model = merged(f"g (float[4] x, int64[1] s) => (float[4] y) {{ {body} }}")
+    assert operators(model).count("ConstantOfShape") == 1
