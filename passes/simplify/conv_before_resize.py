@@ -119,6 +119,11 @@ def _is_told_no_channels(resize: ir.Node | None) -> bool:
         holds("a convolution of single pixels", _is_pointwise),
         holds("images that grow, and not their channels", _pays),
         holds("a Resize that is not told its channels, or keeps their number", _sizes_fit),
+        holds(
+            "one image, or a target that counts time and not operators",
+            lambda m: len(_pieces(m)) == 1 or m.context.settings.target != "onnx",
+            lambda m: f"{len(_pieces(m))} images",
+        ),
         UNSHARED,
     ],
     exactness=Exactness.ROUNDING,
