@@ -17,28 +17,19 @@ from ..analyses.nonempty import unless_empty
 from ..engine.conditions import constant, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import Call, Pattern, Var, op, values
-from ..engine.rule import Builder, Match, rule
+from ..engine.rule import Builder, Match, Operand, rule
+from ..simplify.attention_heads import heads, split_heads
 from ..targets.cuda import AttentionCall
 from .attention_kernels import call_over, has_kernel
 
 q, k, v, mask, bias, scale, zero = values("q k v mask bias scale zero")
 
 
-def _split(data: Var) -> Call:
-    """[batch, length, heads * size] -> [batch, length, heads, size]."""
-    return op.Reshape(data, Var(f"{data.name}_dims")).any_attributes("allowzero").named(f"{data.name}_split")
-
-
-def _heads(data: Var) -> Call:
-    """[batch, length, heads * size] -> [batch, heads, length, size]."""
-    return op.Transpose(_split(data), perm=(0, 2, 1, 3)).named(f"{data.name}_heads")
-
-
 def _with_past(data: Var) -> Pattern:
     """The heads of this call's tokens, alone or behind those that a cache holds."""
     name = data.name
-    cached = op.Concat(Var(f"{name}_past"), _heads(data)).any_attributes("axis").named(f"{name}_all").shared()
-    return cached | _heads(data)
+    cached = op.Concat(Var(f"{name}_past"), heads(data)).any_attributes("axis").named(f"{name}_all").shared()
+    return cached | heads(data)
 
 
 def _repeated(data: Var) -> Pattern:
@@ -51,9 +42,9 @@ def _repeated(data: Var) -> Pattern:
 
 
 def _scores() -> Pattern:
-    queries = _heads(q)
+    queries = heads(q)
     keys = (
-        op.Transpose(_split(k), perm=(0, 2, 3, 1)).named("k_turned")
+        op.Transpose(split_heads(k), perm=(0, 2, 3, 1)).named("k_turned")
         | op.Transpose(_repeated(k), perm=(0, 1, 3, 2)).named("k_turned")
         | op.Transpose(_with_past(k), perm=(0, 1, 3, 2)).named("k_turned")
     )
@@ -149,14 +140,17 @@ def _fits_cache(m: Match) -> bool:
     return True
 
 
+def added(m: Match) -> list[Operand]:
+    """What is added to the scores: a mask, perhaps a bias before it."""
+    return [getattr(m, name) for name in ("mask", "bias") if m.has(name)]
+
+
 def fits_mask(m: Match) -> bool:
     """Whether mask and bias are [B or 1, H or 1, S or 1, L], or [S or 1, L], of the scores' own type."""
     scores = _named(m, "scores")
-    for name in ("mask", "bias"):
-        if not m.has(name):
-            continue
-        dims = _named(m, name)
-        if dims is None or scores is None or len(dims) not in (2, 4) or getattr(m, name).dtype != m.scores.dtype:
+    for operand in added(m):
+        dims = dims_of(m, operand.value)
+        if dims is None or scores is None or len(dims) not in (2, 4) or operand.dtype != m.scores.dtype:
             return False
         tail = scores[-len(dims) :]
         if dims[-1] != tail[-1] or any(dim not in (1, other) for dim, other in zip(dims, tail, strict=True)):
@@ -164,9 +158,8 @@ def fits_mask(m: Match) -> bool:
     return True
 
 
-def _rows(m: Match, name: str) -> Dim | None:
-    dims: tuple[Dim, ...] | None = getattr(m, name).dims
-    return None if dims is None else dims[-2]
+def _rows(operand: Operand) -> Dim | None:
+    return None if operand.dims is None else operand.dims[-2]
 
 
 def factor(m: Match) -> float:
@@ -213,8 +206,7 @@ def mask_for_all_queries(m: Match, op: Builder, axis: int) -> ir.Value | None:
         return None
     # What all layers add (T5's positions, and the mask) is added once for all of them.
     given = op.Add(m.bias, m.mask) if m.has("bias") else m.mask.value
-    added = [name for name in ("mask", "bias") if m.has(name)]
-    if any(_rows(m, name) != 1 for name in added) or _rows(m, "scores") == 1:
+    if any(_rows(operand) != 1 for operand in added(m)) or _rows(m.scores) == 1:
         return given
     rows = op.Shape(m.q, start=axis, end=axis + 1)
     return op.Expand(given, op.Concat(rows, op.constant(np.array([1], dtype=np.int64)), axis=0))

@@ -139,7 +139,7 @@ def multi_head_attention_on_cuda(m: Match, op: Builder) -> ir.Value | None:
     """
     cached = m.has("k_all")
     bias = attention.mask_for_all_queries(m, op, axis=1)
-    if bias is not None and m.mask.rank == 2:
+    if bias is not None and all(operand.rank == 2 for operand in attention.added(m)):
         bias = op.Unsqueeze(bias, op.constant(np.array([0, 1], dtype=np.int64)))
     made = op.node(
         "MultiHeadAttention",

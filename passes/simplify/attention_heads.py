@@ -19,10 +19,14 @@ OPSETS = (23, 24)
 """The opsets whose definition is meant here; later ones may take other inputs."""
 
 
-def _heads(data: Var) -> Call:
+def split_heads(data: Var) -> Call:
+    """[batch, length, heads * size] -> [batch, length, heads, size]."""
+    return op.Reshape(data, Var(f"{data.name}_dims")).any_attributes("allowzero").named(f"{data.name}_split")
+
+
+def heads(data: Var) -> Call:
     """[batch, length, heads * size] -> [batch, heads, length, size]."""
-    split = op.Reshape(data, Var(f"{data.name}_dims")).any_attributes("allowzero").named(f"{data.name}_split")
-    return op.Transpose(split, perm=(0, 2, 1, 3)).named(f"{data.name}_heads")
+    return op.Transpose(split_heads(data), perm=(0, 2, 1, 3)).named(f"{data.name}_heads")
 
 
 def _number_of_heads(m: Match, name: str) -> int | None:
@@ -51,7 +55,7 @@ def _heads_alone(m: Match) -> bool:
 
 
 _INNER = (
-    op.Attention(_heads(q), _heads(k), _heads(v), mask.optional(), past_k.optional(), past_v.optional())
+    op.Attention(heads(q), heads(k), heads(v), mask.optional(), past_k.optional(), past_v.optional())
     .any_attributes()
     .opset(*OPSETS)
     .shared()
@@ -92,7 +96,7 @@ def attention_over_merged_heads(m: Match, op: Builder) -> ir.Value:
 
 
 @rule(
-    op.RotaryEmbedding(_heads(x), cos, sin, positions.optional()).any_attributes().opset(*OPSETS).named("inner"),
+    op.RotaryEmbedding(heads(x), cos, sin, positions.optional()).any_attributes().opset(*OPSETS).named("inner"),
     requires=[
         holds(
             "heads that part the last dim",
