@@ -8,30 +8,27 @@ one thread: above 1 means faster than the original. The file is written after ea
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import record
 import tools
 from optimize_graph import ir, runtime
+from record import OPTIONS
 
-OPTIONS = runtime.SessionOptions(threads=1)
 
-
-def compare(source: Path, wanted: list[str], peer_python: str, budget_s: float) -> Iterator[dict[str, object]]:
+def compare(source: Path, wanted: list[str], peer_python: str, budget_s: float) -> Iterator[dict[str, Any]]:
     """A row for each tool. Raises ModelError where ONNX Runtime does not run the original."""
     model = ir.load(source)
     sample = source.with_suffix(".inputs.npz")
     reference = runtime.open_session(source, replace(OPTIONS, optimize=False))
     feeds = runtime.usable_feeds(reference, model, [sample] if sample.exists() else [])
     for tool in wanted:
-        row: dict[str, object] = {"model": source.stem, "tool": tool, "nodes_before": _nodes(source)}
+        row: dict[str, Any] = {"model": source.stem, "tool": tool, "nodes_before": _nodes(source)}
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / source.name
             started = time.perf_counter()
@@ -56,51 +53,24 @@ def _nodes(path: Path) -> int:
     return sum(1 for node in ir.nodes(ir.load(path)) if node.op_type != "Constant")
 
 
-def machine() -> dict[str, object]:
-    """Where and with what the rows were measured."""
-    import onnxruntime
-
-    processor = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        lines = (line.partition(":") for line in information.read_text().splitlines())
-        processor = next((value.strip() for key, _, value in lines if key.strip() == "model name"), processor)
-    return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "onnxruntime": onnxruntime.__version__,
-        "threads": OPTIONS.threads,
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--tools", default=",".join(tools.names()), help="which of them, with commas")
-    parser.add_argument("--peer-python", default="python", help="the interpreter that the peers are installed for")
-    parser.add_argument("--budget", type=float, default=6.0, help="seconds of measuring for each tool and model")
-    parser.add_argument("--cpu", type=int, help="run on this core alone")
-    given = parser.parse_args()
-    if given.cpu is not None:
-        os.sched_setaffinity(0, {given.cpu})
-    document = json.loads(given.output.read_text()) if given.output.exists() else {"rows": []}
-    document["machine"] = machine()
-    known = {(row["model"], row["tool"]) for row in document["rows"]}
+    arguments = record.parser(__doc__, budget_s=6.0)
+    arguments.add_argument("--tools", default=",".join(tools.names()), help="which of them, with commas")
+    arguments.add_argument("--peer-python", default="python", help="the interpreter that the peers are installed for")
+    given = arguments.parse_args()
+    document = record.Record(given)
+    known = {(row["model"], row["tool"]) for row in document.rows}
     for source in given.models:
         wanted = [tool for tool in given.tools.split(",") if (source.stem, tool) not in known]
         try:
             for row in compare(source, wanted, given.peer_python, given.budget) if wanted else ():
-                document["rows"].append(row)
+                document.rows.append(row)
                 speed = row.get("speed")
                 said = f"x{speed['median']:.3f} [{speed['low']:.3f}, {speed['high']:.3f}]" if speed else row["problem"]
                 print(f"{source.stem:50} {row['tool']:15} {row['verdict']:7} {said}", flush=True)
         except ir.OptimizeGraphError as error:
             print(f"{source.stem:50} {error}", flush=True)
-        given.output.write_text(json.dumps(document, indent=1) + "\n")
+        document.write()
 
 
 if __name__ == "__main__":

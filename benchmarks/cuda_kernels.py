@@ -18,7 +18,7 @@ from pathlib import Path
 import onnx.defs
 
 ROOT = Path(__file__).resolve().parents[1]
-OTHER_TARGETS = ("ON_CPU", 'target == "ort-cpu"', 'target != "ort-cpu"', 'target != "onnx"', 'target == "onnx"')
+OTHER_TARGETS = ("ON_CPU", 'target("ort-cpu")', 'target("onnx")', 'target != "ort-cpu"', 'target != "onnx"')
 OPEN = 2**31 - 1
 SHORT = {"float": "f32", "float16": "f16", "bfloat16": "bf16", "double": "f64", "bool": "b"}
 HEADER = '''"""Kernels of ONNX Runtime's CUDA provider, {release}: data, made by `benchmarks/cuda_kernels.py`."""

@@ -44,7 +44,7 @@ def _export(path: Path, model: torch.nn.Module, inputs: dict[str, torch.Tensor])
     program = torch.onnx.export(module, tuple(inputs.values()), input_names=list(inputs), dynamo=True, verbose=False)
     assert program is not None
     program.save(str(path))
-    np.savez(path.with_suffix(".inputs.npz"), **{name: value.numpy() for name, value in inputs.items()})  # type: ignore[arg-type]
+    np.savez(path.with_suffix(".inputs.npz"), **{name: value.numpy() for name, value in inputs.items()})
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import tools
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 COLOURS = ("#0b6e4f", "#c1440e", "#3b5bdb", "#7048a8", "#8a6d1a")
 _LEFT, _RIGHT, _LINE, _WIDTH = 330, 40, 18, 960
@@ -74,12 +75,11 @@ def mean(values: Sequence[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values)) if values else 1.0
 
 
-def page(document: dict[str, object], picture: str) -> str:
+def page(document: dict[str, Any], picture: str) -> str:
     """The tables, in Markdown."""
-    rows: list[Row] = document["rows"]  # type: ignore[assignment]
+    rows: list[Row] = document["rows"]
     names = present(rows)
-    machine: dict[str, object] = document["machine"]  # type: ignore[assignment]
-    where = ", ".join(f"{key} {value}" for key, value in machine.items())
+    where = ", ".join(f"{key} {value}" for key, value in document["machine"].items())
     lines = [
         "# Side by side",
         "",
@@ -95,7 +95,7 @@ def page(document: dict[str, object], picture: str) -> str:
         mine = [row for row in rows if row["tool"] == name]
         good = [row for row in mine if row["verdict"] == "ok"]
         count = {verdict: sum(row["verdict"] == verdict for row in mine) for verdict in ("ok", "wrong", "failed")}
-        kept = mean([row["nodes"] / row["nodes_before"] for row in good])  # type: ignore[operator]
+        kept = mean([row["nodes"] / row["nodes_before"] for row in good])
         worst = min((ratio(row) for row in good), default=1.0)
         speed = mean([ratio(row) for row in mine])
         lines.append(

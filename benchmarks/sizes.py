@@ -5,21 +5,21 @@ python benchmarks/sizes.py MODEL.onnx --dim batch=1,8 --dim seq=16,128,512 --thr
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from compare import OPTIONS, machine
+import record
 from optimize_graph import Options, ir, optimize, runtime
+from record import OPTIONS
 
 
 def measure(
     source: Path, sizes: Mapping[str, Sequence[int]], threads: Sequence[int], budget_s: float
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     """A row for each combination."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / source.name
@@ -41,24 +41,19 @@ def _dim(text: str) -> tuple[str, list[int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--dim", action="append", default=[], type=_dim, metavar="NAME=1,8", help="sizes of a dim")
-    parser.add_argument("--threads", default="1,2", help="thread counts, with commas")
-    parser.add_argument("--budget", type=float, default=3.0, help="seconds of measuring for each row")
-    parser.add_argument("--output", type=Path, required=True)
-    given = parser.parse_args()
-    document = json.loads(given.output.read_text()) if given.output.exists() else {"rows": []}
-    document["machine"] = machine()
+    arguments = record.parser(__doc__, budget_s=3.0)
+    arguments.add_argument("--dim", action="append", default=[], type=_dim, metavar="NAME=1,8", help="sizes of a dim")
+    arguments.add_argument("--threads", default="1,2", help="thread counts, with commas")
+    given = arguments.parse_args()
+    document = record.Record(given)
     threads = [int(count) for count in given.threads.split(",")]
     for source in given.models:
         for row in measure(source, dict(given.dim), threads, given.budget):
-            document["rows"].append(row)
+            document.rows.append(row)
             speed = row["speed"]
-            assert isinstance(speed, dict)
             interval = f"[{speed['low']:.3f}, {speed['high']:.3f}]"
             print(row["model"], row["dims"], f"{row['threads']} threads: x{speed['median']:.3f} {interval}", flush=True)
-        given.output.write_text(json.dumps(document, indent=1) + "\n")
+        document.write()
 
 
 if __name__ == "__main__":
