@@ -34,6 +34,11 @@ def holds(text: str, test: Callable[[Match], bool], because: Callable[[Match], s
     return Condition(text, fault)
 
 
+def target(name: str) -> Condition:
+    """The run optimizes for this target."""
+    return holds(f"target {name}", lambda m: m.context.settings.target == name, lambda m: m.context.settings.target)
+
+
 def constant(*names: Named) -> Condition:
     """The operands are constants that no caller can override; absent optional inputs are fine."""
 

@@ -57,6 +57,10 @@ class PassContext:
         """The identifiers of the model's own functions: a call of one is not a call of the standard's operator."""
         return frozenset(self.rewriter.model.functions)
 
+    def hides_operators(self) -> bool:
+        """Whether a function of the model stands for operators of the standard: their names then tell nothing."""
+        return any(domain == "" for domain, _, _ in self.rewriter.model.functions)
+
 
 class Pass(ABC):
     """A change of a whole model. Subclasses are frozen dataclasses; their fields are the options of their text form."""

@@ -11,13 +11,13 @@ from math import prod
 
 from ... import ir
 from ..analyses import Shapes
-from ..engine.conditions import holds
+from ..engine.conditions import holds, target
 from ..engine.rule import Match
 
 BLOCK = 16
 _DEPTH = 6
 
-ON_CPU = holds("target ort-cpu", lambda m: m.context.settings.target == "ort-cpu", lambda m: m.context.settings.target)
+ON_CPU = target("ort-cpu")
 FLOAT32 = holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype))
 LARGE = holds(
     "16,384 elements, or an unknown number",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ..engine.conditions import holds
+from ..engine.conditions import target
 
-ON_CUDA = holds(
-    "target ort-cuda", lambda m: m.context.settings.target == "ort-cuda", lambda m: m.context.settings.target
-)
+ON_CUDA = target("ort-cuda")

@@ -18,7 +18,6 @@ from ..engine.pass_ import Pass, PassContext, spell, where
 from ..engine.registry import register
 from ..simplify.split_from_slices import SPLITS, new_split
 
-_OPERATORS = ("MatMul", "Add", "Reshape", "Transpose", "Split")
 _LARGEST_WEIGHT = 1 << 28  # bytes of a merged weight, which is held in memory
 
 
@@ -41,12 +40,10 @@ class MergeProjections(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        if context.settings.target != "onnx":
+        if context.settings.target != "onnx" or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)
-        if any(("", op_type, "") in context.functions() for op_type in _OPERATORS):
-            return
         for graph in ir.graphs(model):
             for products in _parallel_products(graph, shapes):
                 group = _Group(products, shapes)

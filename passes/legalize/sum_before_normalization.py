@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ... import ir
-from ..engine.conditions import floating, holds
+from ..engine.conditions import floating, holds, target
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, rule
 
@@ -23,7 +23,7 @@ def _feeds_normalization(m: Match) -> bool:
 @rule(
     op.Add(x, y),
     requires=[
-        holds("target ort-cpu", lambda m: m.context.settings.target == "ort-cpu", lambda m: m.context.settings.target),
+        target("ort-cpu"),
         floating("x", "y"),
         holds("a normalization that reads the result", _feeds_normalization),
         holds("two computed operands", lambda m: not m.x.is_constant and not m.y.is_constant),

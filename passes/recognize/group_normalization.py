@@ -6,7 +6,7 @@ import numpy as np
 
 from ... import ir
 from ..analyses.nonempty import unless_empty
-from ..engine.conditions import constant, fits, holds
+from ..engine.conditions import constant, fits, holds, target
 from ..engine.exactness import Exactness
 from ..engine.pattern import Var, op, values
 from ..engine.rule import Builder, Match, Operand, rule
@@ -44,7 +44,7 @@ def _is_per_channel(m: Match, name: str) -> bool:
         fits("opset 21", lambda m: (m.root.version or 0) >= 21),
         constant("scale", "bias", "ones", "zeros"),
         # ONNX Runtime's CPU provider has no kernel for it and writes it out as some thirty nodes, twice as slow.
-        holds("target onnx", lambda m: m.context.settings.target == "onnx", lambda m: m.context.settings.target),
+        target("onnx"),
         holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
         holds("groups of channels", _groups_channels, lambda m: m.shapes.show(m.groups.value)),
         holds("no scale and no bias within", lambda m: bool(np.all(m.ones.array == 1) and not np.any(m.zeros.array))),

@@ -54,12 +54,12 @@ def _counts(m: Match) -> Sequence[tuple[int, ir.Value]] | None:
     """For each axis of x the axis of the result that it is counted along, and the count; in order, and all others 1."""
     parts = m.rest("part")
     dims, result = m.x.dims, m.shapes.dims(m.root.outputs[0])
-    if dims is None or result is None or len(parts) != len(dims) or m.root.version is None:
+    if dims is None or result is None or len(parts) != len(dims):
         return None
     if (
         m.tuple.rank is None
         or m.tuple.integer("axis") not in (-1, m.tuple.rank - 1)
-        or m.root_call.integer("batch_dims")
+        or m.GatherND.integer("batch_dims")
     ):
         return None
     found = [_count(part.value, m) for part in parts]
@@ -74,8 +74,7 @@ def _counts(m: Match) -> Sequence[tuple[int, ir.Value]] | None:
 @rule(
     op.GatherND(x, op.Concat(rest("part")).any_attributes("axis").named("tuple").shared())
     .any_attributes("batch_dims")
-    .opset(since=13)
-    .named("root_call"),
+    .opset(since=13),
     requires=[
         holds(
             "a count along an axis of its own for each axis of x, in order",

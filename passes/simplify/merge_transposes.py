@@ -40,6 +40,11 @@ def merge_transposes(m: Match, op: Builder) -> ir.Value:
     return op.Transpose(m.x, perm=both)
 
 
+_SWAP_OF_GROUPS = op.Reshape(
+    op.Transpose(op.Reshape(x, first).any_attributes().named("grouped"), perm=(0, 2, 1)), second
+).any_attributes()
+
+
 def _swaps_last_two(m: Match) -> bool:
     """Whether the targets are [a·b, m, n] and [a, b, …, n, m] for x of dims [a, b, …, m, n] (-1 for the first, too).
 
@@ -61,9 +66,7 @@ def _swaps_last_two(m: Match) -> bool:
 
 
 @rule(
-    op.Reshape(
-        op.Transpose(op.Reshape(x, first).any_attributes().named("grouped"), perm=(0, 2, 1)), second
-    ).any_attributes(),
+    _SWAP_OF_GROUPS,
     requires=[
         holds(
             "Reshapes that group the leading dims and part them again",
@@ -97,9 +100,7 @@ def _regroups(m: Match) -> tuple[int, ...] | None:
 
 
 @rule(
-    op.Reshape(
-        op.Transpose(op.Reshape(x, first).any_attributes().named("grouped"), perm=(0, 2, 1)), second
-    ).any_attributes(),
+    _SWAP_OF_GROUPS,
     requires=[
         holds(
             "Reshapes that group the leading dims and part them another way, into known sizes",
