@@ -42,6 +42,12 @@ def outputs_of(session: onnxruntime.InferenceSession, feeds: Feeds) -> list[np.n
         return None
 
 
+def attends_to_nothing(produced: onnx.ModelProto, feeds: Feeds) -> bool:
+    """Whether a result refuses empty inputs that its original took: ONNX Runtime's Attention does."""
+    attends = any(node.op_type == "Attention" for node in produced.graph.node)
+    return attends and not all(array.size for array in feeds.values())
+
+
 def optimized(
     model: onnx.ModelProto, pipeline: str, *, target: str = "ort-cpu", check_each: bool = False
 ) -> tuple[Report, bytes]:
