@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .api import Options, Result, optimize
+    from .api import optimize
     from .exporting import export
     from .ir.diagnostics import (
         Diagnostic,
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
         PipelineError,
         VerificationError,
     )
+    from .options import Options
+    from .result import Result
 
 _HOMES = {
-    "Options": ".api",
-    "Result": ".api",
+    "Options": ".options",
+    "Result": ".result",
     "export": ".exporting",
     "optimize": ".api",
     "Diagnostic": ".ir.diagnostics",

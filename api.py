@@ -6,101 +6,29 @@ import logging
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from . import ir
+from .options import TARGETS, Options
 from .passes.engine.exactness import Exactness
 from .passes.engine.instruments import Instrument, Progress, VerifyEach
-from .passes.engine.journal import Refusal, Rewrite
 from .passes.engine.pass_ import PassFailure, Settings
 from .passes.engine.pipeline import Pipeline, Report, seconds_by_pass
 from .passes.engine.registry import REGISTRY
 from .passes.targets.onnxruntime import loads_in
+from .result import Result, size_of
 from .versions import Fitted, fit_versions, installed_release
 
 if TYPE_CHECKING:
     import onnx
 
-    from .runtime import Measurement, Verification
 
 HALVING = "compute-in-float16"  # the pass after which results are compared as float16
-TARGETS = ("ort-cpu", "ort-cuda", "onnx")
 LOG = logging.getLogger("optimize_graph")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What may be asked for; the defaults do the right thing.
-
-    `passes`: the text of a pipeline (see docs/pipelines.md); by default the preset `default`.
-    `disable`: names of rules and passes that are to be left out. `limit`: stop after that many rewrites.
-    `input_shapes`: dims for inputs, `dims`: sizes for symbolic dims; both narrow the interface. `inputs`: `.npz` files
-    of the user's own inputs.
-    `opset`: convert to this one. `min_ort`: the oldest ONNX Runtime that must load the result (the installed one).
-    `rtol`, `atol`: a tolerance instead of the model's own noise floor. `verify_seconds`: time limit of verification.
-    `cpu_fp16_as_fp32`: compute float16 models in float32 inside; for target `ort-cpu`.
-    `fp16`: compute float32 models in float16 inside, for target `ort-cuda`; verified against what rounding the
-    original's inputs and weights to float16 changes.
-    `shrink`: write large constants that repeat one value as operators. `strip`: drop what the exporter noted on nodes.
-    `strict`: a pass that fails is an error; otherwise it is left out and reported.
-    """
-
-    target: str = "ort-cpu"
-    passes: str = "default"
-    shrink: bool = False
-    strip: bool = False
-    cpu_fp16_as_fp32: bool = False
-    fp16: bool = False
-    disable: tuple[str, ...] = ()
-    limit: int | None = None
-    opset: int | None = None
-    min_ort: str | None = None
-    input_shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
-    dims: Mapping[str, int] = field(default_factory=dict)
-    inputs: tuple[Path, ...] = ()
-    verify: bool = True
-    verify_seconds: float = 120.0
-    rtol: float | None = None
-    atol: float | None = None
-    measure: bool = False
-    measure_seconds: float = 6.0
-    threads: int = 1
-    provider: Literal["cpu", "cuda"] = "cpu"
-    custom_ops: tuple[Path, ...] = ()
-    follow_links: bool = False
-    plugins: tuple[str, ...] = ()
-    strict: bool = False
-    check_each_pass: bool = False
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large a model is: nodes in all scopes (Constant nodes apart), and bytes of weights."""
-
-    nodes: int
-    weight_bytes: int
-
-
-@dataclass
-class Result:
-    """What `optimize` gives back. `model` reads its weights from the delivered file, or from memory."""
-
-    model: ir.Model = field(repr=False)
-    before: Size
-    after: Size
-    rewrites: Sequence[Rewrite] = field(default=(), repr=False)
-    refusals: Sequence[Refusal] = field(default=(), repr=False)
-    remarks: Sequence[ir.Diagnostic] = ()
-    exactness: Exactness = Exactness.EXACT
-    pipeline: str = ""
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    verification: Verification | None = None
-    measurement: Measurement | None = None
 
 
 def optimize(
@@ -331,7 +259,9 @@ class _Job:
         for name in self.options.disable:
             if name not in known:
                 raise ir.PipelineError(
-                    ir.Diagnostic("unknown-rule", f"no rule or pass is called {name!r}", hint="see --list-passes")
+                    ir.Diagnostic(
+                        "unknown-rule", f"no rule or pass is called {name!r}", hint="see optimize-graph passes"
+                    )
                 )
 
     def _left_out(self, culprit: str, reason: str) -> ir.Diagnostic:
@@ -348,18 +278,6 @@ class _Job:
             hint=f"to see it again: {shlex.join(replay)}",
             severity=ir.Severity.WARNING,
         )
-
-
-def size_of(model: ir.Model) -> Size:
-    """Nodes in all scopes, Constant nodes apart, and the bytes of all initializers and constants."""
-    nodes = list(ir.nodes(model))
-    constants = [value for graph in ir.graphs(model) for value in graph.initializers.values()]
-    constants += [value for node in nodes if node.op_type == "Constant" for value in node.outputs]
-    tensors = [value.const_value if value.is_initializer() else ir.constant_tensor(value) for value in constants]
-    return Size(
-        sum(1 for node in nodes if node.op_type != "Constant"),
-        sum(tensor.nbytes for tensor in tensors if tensor is not None),
-    )
 
 
 @contextmanager

@@ -114,6 +114,8 @@ class RewriteNamed(Pass):
         unknown = [name for name in self.rules if name not in REGISTRY.rules]
         if unknown:
             raise ir.PipelineError(
-                ir.Diagnostic("unknown-rule", f"no rule is called {', '.join(unknown)}", hint="see --list-passes")
+                ir.Diagnostic(
+                    "unknown-rule", f"no rule is called {', '.join(unknown)}", hint="see optimize-graph passes"
+                )
             )
         run_rules((REGISTRY.rules[name] for name in self.rules), model, context, self.limit)

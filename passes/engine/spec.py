@@ -55,7 +55,9 @@ class Reader:
         """Raise a PipelineError with a caret under the place."""
         column = self.position if at is None else at
         raise ir.PipelineError(
-            ir.Diagnostic("pipeline-syntax", f"{message}\n  {self.text}\n  {' ' * column}^", hint="see --list-passes")
+            ir.Diagnostic(
+                "pipeline-syntax", f"{message}\n  {self.text}\n  {' ' * column}^", hint="see optimize-graph passes"
+            )
         )
 
 

@@ -6,7 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from optimize_graph.cli import _parser
+from optimize_graph.cli import names, parser_of
 from optimize_graph.passes import REGISTRY
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def test_the_catalogue_page_is_what_the_docstrings_say() -> None:
 
 
 def test_the_readme_names_every_option_of_the_command_that_it_shows() -> None:
-    known = {option for action in _parser()._actions for option in action.option_strings}
+    known = {option for verb in names() for action in parser_of(verb)._actions for option in action.option_strings}
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", (ROOT / "README.md").read_text(encoding="utf-8")))
     assert shown - known <= {"--constraint"}
 

@@ -57,8 +57,8 @@ def test_every_folder_of_the_package_is_installed() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     folders = {
         ".".join(["optimize_graph", *path.parent.relative_to(ROOT).parts])
-        for layer in LAYERS
-        for path in (ROOT / layer).rglob("__init__.py")
+        for folder in (*LAYERS, "cli", "report")
+        for path in (ROOT / folder).rglob("__init__.py")
     }
     assert listed == folders | {"optimize_graph"}
 

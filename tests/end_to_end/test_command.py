@@ -232,7 +232,7 @@ def test_results_alone_go_to_standard_output(chain: Path) -> None:
 
 
 def test_passes_rules_and_presets_are_listed() -> None:
-    done = command("--list-passes")
+    done = command("passes")
     assert done.returncode == 0
     for name in ("default", "canonicalize", "fuse-batchnorm-into-conv", "drop-identity"):
         assert name in done.stdout

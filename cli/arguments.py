@@ -1,0 +1,120 @@
+"""Arguments that several verbs share, and what they become."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..options import TARGETS, Options
+
+if TYPE_CHECKING:
+    from ..runtime import SessionOptions
+
+
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """What is done to a model."""
+    what = parser.add_argument_group("what is done")
+    what.add_argument("--target", default="ort-cpu", choices=TARGETS, help="what it is optimized for (ort-cpu)")
+    what.add_argument("--min-ort", metavar="VERSION", help="the oldest ONNX Runtime that must load the result")
+    what.add_argument("--opset", type=int, metavar="N", help="convert the model to this opset first")
+    what.add_argument(
+        "--passes", default="default", metavar="TEXT", help="a preset or pipeline: 'fixpoint(fold,cse),dce'"
+    )
+    what.add_argument("--disable", action="append", default=[], metavar="RULE", help="leave out a rule or pass")
+    what.add_argument("--limit", type=int, metavar="N", help="stop after N rewrites")
+    add_dims(what)
+    what.add_argument(
+        "--cpu-fp16-as-fp32", action="store_true", help="compute float16 in float32 inside: faster on processors"
+    )
+    what.add_argument(
+        "--fp16", action="store_true", help="compute float32 in float16 inside, where that is safe: for ort-cuda"
+    )
+    what.add_argument("--shrink", action="store_true", help="write constants of one repeated value as operators")
+    what.add_argument("--strip", action="store_true", help="drop what the exporter noted on nodes: stack traces, docs")
+    what.add_argument(
+        "--plugin", action="append", default=[], metavar="MODULE", help="import a module of rules or passes"
+    )
+
+
+def add_dims(parser: argparse._ActionsContainer) -> None:
+    """Sizes for open dims."""
+    parser.add_argument(
+        "--input-shape", action="append", default=[], type=_input_shape, metavar="NAME:1,3,224,224", help="fix an input"
+    )
+    parser.add_argument("--dim", action="append", default=[], type=_dim, metavar="NAME=8", help="fix a symbolic dim")
+
+
+def add_tolerance(parser: argparse._ActionsContainer) -> None:
+    """How results are compared."""
+    parser.add_argument("--verify-seconds", type=float, default=120.0, metavar="S", help="time limit (120)")
+    parser.add_argument("--rtol", type=float, help="relative tolerance instead of the model's own noise floor")
+    parser.add_argument("--atol", type=float, help="absolute tolerance instead of the model's own noise floor")
+
+
+def add_session(parser: argparse._ActionsContainer) -> None:
+    """How models are run."""
+    parser.add_argument("--inputs", action="append", default=[], type=Path, metavar="FILE.npz", help="your own inputs")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of ONNX Runtime (1)")
+    parser.add_argument("--provider", default="cpu", choices=("cpu", "cuda"), help="where it runs (cpu)")
+    parser.add_argument("--custom-ops", action="append", default=[], type=Path, metavar="LIB", help="custom operators")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the made inputs (0)")
+    parser.add_argument("--follow-links", action="store_true", help="follow links to the model and its data")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """For verbs that print a table."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def session_options(given: argparse.Namespace) -> SessionOptions:
+    """How models are run, as `add_session` asks."""
+    from ..runtime import SessionOptions
+
+    return SessionOptions(
+        provider=given.provider, threads=given.threads, custom_ops=tuple(given.custom_ops), seed=given.seed
+    )
+
+
+def options(given: argparse.Namespace) -> Options:
+    """What the arguments of `add_job`, `add_tolerance` and `add_session` ask for; verbs without some keep defaults."""
+    words = vars(given)
+    fields = {name: value for name, value in words.items() if name in Options.__dataclass_fields__}
+    fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    if "input_shape" in words:
+        fields |= {"input_shapes": dict(given.input_shape), "dims": dict(given.dim)}
+    if "plugin" in words:
+        fields["plugins"] = tuple(given.plugin)
+    return Options(**fields)
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Says on a terminal what is being done; silent elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda step: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("load") as status:
+        yield status.update
+
+
+def _input_shape(text: str) -> tuple[str, tuple[int | str, ...]]:
+    name, colon, dims = text.rpartition(":")
+    if not colon or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME:1,3,224,224")
+    parts = [part.strip() for part in dims.split(",")] if dims.strip() else []
+    if not all(part.isdigit() or part.isidentifier() for part in parts):
+        raise argparse.ArgumentTypeError(f"{dims!r} is not a list of sizes or names")
+    return name, tuple(int(part) if part.isdigit() else part for part in parts)
+
+
+def _dim(text: str) -> tuple[str, int]:
+    name, equals, size = text.rpartition("=")
+    if not equals or not name or not size.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=8")
+    return name, int(size)

@@ -1,0 +1,64 @@
+"""Optimize an ONNX model: the same results, faster, verified before it is written."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import arguments
+
+if TYPE_CHECKING:
+    from ...result import Result
+
+EPILOG = "Exit codes: 0 done; 1 the model or the pipeline is at fault; 2 usage; 3 not verified, nothing written."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="IN.onnx", help="the model to optimize")
+    parser.add_argument(
+        "output", nargs="?", type=Path, metavar="OUT.onnx", help="where the result goes; may be IN.onnx"
+    )
+    arguments.add_job(parser)
+    proof = parser.add_argument_group("proof")
+    proof.add_argument("--no-verify", action="store_false", dest="verify", help="write the result without comparing it")
+    arguments.add_tolerance(proof)
+    proof.add_argument("--measure", action="store_true", help="measure latency, load time and memory, before and after")
+    proof.add_argument("--measure-seconds", type=float, default=6.0, metavar="S", help="time for the latency pairs (6)")
+    arguments.add_session(proof)
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--dry-run", action="store_true", help="do everything but write")
+    output.add_argument("--report", type=Path, metavar="FILE.json", help="write what was done as JSON")
+    output.add_argument("--strict", action="store_true", help="a pass that fails is an error; else it is left out")
+    output.add_argument("--check-each-pass", action="store_true", help="check the model after each pass (slow)")
+    output.add_argument(
+        "-v", "--verbose", action="count", default=0, help="-v: rewrites by rule; -vv: each, and near misses"
+    )
+    output.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+
+
+def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if given.output is None and not given.dry_run:
+        parser.error("the place for the result is missing (or --dry-run)")
+    from ...api import optimize
+    from ...report.console import print_result
+    from ...report.document import write_json
+
+    with arguments.progress(given.quiet) as progress:
+        output = None if given.dry_run else given.output
+        result = optimize(given.model, output, arguments.options(given), progress=progress)
+    if given.report:
+        write_json(result, given.report)
+    _say_remarks(result, everything=bool(given.verbose))
+    if not given.quiet:
+        print_result(result, verbosity=given.verbose)
+    return 0
+
+
+def _say_remarks(result: Result, *, everything: bool) -> None:
+    """Warnings always, remarks with -v: both on standard error."""
+    for remark in result.remarks:
+        if everything or remark.severity != "remark":
+            print(f"optimize-graph: {remark.severity}: {remark}", file=sys.stderr)

@@ -1,0 +1,56 @@
+"""What may be asked of `optimize`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+TARGETS = ("ort-cpu", "ort-cuda", "onnx")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be asked for; the defaults do the right thing.
+
+    `passes`: the text of a pipeline (see docs/pipelines.md); by default the preset `default`.
+    `disable`: names of rules and passes that are to be left out. `limit`: stop after that many rewrites.
+    `input_shapes`: dims for inputs, `dims`: sizes for symbolic dims; both narrow the interface. `inputs`: `.npz` files
+    of the user's own inputs.
+    `opset`: convert to this one. `min_ort`: the oldest ONNX Runtime that must load the result (the installed one).
+    `rtol`, `atol`: a tolerance instead of the model's own noise floor. `verify_seconds`: time limit of verification.
+    `cpu_fp16_as_fp32`: compute float16 models in float32 inside; for target `ort-cpu`.
+    `fp16`: compute float32 models in float16 inside, for target `ort-cuda`; verified against what rounding the
+    original's inputs and weights to float16 changes.
+    `shrink`: write large constants that repeat one value as operators. `strip`: drop what the exporter noted on nodes.
+    `strict`: a pass that fails is an error; otherwise it is left out and reported.
+    """
+
+    target: str = "ort-cpu"
+    passes: str = "default"
+    shrink: bool = False
+    strip: bool = False
+    cpu_fp16_as_fp32: bool = False
+    fp16: bool = False
+    disable: tuple[str, ...] = ()
+    limit: int | None = None
+    opset: int | None = None
+    min_ort: str | None = None
+    input_shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
+    dims: Mapping[str, int] = field(default_factory=dict)
+    inputs: tuple[Path, ...] = ()
+    verify: bool = True
+    verify_seconds: float = 120.0
+    rtol: float | None = None
+    atol: float | None = None
+    measure: bool = False
+    measure_seconds: float = 6.0
+    threads: int = 1
+    provider: Literal["cpu", "cuda"] = "cpu"
+    custom_ops: tuple[Path, ...] = ()
+    follow_links: bool = False
+    plugins: tuple[str, ...] = ()
+    strict: bool = False
+    check_each_pass: bool = False
+    seed: int = 0

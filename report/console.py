@@ -1,0 +1,80 @@
+"""What the command prints: tables on standard output, or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from ..passes.engine.registry import REGISTRY
+from ..result import Result
+
+
+def print_result(result: Result, *, verbosity: int = 0) -> None:
+    """The before/after table on standard output; verbosity 1 adds rewrites by rule, 2 every rewrite and near miss."""
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for column in ("before", "after", "ratio"):
+        table.add_column(column, justify="right")
+    for row in _rows(result):
+        table.add_row(*row)
+    console.print(table)
+    if result.verification is not None:
+        console.print(f"verified: {result.verification.summary()}", markup=False)
+    else:
+        console.print("not verified")
+    if verbosity:
+        for rule, count in Counter(each.rule for each in result.rewrites).most_common():
+            console.print(f"  {count:5d}  {rule}", markup=False)
+    if verbosity > 1:
+        for entry in (*result.rewrites, *result.refusals):
+            console.print(str(entry), markup=False)
+
+
+def _rows(result: Result) -> Iterator[tuple[str, str, str, str]]:
+    before, after = result.before, result.after
+    yield "nodes", str(before.nodes), str(after.nodes), _ratio(after.nodes, before.nodes)
+    yield (
+        "weights",
+        _bytes(before.weight_bytes),
+        _bytes(after.weight_bytes),
+        _ratio(after.weight_bytes, before.weight_bytes),
+    )
+    if result.measurement is not None:
+        yield from result.measurement.rows()
+
+
+def _ratio(after: float, before: float) -> str:
+    return f"x{after / before:.2f}" if before else ""
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.2f} GiB"
+
+
+def print_passes(plugins: Sequence[str], *, as_json: bool = False) -> None:
+    """Presets, passes and rules, with the first line of what each says of itself."""
+    for plugin in plugins:
+        REGISTRY.plug_in(plugin)
+    catalogue = {
+        "presets": dict(REGISTRY.presets),
+        "passes": {name: (kind.__doc__ or "").splitlines()[0] for name, kind in REGISTRY.passes.items()},
+        "rules": {name: f"{each.doc.splitlines()[0]} [{each.group}]" for name, each in REGISTRY.rules.items()},
+    }
+    if as_json:
+        print(json.dumps(catalogue, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for title, entries in catalogue.items():
+        console.print(f"{title}:", style="bold")
+        for name, text in sorted(entries.items()):
+            console.print(f"  {name:34s} {text}", markup=False)

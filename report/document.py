@@ -1,0 +1,75 @@
+"""The JSON report: what was done, as a document with stable keys."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from .. import ir
+from ..result import Result
+
+SCHEMA = 1
+"""Version of the JSON report: raised when a key changes its meaning or goes; new keys may come."""
+
+
+def _by_rule(result: Result) -> Counter[str]:
+    return Counter(rewrite.rule for rewrite in result.rewrites)
+
+
+def to_json(result: Result) -> dict[str, object]:
+    """The result as a document with stable keys: see docs/report.md."""
+    return {
+        "schema": SCHEMA,
+        "versions": {
+            name: found
+            for name in ("optimize-graph", "onnx", "onnx-ir", "numpy")
+            if (found := _version(name)) is not None
+        }
+        | {"onnxruntime": _version("onnxruntime-gpu") or _version("onnxruntime"), "python": platform.python_version()},
+        "pipeline": result.pipeline,
+        "exactness": result.exactness.name.lower(),
+        "before": {"nodes": result.before.nodes, "weight_bytes": result.before.weight_bytes},
+        "after": {"nodes": result.after.nodes, "weight_bytes": result.after.weight_bytes},
+        "rewrites_by_rule": dict(sorted(_by_rule(result).items())),
+        "rewrites": [
+            {
+                "number": each.number,
+                "rule": each.rule,
+                "where": each.where,
+                "before": each.before,
+                "after": each.after,
+                "exactness": each.exactness.name.lower(),
+            }
+            for each in result.rewrites
+        ],
+        "near_misses": [
+            {"rule": each.rule, "where": each.where, "condition": each.condition, "because": each.because}
+            for each in result.refusals
+        ],
+        "remarks": [_diagnostic(each) for each in result.remarks],
+        "seconds_by_pass": dict(result.seconds),
+        "verification": result.verification.to_json() if result.verification is not None else None,
+        "measurement": result.measurement.to_json() if result.measurement is not None else None,
+    }
+
+
+def write_json(result: Result, path: Path) -> None:
+    """Write `to_json`. Raises MachineError when the file cannot be written."""
+    try:
+        path.write_text(json.dumps(to_json(result), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ir.MachineError(ir.Diagnostic("report-not-written", f"{path}: {error.strerror}")) from error
+
+
+def _diagnostic(each: ir.Diagnostic) -> dict[str, str]:
+    return {"code": each.code, "severity": each.severity.value, "message": each.message, "where": str(each.where)}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
