@@ -24,7 +24,8 @@ class Options:
     `fp16`: compute float32 models in float16 inside, for target `ort-cuda`; verified against what rounding the
     original's inputs and weights to float16 changes.
     `shrink`: write large constants that repeat one value as operators. `strip`: drop what the exporter noted on nodes.
-    `strict`: a pass that fails is an error; otherwise it is left out and reported.
+    `reproducers`: the folder for what shows a rewrite that went wrong (by default beside the output).
+    `strict`: a rewrite that goes wrong is an error; otherwise it is left out and reported.
     """
 
     target: str = "ort-cpu"
@@ -51,6 +52,7 @@ class Options:
     custom_ops: tuple[Path, ...] = ()
     follow_links: bool = False
     plugins: tuple[str, ...] = ()
+    reproducers: Path | None = None
     strict: bool = False
     check_each_pass: bool = False
     seed: int = 0

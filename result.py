@@ -11,6 +11,7 @@ from .passes.engine.exactness import Exactness
 from .passes.engine.journal import Refusal, Rewrite
 
 if TYPE_CHECKING:
+    from .quarantine import Culprit
     from .runtime import Measurement, Verification
 
 
@@ -24,7 +25,10 @@ class Size:
 
 @dataclass
 class Result:
-    """What `optimize` gives back. `model` reads its weights from the delivered file, or from memory."""
+    """What `optimize` gives back. `model` reads its weights from the delivered file, or from memory.
+
+    `quarantined`: rewrites and rules that went wrong and were left out.
+    """
 
     model: ir.Model = field(repr=False)
     before: Size
@@ -32,6 +36,7 @@ class Result:
     rewrites: Sequence[Rewrite] = field(default=(), repr=False)
     refusals: Sequence[Refusal] = field(default=(), repr=False)
     remarks: Sequence[ir.Diagnostic] = ()
+    quarantined: Sequence[Culprit] = ()
     exactness: Exactness = Exactness.EXACT
     pipeline: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,12 +56,22 @@ def installed_release() -> str:
     """The version of the installed ONNX Runtime, which is not imported; the newest known one when there is none."""
     from .runtime.session import DISTRIBUTIONS
 
-    for name in DISTRIBUTIONS:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return RELEASES[-1].release
+    found = (version for name in DISTRIBUTIONS if (version := _version(name)) is not None)
+    return next(found, RELEASES[-1].release)
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of what a result may depend on, as far as it is installed."""
+    names = ("optimize-graph", "onnx", "onnx-ir", "numpy")
+    found = {name: version for name in names if (version := _version(name)) is not None}
+    return {**found, "onnxruntime": installed_release(), "python": platform.python_version()}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _lower(model: ir.Model, release: str, support: Support) -> list[ir.Diagnostic]:

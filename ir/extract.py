@@ -8,6 +8,8 @@ from pathlib import Path
 import onnx
 import onnx_ir as oir
 
+from .facts import constant_tensor
+
 # Old enough for every ONNX Runtime that we support, new enough for every type that its CPU kernels take.
 IR_VERSION = 10
 
@@ -20,20 +22,46 @@ def extract(
     outputs: Sequence[oir.Value],
     opset_imports: Mapping[str, int],
     types: Mapping[oir.Value, ValueType],
+    constants: Iterable[oir.Value] = (),
+    functions: Iterable[oir.Function] = (),
 ) -> bytes:
-    """A serialized model that computes `outputs` from `inputs` by `nodes` (in an order that can run).
+    """A serialized model that computes `outputs` from `inputs` and `constants` by `nodes` (in an order that can run).
 
     `types` has the element type and shape of every input, and may have those of outputs. What bodies in the nodes
-    capture must be an input or a result of the nodes too. Raises ValueError when a value has no name.
+    capture must be an input, a constant or a result of the nodes too. Raises ValueError when a value has no name.
     """
     graph = onnx.GraphProto(name="region")
+    for constant in constants:
+        content = constant_tensor(constant)
+        if content is None:
+            raise ValueError(f"{constant.name} is no constant")
+        graph.initializer.append(_embedded(content, constant.name or ""))
     graph.node.extend(oir.serde.serialize_node(node) for node in nodes)
     graph.input.extend(_value_info(value, types[value]) for value in inputs)
     graph.output.extend(_value_info(value, types.get(value)) for value in outputs)
     model = onnx.ModelProto(ir_version=IR_VERSION, graph=graph)
     for domain, version in opset_imports.items():
         model.opset_import.add(domain=domain, version=version)
+    model.functions.extend(oir.serde.serialize_function(function) for function in functions)
     return bytes(model.SerializeToString())
+
+
+def _embedded(content: oir.TensorProtocol, name: str) -> onnx.TensorProto:
+    """A tensor that carries its own content, wherever that came from."""
+    tensor = oir.serde.serialize_tensor(content)
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        tensor = onnx.TensorProto(data_type=int(content.dtype), raw_data=content.tobytes())
+        tensor.dims.extend(content.shape.numpy())
+    tensor.name = name
+    return tensor
+
+
+def tapped(model: oir.Model, values: Iterable[oir.Value]) -> bytes:
+    """A serialized model that gives `values` of the main graph besides its own outputs."""
+    proto = oir.serde.serialize_model(model)
+    given = {output.name for output in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in values if value.name not in given)
+    return bytes(proto.SerializeToString())
 
 
 def _value_info(value: oir.Value, known: ValueType | None) -> onnx.ValueInfoProto:

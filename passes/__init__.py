@@ -8,7 +8,7 @@ from .engine.analysis import Analysis, AnalysisManager
 from .engine.exactness import Exactness
 from .engine.foreign import surgeon_pass
 from .engine.instruments import CheckFailed, Instrument, PrintAfter, Statistics, Timing, VerifyEach
-from .engine.journal import Journal, Refusal, Rewrite
+from .engine.journal import Journal, Refusal, Rewrite, Without
 from .engine.pass_ import Evaluator, Pass, PassContext, PassFailure, Settings, spell, where
 from .engine.pattern import any_call, approx, op, rest, values
 from .engine.pipeline import Fixpoint, Pipeline, Report
@@ -43,6 +43,7 @@ __all__ = [
     "Statistics",
     "Timing",
     "VerifyEach",
+    "Without",
     "any_call",
     "approx",
     "conditions",

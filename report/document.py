@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .. import ir
 from ..result import Result
+from ..versions import installed_versions
 
 SCHEMA = 1
 """Version of the JSON report: raised when a key changes its meaning or goes; new keys may come."""
@@ -23,12 +22,7 @@ def to_json(result: Result) -> dict[str, object]:
     """The result as a document with stable keys: see docs/report.md."""
     return {
         "schema": SCHEMA,
-        "versions": {
-            name: found
-            for name in ("optimize-graph", "onnx", "onnx-ir", "numpy")
-            if (found := _version(name)) is not None
-        }
-        | {"onnxruntime": _version("onnxruntime-gpu") or _version("onnxruntime"), "python": platform.python_version()},
+        "versions": installed_versions(),
         "pipeline": result.pipeline,
         "exactness": result.exactness.name.lower(),
         "before": {"nodes": result.before.nodes, "weight_bytes": result.before.weight_bytes},
@@ -49,6 +43,7 @@ def to_json(result: Result) -> dict[str, object]:
             {"rule": each.rule, "where": each.where, "condition": each.condition, "because": each.because}
             for each in result.refusals
         ],
+        "quarantined": [each.to_json() for each in result.quarantined],
         "remarks": [_diagnostic(each) for each in result.remarks],
         "seconds_by_pass": dict(result.seconds),
         "verification": result.verification.to_json() if result.verification is not None else None,
@@ -66,10 +61,3 @@ def write_json(result: Result, path: Path) -> None:
 
 def _diagnostic(each: ir.Diagnostic) -> dict[str, str]:
     return {"code": each.code, "severity": each.severity.value, "message": each.message, "where": str(each.where)}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

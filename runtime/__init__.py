@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .check import Verification, verify
+    from .check import Reference, Verification, verify
     from .comparison import EXACT, Element, Tolerance, Verdict, compare
     from .evaluator import OrtEvaluator
     from .feeds import FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from .measurement import Measurement, take_measurement
     from .memory import Peak, peak_memory
     from .options import Datum, Feeds, Outputs, SessionOptions
+    from .reduce import Piece, reduce_model
     from .session import Port, Session, check_installation, open_session
     from .tolerance import Floor, Noise, noise_floor
 
 _MODULES = {
-    "check": ("Verification", "verify"),
+    "check": ("Reference", "Verification", "verify"),
     "comparison": ("EXACT", "Element", "Tolerance", "Verdict", "compare"),
     "evaluator": ("OrtEvaluator",),
     "feeds": ("FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds"),
@@ -29,6 +30,7 @@ _MODULES = {
     "measurement": ("Measurement", "take_measurement"),
     "memory": ("Peak", "peak_memory"),
     "options": ("Datum", "Feeds", "Outputs", "SessionOptions"),
+    "reduce": ("Piece", "reduce_model"),
     "session": ("Port", "Session", "check_installation", "open_session"),
     "tolerance": ("Floor", "Noise", "noise_floor"),
 }
@@ -47,9 +49,11 @@ __all__ = [
     "OrtEvaluator",
     "Outputs",
     "Peak",
+    "Piece",
     "Port",
     "Race",
     "Ratio",
+    "Reference",
     "Session",
     "SessionOptions",
     "Tolerance",
@@ -65,6 +69,7 @@ __all__ = [
     "peak_memory",
     "race",
     "read_feeds",
+    "reduce_model",
     "take_measurement",
     "usable_feeds",
     "verify",

@@ -40,7 +40,8 @@ class Verification:
     """What was compared and what came of it.
 
     `inputs` says how each compared set was made; `floor` (the model's own noise) and `error` are relative to the
-    largest magnitude in an output; `problem` is empty when `ok`; `notes` say what was not covered, and why.
+    largest magnitude in an output; `problem` is empty when `ok`, and `failed_on` is the place of the set of inputs on
+    which it was seen, if on any; `notes` say what was not covered, and why.
     """
 
     ok: bool
@@ -50,6 +51,7 @@ class Verification:
     error: float = 0.0
     worst: Element | None = None
     problem: str = ""
+    failed_on: int | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -91,10 +93,8 @@ def verify(
     the original computes in float32, so that the noise is what rounding inputs and weights to float16 changes.
     Raises ModelError when the original does not run, MachineError when ONNX Runtime lacks something.
     """
-    if model is None:
-        model = ir.from_proto(original) if isinstance(original, bytes) else ir.load(original, follow_links=True)
-    check = _Check(original, result, options or SessionOptions(), exact, rtol, atol, model, in_half)
-    return check.over(feed_sets, time_limit_s)
+    reference = Reference(original, options, exact=exact, rtol=rtol, atol=atol, model=model, in_half=in_half)
+    return reference.verify(result, feed_sets, time_limit_s)
 
 
 class _Subject:
@@ -114,128 +114,94 @@ class _Subject:
         return self.session.run(feeds)
 
 
-class _Check:
+@dataclass(frozen=True)
+class _Expected:
+    """What the original gives on one set of inputs, and how far a result may be off."""
+
+    plain: Outputs
+    deployed: Outputs | None
+    allowed: Mapping[str, Tolerance]
+    floor: float
+
+
+class Reference:
+    """The original in ONNX Runtime: its outputs and noise on each set of inputs, computed once for many results.
+
+    The arguments are those of `verify`.
+    """
+
     def __init__(
         self,
         original: Source,
-        result: Source,
-        options: SessionOptions,
-        exact: bool,
-        rtol: float | None,
-        atol: float | None,
-        model: ir.Model,
-        rounded: bool = False,
+        options: SessionOptions | None = None,
+        *,
+        exact: bool = False,
+        rtol: float | None = None,
+        atol: float | None = None,
+        model: ir.Model | None = None,
+        in_half: bool = False,
     ) -> None:
-        in_half = exact and computes_in_half(model)
-        exact = exact and not in_half
-        self.rounded = rounded
-        self.model, self.exact, self.rtol, self.atol = model, exact, rtol, atol
+        if model is None:
+            model = ir.from_proto(original) if isinstance(original, bytes) else ir.load(original, follow_links=True)
+        options = options or SessionOptions()
+        half = exact and computes_in_half(model)
+        self.exact = exact and not half
+        self.rounded = in_half
+        self.model, self.rtol, self.atol = model, rtol, atol
         self.random = is_random(model)
         self.quantized = is_quantized(model)
-        self.grain = max(grain(model), HALF_EPS) if rounded else grain(model)
-        plain = replace(options, optimize=False, prepacking=options.prepacking and not exact)
-        self.original = _Subject(original, plain, self.random)
-        self.result = _Subject(result, plain, self.random)
-        deployed = replace(options, optimize=True)
-        self.original_deployed = _Subject(original, deployed, self.random)
-        self.result_deployed = _Subject(result, deployed, self.random)
-        self.reseeded = _Subject(original, replace(plain, seed=plain.seed + RESEED), fresh=True)
+        self.grain = max(grain(model), HALF_EPS) if in_half else grain(model)
+        self.plain = replace(options, optimize=False, prepacking=options.prepacking and not self.exact)
+        self.deployed = replace(options, optimize=True)
+        self.original = _Subject(original, self.plain, self.random)
+        self.original_deployed = _Subject(original, self.deployed, self.random)
+        self.reseeded = _Subject(original, replace(self.plain, seed=self.plain.seed + RESEED), fresh=True)
         self.moved: Session | None = None  # with weights moved by 1 ulp
+        self.known: dict[int, tuple[Feeds, _Expected]] = {}
         self.notes: dict[str, None] = {}
-        self.floor = 0.0
-        self.worst: Element | None = None
-        if rounded:
+        if in_half:
             self.note("computed in float16: the noise is what rounding inputs and weights to float16 changes")
             if options.provider == "cpu":
                 self.note("the processor keeps float32 between most operators: only provider cuda shows what overflows")
-        if in_half:
+        if half:
             self.note("float16: compared within roundings, which ONNX Runtime places by the neighbours of a node")
         if self.quantized:
             self.note("quantized: compared with ONNX Runtime's optimizations off only")
 
+    def verify(
+        self,
+        result: Source,
+        feed_sets: Sequence[FeedSet],
+        time_limit_s: float | None = None,
+        result_model: ir.Model | None = None,
+    ) -> Verification:
+        """Compare a result with the original. Raises ModelError when the original does not run.
+
+        A result that draws random numbers where the original draws none is refused outright; it is known by
+        `result_model`, when that is at hand.
+        """
+        if result_model is not None and not self.random and is_random(result_model):
+            return Verification(False, self.exact, problem="it draws random numbers, which the original does not")
+        return _Check(self, result).over(feed_sets, time_limit_s)
+
     def note(self, text: str) -> None:
         self.notes.setdefault(text)
 
-    def over(self, feed_sets: Sequence[FeedSet], time_limit_s: float | None) -> Verification:
-        start = time.monotonic()
-        covered: list[str] = []
-        problem = self.interface_problem()
-        for feed_set in feed_sets:
-            if problem:
-                break
-            if covered and time_limit_s is not None and time.monotonic() - start > time_limit_s:
-                self.note(
-                    f"time limit of {time_limit_s:g} s reached after {len(covered)} of {len(feed_sets)} input sets"
-                )
-                break
-            problem = self.problem_on(feed_set.feeds)
-            covered.append(feed_set.description)
-        if not feed_sets and not problem:
-            problem = "there are no inputs to compare on"
-        return Verification(
-            ok=not problem,
-            exact=self.exact,
-            inputs=tuple(covered),
-            floor=self.floor,
-            error=self.worst.relative if self.worst else 0.0,
-            worst=self.worst,
-            problem=problem,
-            notes=tuple(self.notes),
-            seconds=time.monotonic() - start,
-        )
+    def expect(self, feeds: Feeds) -> _Expected:
+        """What the original gives, computed when it is first asked for."""
+        if id(feeds) not in self.known:
+            self.known[id(feeds)] = feeds, self.computed(feeds)  # the feeds are kept, so that their id stays theirs
+        return self.known[id(feeds)][1]
 
-    def interface_problem(self) -> str:
-        """Whether names, order or types of inputs and outputs differ, as ONNX Runtime sees them."""
-        before = self.original.session
-        try:
-            after = self.result.session
-        except ir.ModelError as error:
-            return error.diagnostic.message
-        for kind, ours, theirs in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
-            want, got = [(port.name, port.type) for port in ours], [(port.name, port.type) for port in theirs]
-            if want != got:
-                return f"the {kind}s are {got} instead of {want}"
-        return ""
-
-    def problem_on(self, feeds: Feeds) -> str:
-        """How the two differ on one set of inputs; empty when they agree."""
-        want = self.original.run(feeds)
+    def computed(self, feeds: Feeds) -> _Expected:
+        plain = self.original.run(feeds)
         deployed = None if self.quantized else self.run_deployed(feeds)
-        noise = noise_floor(want, self.probes(feeds), [deployed] if deployed is not None else [], grain=self.grain)
+        noise = noise_floor(plain, self.probes(feeds), [deployed] if deployed is not None else [], grain=self.grain)
         factor = HALF_FACTOR if self.rounded else FACTOR
         tolerances = noise.tolerances(rtol=self.rtol, atol=self.atol, factor=factor)
-        allowed = {**tolerances, **self.drawn(feeds, want, noise)}
         for text in noise.notes:
             self.note(text)
-        self.floor = max(self.floor, noise.relative)
-        try:
-            got = self.result.run(feeds)
-            verdict = self.weigh(compare(want, got, self.sharpen(allowed) if self.exact else allowed))
-            if not verdict or deployed is None:
-                return verdict.problem
-            return self.deployed_problem(want, deployed, self.result_deployed.run(feeds), allowed)
-        except ir.ModelError as error:
-            return error.diagnostic.message
-
-    def deployed_problem(self, want: Outputs, deployed: Outputs, got: Outputs, allowed: Mapping[str, Tolerance]) -> str:
-        """How the two differ with ONNX Runtime's optimizations on, as users run them."""
-        verdict = self.weigh(compare(deployed, got, allowed))
-        if verdict:
-            return ""
-        if compare(
-            want, got, allowed
-        ):  # then its optimizations are wrong about the original, and right about the result
-            self.note("with ONNX Runtime's optimizations on, only the result computes what the model says")
-            return ""
-        return f"with ONNX Runtime's optimizations on: {verdict.problem}"
-
-    def weigh(self, verdict: Verdict) -> Verdict:
-        """Keep the worst element of all: of a failure first."""
-        if verdict.worst is not None and (
-            not verdict or self.worst is None or verdict.worst.relative > self.worst.relative
-        ):
-            self.worst = verdict.worst
-        return verdict
+        return _Expected(plain, deployed, {**tolerances, **self.drawn(feeds, plain, noise)}, noise.relative)
 
     def run_deployed(self, feeds: Feeds) -> Outputs | None:
         try:
@@ -297,5 +263,98 @@ class _Check:
                 self.note(f"{name}: random in the original; only its type and rank are compared")
         return found
 
-    def sharpen(self, allowed: Mapping[str, Tolerance]) -> dict[str, Tolerance]:
-        return {path: EXACT if each.values else each for path, each in allowed.items()}
+
+class _Check:
+    """One result beside the original."""
+
+    def __init__(self, reference: Reference, result: Source) -> None:
+        self.reference = reference
+        self.result = _Subject(result, reference.plain, reference.random)
+        self.result_deployed = _Subject(result, reference.deployed, reference.random)
+        self.notes: dict[str, None] = {}
+        self.floor = 0.0
+        self.worst: Element | None = None
+
+    def note(self, text: str) -> None:
+        self.notes.setdefault(text)
+
+    def over(self, feed_sets: Sequence[FeedSet], time_limit_s: float | None) -> Verification:
+        start = time.monotonic()
+        covered: list[str] = []
+        problem = self.interface_problem()
+        failed_on: int | None = None
+        for index, feed_set in enumerate(feed_sets):
+            if problem:
+                break
+            if covered and time_limit_s is not None and time.monotonic() - start > time_limit_s:
+                self.note(
+                    f"time limit of {time_limit_s:g} s reached after {len(covered)} of {len(feed_sets)} input sets"
+                )
+                break
+            if problem := self.problem_on(feed_set.feeds):
+                failed_on = index
+            covered.append(feed_set.description)
+        if not feed_sets and not problem:
+            problem = "there are no inputs to compare on"
+        return Verification(
+            ok=not problem,
+            exact=self.reference.exact,
+            inputs=tuple(covered),
+            floor=self.floor,
+            error=self.worst.relative if self.worst else 0.0,
+            worst=self.worst,
+            problem=problem,
+            failed_on=failed_on,
+            notes=tuple({**self.reference.notes, **self.notes}),
+            seconds=time.monotonic() - start,
+        )
+
+    def interface_problem(self) -> str:
+        """Whether names, order or types of inputs and outputs differ, as ONNX Runtime sees them."""
+        before = self.reference.original.session
+        try:
+            after = self.result.session
+        except ir.ModelError as error:
+            return error.diagnostic.message
+        for kind, ours, theirs in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
+            want, got = [(port.name, port.type) for port in ours], [(port.name, port.type) for port in theirs]
+            if want != got:
+                return f"the {kind}s are {got} instead of {want}"
+        return ""
+
+    def problem_on(self, feeds: Feeds) -> str:
+        """How the two differ on one set of inputs; empty when they agree."""
+        expected = self.reference.expect(feeds)
+        self.floor = max(self.floor, expected.floor)
+        allowed = sharpened(expected.allowed) if self.reference.exact else expected.allowed
+        try:
+            verdict = self.weigh(compare(expected.plain, self.result.run(feeds), allowed))
+            if not verdict or expected.deployed is None:
+                return verdict.problem
+            return self.deployed_problem(expected, expected.deployed, self.result_deployed.run(feeds))
+        except ir.ModelError as error:
+            return error.diagnostic.message
+
+    def deployed_problem(self, expected: _Expected, deployed: Outputs, got: Outputs) -> str:
+        """How the two differ with ONNX Runtime's optimizations on, as users run them."""
+        verdict = self.weigh(compare(deployed, got, expected.allowed))
+        if verdict:
+            return ""
+        if compare(expected.plain, got, expected.allowed):
+            # Then its optimizations are wrong about the original, and right about the result.
+            self.note("with ONNX Runtime's optimizations on, only the result computes what the model says")
+            return ""
+        return f"with ONNX Runtime's optimizations on: {verdict.problem}"
+
+    def weigh(self, verdict: Verdict) -> Verdict:
+        """Keep the worst element of all: of a failure first."""
+        if verdict.worst is not None and (
+            not verdict or self.worst is None or verdict.worst.relative > self.worst.relative
+        ):
+            self.worst = verdict.worst
+        return verdict
+
+
+def sharpened(allowed: Mapping[str, Tolerance]) -> dict[str, Tolerance]:
+    """Bit for bit, but for what is random."""
+    return {path: EXACT if each.values else each for path, each in allowed.items()}

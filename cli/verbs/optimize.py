@@ -31,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--dry-run", action="store_true", help="do everything but write")
     output.add_argument("--report", type=Path, metavar="FILE.json", help="write what was done as JSON")
-    output.add_argument("--strict", action="store_true", help="a pass that fails is an error; else it is left out")
+    output.add_argument(
+        "--reproducers", type=Path, metavar="DIR", help="where what shows a wrong rewrite goes (OUT.onnx.reproducers)"
+    )
+    output.add_argument("--strict", action="store_true", help="a rewrite that goes wrong is an error, not left out")
     output.add_argument("--check-each-pass", action="store_true", help="check the model after each pass (slow)")
     output.add_argument(
         "-v", "--verbose", action="count", default=0, help="-v: rewrites by rule; -vv: each, and near misses"

@@ -36,7 +36,7 @@ class _Driver:
         self.context = context
         self.index: dict[tuple[str, str], list[Rule]] = {}
         for rule in sorted(rules, key=lambda each: (-each.benefit, each.name)):
-            if rule.name not in context.journal.disabled:
+            if rule.name not in context.journal.without.names:
                 for root in rule.roots:
                     self.index.setdefault(root, []).append(rule)
         self.work: deque[ir.Node] = deque()
@@ -67,7 +67,7 @@ class _Driver:
         for rule in rules:
             if any(above.isdisjoint(wanted) for wanted in rule.demands):
                 continue
-            found = _blaming(rule, rule.match, node, self.context)
+            found = _blaming(rule, node, rule.match, node, self.context)
             if isinstance(found, Refusal):
                 self.context.journal.refuse(found)
             elif found is not None and self.rewrite(rule, found):
@@ -80,7 +80,7 @@ class _Driver:
 
     def rewrite(self, rule: Rule, match: Match) -> bool:
         builder = Builder(match, rule.name)
-        made = _blaming(rule, rule.body, match, builder)
+        made = _blaming(rule, match.root, rule.body, match, builder)
         result = made.value if isinstance(made, Operand) else made
         if not isinstance(result, ir.Value):
             ir.discard(builder.nodes)
@@ -183,8 +183,8 @@ def _only_renames(root: ir.Node, result: ir.Value) -> bool:
     return producer is None or producer.graph is not root.graph or ir.is_public(result)
 
 
-def _blaming(rule: Rule, function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+def _blaming(rule: Rule, node: ir.Node, function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
     try:
         return function(*arguments, **options)
     except Exception as error:  # a rule may be anybody's code: it is left out, and said
-        raise PassFailure(rule.name, f"{type(error).__name__}: {error}") from error
+        raise PassFailure(rule.name, f"{type(error).__name__}: {error}", where(node)) from error

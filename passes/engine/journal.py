@@ -7,7 +7,6 @@ rule or an excluded place is passed over, and where the numbers come from that b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from .exactness import Exactness
@@ -44,22 +43,29 @@ class Refusal:
         return f"{self.rule} at {self.where}: refused, needs {self.condition}: {self.because}"
 
 
+@dataclass(frozen=True)
+class Without:
+    """What is left out of a run: rules and passes by `names`, single rewrites by `places` (rule, where)."""
+
+    names: frozenset[str] = frozenset()
+    places: frozenset[tuple[str, str]] = frozenset()
+
+    def __or__(self, other: Without) -> Without:
+        return Without(self.names | other.names, self.places | other.places)
+
+
 @dataclass
 class Journal:
-    """What happened in one run of a pipeline, and what may happen.
-
-    `limit` allows that many rewrites in all; `disabled` names rules and passes; `excluded` holds (rule, where) pairs.
-    """
+    """What happened in one run of a pipeline, and what may happen: `limit` allows that many rewrites in all."""
 
     limit: int | None = None
-    disabled: Collection[str] = frozenset()
-    excluded: Collection[tuple[str, str]] = frozenset()
+    without: Without = field(default_factory=Without)
     rewrites: list[Rewrite] = field(default_factory=list)
     _refusals: dict[tuple[str, str], Refusal] = field(default_factory=dict)
 
     def permit(self, rule: str, where: str, before: str, after: str, exactness: Exactness = Exactness.EXACT) -> bool:
         """Number and record the rewrite that is about to be done, or say that it must not be."""
-        if rule in self.disabled or (rule, where) in self.excluded:
+        if rule in self.without.names or (rule, where) in self.without.places:
             return False
         if self.limit is not None and len(self.rewrites) >= self.limit:
             return False

@@ -75,12 +75,13 @@ class Pass(ABC):
 
 
 class PassFailure(Exception):
-    """A pass or rule raised, or left the model malformed. `culprit` is the name to disable."""
+    """A pass or rule raised, or left the model malformed. `culprit` is the name to disable, `where` the place."""
 
-    def __init__(self, culprit: str, reason: str) -> None:
+    def __init__(self, culprit: str, reason: str, where: str = "") -> None:
         super().__init__(f"{culprit}: {reason}")
         self.culprit = culprit
         self.reason = reason
+        self.where = where
 
 
 def where(node: ir.Node) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +11,7 @@ from ... import ir
 from . import spec
 from .analysis import AnalysisManager
 from .instruments import CheckFailed, Instrument, VerifyEach
-from .journal import Journal, Refusal, Rewrite
+from .journal import Journal, Refusal, Rewrite, Without
 from .pass_ import Evaluator, Pass, PassContext, PassFailure, Settings
 from .registry import REGISTRY, Registry
 
@@ -40,11 +40,12 @@ class PassResult:
 
 @dataclass(frozen=True)
 class Failure:
-    """A pass or rule that was left out because it raised or left the model malformed."""
+    """A pass or rule that was left out: it raised or left the model malformed, at `where`, after so many rewrites."""
 
     culprit: str
     reason: str
-    pipeline: str
+    where: str
+    rewrites: int
 
 
 @dataclass
@@ -57,6 +58,11 @@ class Report:
     results: list[PassResult] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     remarks: list[ir.Diagnostic] = field(default_factory=list)
+
+    @classmethod
+    def unchanged(cls, model: ir.Model, pipeline: str) -> Report:
+        """The report of a run that did nothing."""
+        return cls(model, pipeline, Journal())
 
     @property
     def rewrites(self) -> Sequence[Rewrite]:
@@ -92,8 +98,7 @@ class Pipeline:
         *,
         evaluator: Evaluator | None = None,
         settings: Settings | None = None,
-        disabled: Collection[str] = (),
-        excluded: Collection[tuple[str, str]] = (),
+        without: Without | None = None,
         limit: int | None = None,
         on_failure: Literal["raise", "skip"] = "raise",
         restore: Callable[[], ir.Model] | None = None,
@@ -108,15 +113,16 @@ class Pipeline:
             restore = model.clone().clone
         left_out: list[Failure] = []
         while True:
-            journal = Journal(limit, {*disabled, *(each.culprit for each in left_out)}, frozenset(excluded))
+            failed = Without(frozenset(each.culprit for each in left_out))
+            journal = Journal(limit, (without or Without()) | failed)
             run = _Run(model, instruments, journal, evaluator, settings or Settings())
             try:
                 return run.of(self, left_out)
             except PassFailure as failure:
-                known = failure.culprit in journal.disabled
+                known = failure.culprit in journal.without.names
                 if on_failure == "raise" or restore is None or known:
                     raise
-                left_out.append(Failure(failure.culprit, failure.reason, str(self)))
+                left_out.append(Failure(failure.culprit, failure.reason, failure.where, len(journal.rewrites)))
                 model = restore()
 
 
@@ -155,7 +161,10 @@ class _Run:
     def step(self, step: Pass | Fixpoint) -> None:
         if isinstance(step, Fixpoint):
             self.fixpoint(step)
-        elif step.name not in self.context.journal.disabled and self.idle_at.get(step) != self.context.rewriter.changes:
+        elif (
+            step.name not in self.context.journal.without.names
+            and self.idle_at.get(step) != self.context.rewriter.changes
+        ):
             self.apply(step)
 
     def fixpoint(self, fixpoint: Fixpoint) -> None:

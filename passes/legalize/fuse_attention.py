@@ -73,7 +73,7 @@ def _rules(group: str) -> list[Rule]:
 
 
 def _would_fire(rule: Rule, node: ir.Node, context: PassContext) -> bool:
-    if (node.domain, node.op_type) not in rule.roots or rule.name in context.journal.disabled:
+    if (node.domain, node.op_type) not in rule.roots or rule.name in context.journal.without.names:
         return False
     found = rule.match(node, context)
     if isinstance(found, Refusal):

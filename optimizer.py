@@ -1,0 +1,113 @@
+"""The pipeline that some options ask for, ready to be run on the original any number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from . import ir
+from .options import TARGETS, Options
+from .passes.engine.exactness import Exactness
+from .passes.engine.instruments import Instrument, Progress, VerifyEach
+from .passes.engine.journal import Without
+from .passes.engine.pass_ import Settings
+from .passes.engine.pipeline import Pipeline, Report
+from .passes.engine.registry import REGISTRY
+from .passes.targets.onnxruntime import loads_in
+from .source import Source
+from .versions import Fitted, installed_release
+
+
+class Optimizer:
+    """Runs are independent of each other: each starts from the original as it was given.
+
+    Raises PipelineError for a target, rule or pipeline that nobody knows.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        options: Options,
+        *,
+        tell: Callable[[str], None] = lambda step: None,
+        instruments: Sequence[Instrument] = (),
+    ) -> None:
+        for plugin in options.plugins:
+            REGISTRY.plug_in(plugin)
+        _refuse_what_nobody_knows(options)
+        self.source, self.options, self.tell, self.instruments = source, options, tell, instruments
+        self.pipeline = Pipeline.parse(pipeline_text(options))
+        self.settings = Settings(
+            options.target,
+            highest_opset=_highest_opset(options),
+            release=options.min_ort or installed_release(),
+            fp16=options.fp16,
+        )
+
+    def fresh(self) -> Fitted:
+        """The original at the versions that were asked for."""
+        return self.source.fit(self.source.load())
+
+    def run(
+        self,
+        fitted: Fitted | None = None,
+        *,
+        limit: int | None = None,
+        without: Without | None = None,
+        on_failure: Literal["raise", "skip"] = "raise",
+    ) -> Report:
+        """Run on `fitted`, which is used up, or on a fresh original. Raises PassFailure with on_failure="raise"."""
+        from .runtime.evaluator import OrtEvaluator
+
+        model = (fitted or self.fresh()).model
+        checks = [VerifyEach()] if self.options.check_each_pass else []
+        return self.pipeline.run(
+            model,
+            [Progress(self.tell), *checks, *self.instruments],
+            evaluator=OrtEvaluator(),
+            settings=self.settings,
+            without=without or Without(frozenset(self.options.disable)),
+            limit=self.options.limit if limit is None else limit,
+            on_failure=on_failure,
+            restore=lambda: self.fresh().model,
+        )
+
+
+def pipeline_text(options: Options) -> str:
+    """The pipeline in text form, with what the options add to `passes`."""
+    asked = [name for name, wanted in (("shrink", options.shrink), ("strip", options.strip)) if wanted]
+    steps = [options.passes, *asked]
+    if options.cpu_fp16_as_fp32:
+        steps = ["compute-in-float32", *steps, "store-as-float16"]
+    if options.fp16:
+        steps += ["compute-in-float16", "fixpoint(canonicalize,fold,cse,dedup,dce)"]
+    return ",".join(steps)
+
+
+def exactness_of(report: Report, fitted: Fitted) -> Exactness:
+    """How much a result may differ: a conversion of opsets may round otherwise too."""
+    return max(report.journal.exactness, Exactness.ROUNDING if fitted.converted else Exactness.EXACT)
+
+
+def _highest_opset(options: Options) -> int:
+    """What passes may raise the opset to: what was asked for stays as it was asked."""
+    if options.opset is not None or options.target == "onnx":
+        return 0
+    return loads_in(options.min_ort or installed_release()).opset
+
+
+def _refuse_what_nobody_knows(options: Options) -> None:
+    if options.target not in TARGETS:
+        raise _error("unknown-target", f"no target is called {options.target!r}", ", ".join(TARGETS))
+    if options.cpu_fp16_as_fp32 and options.target != "ort-cpu":
+        raise _error("wrong-target", "computing float16 in float32 is for the target ort-cpu alone")
+    if options.fp16 and options.target != "ort-cuda":
+        raise _error("wrong-target", "computing float32 in float16 is for the target ort-cuda alone")
+    known = {*REGISTRY.passes, *REGISTRY.rules}
+    for name in options.disable:
+        if name not in known:
+            raise _error("unknown-rule", f"no rule or pass is called {name!r}", "see optimize-graph passes")
+
+
+def _error(code: str, message: str, hint: str = "") -> ir.PipelineError:
+    return ir.PipelineError(ir.Diagnostic(code, message, hint=hint))

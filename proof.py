@@ -1,0 +1,113 @@
+"""Evidence about results: whether they compute what the original computes, and how fast."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from . import ir, runtime
+from .optimizer import exactness_of
+from .options import Options
+from .passes.engine.exactness import Exactness
+from .passes.engine.pipeline import Report
+from .source import Source
+from .versions import Fitted
+
+HALVING = "compute-in-float16"  # the pass after which results are compared as float16
+
+
+class Proof:
+    """The original as ONNX Runtime runs it, beside any number of results. What is computed of it is computed once."""
+
+    def __init__(self, source: Source, options: Options, folder: Path, tell: Callable[[str], None]) -> None:
+        runtime.check_installation()
+        self.source, self.options, self.tell, self.folder = source, options, tell, folder
+        self.how = runtime.SessionOptions(
+            provider=options.provider, threads=options.threads, custom_ops=options.custom_ops, seed=options.seed
+        )
+        self._references: dict[tuple[bool, bool], runtime.Reference] = {}
+
+    @cached_property
+    def original(self) -> Path:
+        return self.source.file(self.folder)
+
+    @cached_property
+    def model(self) -> ir.Model:
+        return self.source.load()
+
+    @cached_property
+    def feeds(self) -> Sequence[runtime.FeedSet]:
+        """Sets of inputs that the original accepts: the user's own first."""
+        self.tell("inputs")
+        until = time.monotonic() + self.options.verify_seconds / 2
+        return runtime.usable_feeds(
+            runtime.open_session(self.original, replace(self.how, optimize=False)),
+            self.model,
+            self.options.inputs,
+            seed=self.options.seed,
+            proceed=lambda: time.monotonic() < until,
+        )
+
+    def reference(self, exact: bool, in_half: bool) -> runtime.Reference:
+        if (exact, in_half) not in self._references:
+            self._references[exact, in_half] = runtime.Reference(
+                self.original,
+                self.how,
+                exact=exact,
+                rtol=self.options.rtol,
+                atol=self.options.atol,
+                model=self.model,
+                in_half=in_half,
+            )
+        return self._references[exact, in_half]
+
+    def verify(self, path: Path, report: Report, fitted: Fitted) -> runtime.Verification:
+        """Compare the file at `path` with the original on every set of inputs."""
+        with saying_how_to_go_on():
+            feeds = self.feeds
+            self.tell("verify")
+            return self._reference_for(report, fitted).verify(
+                path, feeds, self.options.verify_seconds, result_model=report.model
+            )
+
+    def problem(self, report: Report, fitted: Fitted, failed: runtime.Verification) -> str:
+        """Why another result is wrong, compared as one that `failed` was and on the inputs where it did; else empty."""
+        feeds = self.feeds if failed.failed_on is None else [self.feeds[failed.failed_on]]
+        reference = self.reference(failed.exact, self._reference_for(report, fitted).rounded)
+        with tempfile.TemporaryDirectory(dir=self.folder) as name:
+            path = Path(name) / "probe.onnx"
+            ir.save(report.model, path)
+            return reference.verify(path, feeds, result_model=report.model).problem
+
+    def measure(self, path: Path) -> runtime.Measurement:
+        self.tell("measure")
+        return runtime.take_measurement(
+            self.original,
+            path,
+            self.feeds[0].feeds,
+            self.how,
+            budget_s=self.options.measure_seconds,
+            seed=self.options.seed,
+        )
+
+    def _reference_for(self, report: Report, fitted: Fitted) -> runtime.Reference:
+        in_half = any(rewrite.rule == HALVING for rewrite in report.rewrites)
+        return self.reference(exactness_of(report, fitted) is Exactness.EXACT, in_half)
+
+
+@contextmanager
+def saying_how_to_go_on() -> Iterator[None]:
+    """What ONNX Runtime does not run cannot be verified, and so is not written."""
+    try:
+        yield
+    except ir.ModelError as error:
+        found = error.diagnostic
+        if found.code not in ("onnxruntime-refuses-model", "run-failed", "no-usable-inputs"):
+            raise
+        hint = "nothing was written; --inputs, --custom-ops or --no-verify may help"
+        raise ir.VerificationError(replace(found, hint=f"{found.hint}; {hint}" if found.hint else hint)) from error

@@ -1,0 +1,143 @@
+"""Quarantine: the rewrite that made a result wrong is found by halving, left out, and put on show.
+
+Rewrites are numbered, and a run that stops after n of them is the start of every longer one. So the first wrong rewrite
+of a thousand is found with ten runs, each from the original.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from . import ir
+from .optimizer import Optimizer
+from .passes.engine.journal import Without
+from .passes.engine.pipeline import Failure, Report
+
+NOT_REPEATABLE = "it does not do the same every time"
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """A rewrite that was left out: the `number`-th of its run, by `rule` at the value `where`, and why.
+
+    `raised`: it did not make the result wrong, it raised. `whole`: the rule was left out everywhere. `reproducer`: the
+    command that replays it on the smallest model that shows it; empty where none was asked for or could be cut out.
+    """
+
+    rule: str
+    where: str
+    number: int
+    why: str
+    whole: bool
+    raised: bool = False
+    reproducer: str = ""
+
+    def without(self) -> Without:
+        """What a run must leave out."""
+        if self.whole:
+            return Without(frozenset({self.rule}))
+        return Without(places=frozenset({(self.rule, self.where)}))
+
+    def remark(self) -> ir.Diagnostic:
+        """What is told."""
+        place = f" at {self.where}" if self.where else ""
+        what = f"{self.rule} failed{place}" if self.raised else f"{self.rule}{place} makes the result wrong"
+        left = "the rule is left out" if self.whole else "that rewrite is left out"
+        hint = f"to see it again: {self.reproducer}" if self.reproducer else ""
+        return ir.Diagnostic("quarantined", f"{what}, and {left}: {self.why}", hint=hint, severity=ir.Severity.WARNING)
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class Quarantine:
+    """The culprits of one call so far.
+
+    `show`: writes the reproducer of a culprit, given the model right before it, and gives back its command.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        show: Callable[[Culprit, ir.Model, int], str] | None,
+        *,
+        tell: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self.optimizer, self.show, self.tell = optimizer, show, tell
+        self.without = Without(frozenset(optimizer.options.disable))
+        self.culprits: list[Culprit] = []
+
+    def add_failures(self, failures: Sequence[Failure]) -> None:
+        """Take in rules that raised: the run went on without them already."""
+        for each in failures:
+            self._add(Culprit(each.culprit, each.where, each.rewrites + 1, each.reason, whole=True, raised=True))
+
+    def find(self, report: Report, wrong: Callable[[Report], str], until: float) -> Culprit | None:
+        """Find the rewrite that makes `report` wrong, and leave it out; None where it is nobody's, or time is up.
+
+        `wrong` says what is wrong with a result; empty when nothing is. A rule that is caught twice, or does not do
+        the same every time, is left out as a whole.
+        """
+        search = Search(self._run, wrong, len(report.rewrites), until)
+        number = search.first_wrong()
+        if number is None:
+            return None
+        guilty = self._run(number).rewrites[number - 1]
+        whole = not search.is_repeatable or any(each.rule == guilty.rule for each in self.culprits)
+        return self._add(Culprit(guilty.rule, guilty.where, number, search.reasons.get(number, NOT_REPEATABLE), whole))
+
+    def _run(self, limit: int) -> Report:
+        return self.optimizer.run(limit=limit, without=self.without, on_failure="skip")
+
+    def _add(self, culprit: Culprit) -> Culprit:
+        if self.show is not None:
+            self.tell(f"reproducer of {culprit.rule}")
+            silenced = Without(frozenset({culprit.rule})) if culprit.raised else Without()
+            before = self.optimizer.run(limit=culprit.number - 1, without=self.without | silenced, on_failure="skip")
+            culprit = replace(culprit, reproducer=self.show(culprit, before.model, len(self.culprits) + 1))
+        self.culprits.append(culprit)
+        self.without |= culprit.without()
+        return culprit
+
+
+class Search:
+    """Halving over the number of rewrites. `reasons`: what was wrong after so many, where something was."""
+
+    def __init__(
+        self, run: Callable[[int], Report], wrong: Callable[[Report], str], count: int, until: float = float("inf")
+    ) -> None:
+        self.run, self.wrong, self.count, self.until = run, wrong, count, until
+        self.reasons: dict[int, str] = {}
+        self.is_repeatable = True
+
+    def first_wrong(self) -> int | None:
+        """The number of a rewrite before which all is well and after which it is not; None where there is none.
+
+        Where the same run is right once and wrong once, it is that of the first rewrite that differs between two runs.
+        """
+        if self.is_wrong(0):
+            return None
+        if self.is_wrong(self.count):
+            return self.halve(self.is_wrong)
+        self.is_repeatable = False
+        return self.halve(self.differs) if self.differs(self.count) else None
+
+    def is_wrong(self, number: int) -> bool:
+        if said := self.wrong(self.run(number)):
+            self.reasons[number] = said
+        return bool(said)
+
+    def differs(self, number: int) -> bool:
+        one, two = (ir.fingerprint(self.run(number).model) for _ in range(2))
+        return one != two
+
+    def halve(self, is_bad: Callable[[int], bool]) -> int | None:
+        good, bad = 0, self.count
+        while bad - good > 1:
+            if time.monotonic() > self.until:
+                return None
+            middle = (good + bad) // 2
+            good, bad = (good, middle) if is_bad(middle) else (middle, bad)
+        return bad
