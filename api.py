@@ -85,6 +85,8 @@ class _Job:
             with self.stage(report) as staged:
                 verification = self.proof.verify(staged.path, report, fitted) if self.options.verify else None
                 if verification is None or verification.ok:
+                    if self.options.strict:
+                        self.refuse_what_is_not_the_same_twice(report)
                     result = self.result(report, fitted, before, quarantine.culprits, verification)
                     self.finish(result, staged)
                     return result
@@ -117,6 +119,15 @@ class _Job:
         if culprit is None or self.options.strict:
             raise _rejected(verification, report, culprit)
 
+    def refuse_what_is_not_the_same_twice(self, report: Report) -> None:
+        """Raises VerificationError where another run gives another model: the next build may be wrong."""
+        again = self.optimizer.run(on_failure="skip")
+        if ir.fingerprint(again.model) != ir.fingerprint(report.model):
+            pairs = zip(report.rewrites, again.rewrites, strict=False)
+            first = next((one for one, two in pairs if one != two), report.rewrites[-1])
+            message = f"another run gives another model; {first.rule} at {first.where} is the first to differ"
+            raise ir.VerificationError(ir.Diagnostic("not-repeatable", message, hint="nothing was written"))
+
     @property
     def shows(self) -> bool:
         """Whether reproducers are written."""
@@ -132,7 +143,9 @@ class _Job:
 
         assert self.place_of_reproducers is not None
         place = self.place_of_reproducers / f"{number}-{culprit.rule}"
-        return write_reproducer(place, before, culprit.rule, culprit.where, self.proof.feeds[0].feeds, self.optimizer)
+        return write_reproducer(
+            place, before, culprit.rule, culprit.where, self.proof.feeds[self.failed_on].feeds, self.optimizer
+        )
 
     def result(
         self,
@@ -193,8 +206,9 @@ def _unchanged(lost: Sequence[str]) -> ir.Diagnostic:
 def _rejected(verification: Verification, report: Report, culprit: Culprit | None) -> ir.VerificationError:
     if culprit is None:
         suspects = ", ".join(dict.fromkeys(rewrite.rule for rewrite in report.rewrites)) or "none"
-        hint = f"nothing was written; rules that fired: {suspects}; --disable leaves one out"
+        found, hint = "", f"rules that fired: {suspects}; --disable leaves one out"
     else:
-        hint = f"nothing was written; --disable {culprit.rule} leaves it out"
-    found = "" if culprit is None else f"; {culprit.remark()}"
-    return ir.VerificationError(ir.Diagnostic("verification-failed", f"{verification.summary()}{found}", hint=hint))
+        found, hint = f"; it is {culprit.rule} at {culprit.where}", f"--disable {culprit.rule} leaves it out"
+        hint += f"; to see it again: {culprit.reproducer}" if culprit.reproducer else ""
+    message = f"{verification.summary()}{found}"
+    return ir.VerificationError(ir.Diagnostic("verification-failed", message, hint=f"nothing was written; {hint}"))

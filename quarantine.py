@@ -23,7 +23,8 @@ class Culprit:
     """A rewrite that was left out: the `number`-th of its run, by `rule` at the value `where`, and why.
 
     `raised`: it did not make the result wrong, it raised. `whole`: the rule was left out everywhere. `reproducer`: the
-    command that replays it on the smallest model that shows it; empty where none was asked for or could be cut out.
+    command that replays it on the smallest model that shows it; empty where none was asked for or could be cut out, or
+    the rule has one already.
     """
 
     rule: str
@@ -92,7 +93,8 @@ class Quarantine:
         return self.optimizer.run(limit=limit, without=self.without, on_failure="skip")
 
     def _add(self, culprit: Culprit) -> Culprit:
-        if self.show is not None:
+        known = any(each.rule == culprit.rule for each in self.culprits)
+        if self.show is not None and not known:
             self.tell(f"reproducer of {culprit.rule}")
             silenced = Without(frozenset({culprit.rule})) if culprit.raised else Without()
             before = self.optimizer.run(limit=culprit.number - 1, without=self.without | silenced, on_failure="skip")
@@ -120,7 +122,9 @@ class Search:
         if self.is_wrong(0):
             return None
         if self.is_wrong(self.count):
-            return self.halve(self.is_wrong)
+            found = self.halve(self.is_wrong)
+            if found is None or (self.is_wrong(found) and not self.is_wrong(found - 1)):
+                return found
         self.is_repeatable = False
         return self.halve(self.differs) if self.differs(self.count) else None
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from ..bisection import Finding
+from ..explain import Explanation
 from ..passes.engine.registry import REGISTRY
 from ..result import Result
 
@@ -78,3 +81,43 @@ def print_passes(plugins: Sequence[str], *, as_json: bool = False) -> None:
         console.print(f"{title}:", style="bold")
         for name, text in sorted(entries.items()):
             console.print(f"  {name:34s} {text}", markup=False)
+
+
+def print_explanation(found: Explanation, *, as_json: bool = False) -> None:
+    """Where a rule fired, where a condition refused it, and where its pattern stops fitting."""
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{found.rule}: {found.doc.splitlines()[0] if found.doc else ''}", markup=False, style="bold")
+    if not found.ran:
+        console.print("no pass of this pipeline runs it")
+    console.print(f"done at {len(found.rewrites)} places")
+    for rewrite in found.rewrites:
+        console.print(f"  {rewrite.where}: {rewrite.before} -> {rewrite.after}", markup=False)
+    console.print(f"refused at {len(found.refusals)} places, where the pattern fits")
+    for refusal in found.refusals:
+        console.print(f"  {refusal.where}: needs {refusal.condition}: {refusal.because}", markup=False)
+    console.print(f"no pattern at {len(found.mismatches)} places, the nearest first")
+    for mismatch in found.mismatches:
+        console.print(f"  {mismatch.where}: {mismatch.calls} operators fit; {mismatch.because}", markup=False)
+
+
+def print_finding(found: Finding, *, as_json: bool = False) -> None:
+    """The first rewrite that goes wrong."""
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    if found.rewrite is None:
+        console.print(f"nothing goes wrong in {found.rewrites} rewrites")
+    else:
+        console.print(f"{found.rewrite}\n{found.why} (after {found.rewrite.number} of {found.rewrites})", markup=False)
+
+
+def print_reduction(output: Path, before: int, after: int, *, as_json: bool = False) -> None:
+    """How far a model was cut down."""
+    if as_json:
+        print(json.dumps({"output": str(output), "nodes_before": before, "nodes_after": after}))
+    else:
+        print(f"{before} -> {after} nodes: {output}, its inputs: {output.with_suffix('.npz')}")

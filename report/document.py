@@ -28,17 +28,7 @@ def to_json(result: Result) -> dict[str, object]:
         "before": {"nodes": result.before.nodes, "weight_bytes": result.before.weight_bytes},
         "after": {"nodes": result.after.nodes, "weight_bytes": result.after.weight_bytes},
         "rewrites_by_rule": dict(sorted(_by_rule(result).items())),
-        "rewrites": [
-            {
-                "number": each.number,
-                "rule": each.rule,
-                "where": each.where,
-                "before": each.before,
-                "after": each.after,
-                "exactness": each.exactness.name.lower(),
-            }
-            for each in result.rewrites
-        ],
+        "rewrites": [each.to_json() for each in result.rewrites],
         "near_misses": [
             {"rule": each.rule, "where": each.where, "condition": each.condition, "because": each.because}
             for each in result.refusals

@@ -7,7 +7,7 @@ rule or an excluded place is passed over, and where the numbers come from that b
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from .exactness import Exactness
 
@@ -25,6 +25,9 @@ class Rewrite:
 
     def __str__(self) -> str:
         return f"#{self.number} {self.rule} at {self.where}: {self.before} -> {self.after}"
+
+    def to_json(self) -> dict[str, object]:
+        return {**asdict(self), "exactness": self.exactness.name.lower()}
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,7 @@ def _value(pattern: Pattern | None, value: ir.Value | None, bound: Bindings) -> 
 def _call(pattern: Call, node: ir.Node, bound: Bindings) -> Iterator[Bindings]:
     if node.op_type != pattern.op_type or node.domain != pattern.domain or node.overload:
         return
-    if not pattern.since <= (node.version or 0) <= pattern.until or not _attributes_fit(pattern, node):
+    if not pattern.since <= (node.version or 0) <= pattern.until or not attributes_fit(pattern, node):
         return
     here = {**bound, pattern.name: Bound(node.outputs[0], node)}
     if pattern.name in bound and bound[pattern.name] != here[pattern.name]:
@@ -270,7 +270,7 @@ def _each(
         yield from _each(patterns[1:], given[1:], found)
 
 
-def _attributes_fit(pattern: Call, node: ir.Node) -> bool:
+def attributes_fit(pattern: Call, node: ir.Node) -> bool:
     for name, wanted in pattern.attributes.items():
         if not _same(ir.attribute(node, name), wanted):
             return False

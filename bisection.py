@@ -1,0 +1,104 @@
+"""Which rewrite is the first that makes something go wrong."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import ir
+from .optimizer import Optimizer
+from .options import Options
+from .passes.engine.journal import Rewrite, Without
+from .passes.engine.pipeline import Report
+from .quarantine import Search
+from .source import Given, Source
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The first rewrite that goes wrong, of so many, and what is wrong then; `rewrite` is None where all is well."""
+
+    rewrites: int
+    rewrite: Rewrite | None = None
+    why: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        rewrite = None if self.rewrite is None else self.rewrite.to_json()
+        return {"rewrites": self.rewrites, "rewrite": rewrite, "why": self.why}
+
+
+def bisect(
+    model: Given,
+    options: Options | None = None,
+    *,
+    test: str | None = None,
+    keep: Path | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Finding:
+    """Find the first rewrite after which results differ from the original, or `test` fails.
+
+    `test`: a command in which {} stands for the path of a result; exit code 0 means that it is good. `keep`: a folder
+    for `before.onnx` and `after.onnx`, the models on either side of the rewrite.
+    Raises VerificationError where something is wrong before any rewrite, and what `optimize` raises.
+    """
+    options = options or Options()
+    optimizer = Optimizer(Source.of(model, options), options, tell=progress)
+    without = Without(frozenset(options.disable))
+    with tempfile.TemporaryDirectory(prefix="optimize-graph-") as name:
+        folder = Path(name)
+        report = optimizer.run(without=without, on_failure="skip")
+        without |= Without(frozenset(each.culprit for each in report.failures))
+        wrong = _failing(test, folder) if test is not None else _differing(optimizer, folder, progress)
+        search = Search(lambda limit: optimizer.run(limit=limit, without=without), wrong, len(report.rewrites))
+        progress("bisect")
+        if said := wrong(report):
+            number = search.first_wrong()
+            if number is None:
+                raise ir.VerificationError(ir.Diagnostic("wrong-from-the-start", f"before any rewrite: {said}"))
+            if keep is not None:
+                keep.mkdir(parents=True, exist_ok=True)
+                ir.save(search.run(number - 1).model, keep / "before.onnx")
+                ir.save(search.run(number).model, keep / "after.onnx")
+            return Finding(len(report.rewrites), search.run(number).rewrites[-1], search.reasons.get(number, said))
+        return Finding(len(report.rewrites))
+
+
+def run_test(command: str, model: Path) -> str:
+    """What a test command says against a model; empty where it exits with 0.
+
+    Raises PipelineError when it cannot be run.
+    """
+    words = [word.replace("{}", str(model)) for word in shlex.split(command)]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ir.PipelineError(ir.Diagnostic("test-not-run", f"{words[0]}: {error.strerror}")) from error
+    return f"the test exits with {done.returncode}" if done.returncode else ""
+
+
+def _failing(test: str, folder: Path) -> Callable[[Report], str]:
+    def wrong(report: Report) -> str:
+        path = folder / "result.onnx"
+        ir.save(report.model, path)
+        return run_test(test, path)
+
+    return wrong
+
+
+def _differing(optimizer: Optimizer, folder: Path, tell: Callable[[str], None]) -> Callable[[Report], str]:
+    from .proof import Proof, saying_how_to_go_on
+
+    proof = Proof(optimizer.source, optimizer.options, folder, tell)
+    fitted = optimizer.fresh()
+
+    def wrong(report: Report) -> str:
+        path = folder / "result.onnx"
+        ir.save(report.model, path)
+        with saying_how_to_go_on():
+            return proof.verify(path, report, fitted).problem
+
+    return wrong

@@ -1,0 +1,33 @@
+"""Find the first rewrite that makes the result wrong, or that makes a command of yours fail.
+
+Without --test, results are compared with the original as the main job does it. With --test 'COMMAND {}' the command is
+run on each result ({} becomes its path): exit code 0 means that the result is good.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .. import arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="IN.onnx", help="the model to optimize")
+    parser.add_argument("--test", metavar="COMMAND", help="a command that exits with 0 for a good result, {} its path")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="write the models right before and right after it")
+    arguments.add_job(parser)
+    proof = parser.add_argument_group("proof")
+    arguments.add_tolerance(proof)
+    arguments.add_session(proof)
+    arguments.add_json(parser)
+
+
+def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from ...bisection import bisect
+    from ...report import console
+
+    with arguments.progress(given.json) as progress:
+        found = bisect(given.model, arguments.options(given), test=given.test, keep=given.keep, progress=progress)
+    console.print_finding(found, as_json=given.json)
+    return 0

@@ -1,0 +1,24 @@
+"""Tell every place that a rule or pass considered, with the reason why it did or did not do something there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .. import arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rule", metavar="RULE", help="a rule or pass (see: optimize-graph passes)")
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="the model")
+    arguments.add_job(parser)
+    parser.add_argument("--follow-links", action="store_true", help="follow links to the model and its data")
+    arguments.add_json(parser)
+
+
+def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from ...explain import explain
+    from ...report import console
+
+    console.print_explanation(explain(given.rule, given.model, arguments.options(given)), as_json=given.json)
+    return 0

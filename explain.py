@@ -1,0 +1,80 @@
+"""Why a rule did, or did not, do something: every place that it considered, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from . import ir
+from .optimizer import Optimizer
+from .options import Options
+from .passes.engine.journal import Refusal, Rewrite
+from .passes.engine.mismatch import fit
+from .passes.engine.pass_ import where
+from .passes.engine.registry import REGISTRY
+from .passes.engine.rule import Rule
+from .source import Given, Source
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A place where the pattern does not fit: `calls` of its operators do, and `because` of this it stops there."""
+
+    where: str
+    calls: int
+    because: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one rule or pass did with a model.
+
+    `rewrites`: where it fired. `refusals`: where its pattern fitted and a condition did not hold. `mismatches`: the
+    nodes of the result with the operator that it starts from, where the pattern does not fit; the nearest first.
+    """
+
+    rule: str
+    doc: str
+    ran: bool
+    rewrites: Sequence[Rewrite]
+    refusals: Sequence[Refusal]
+    mismatches: Sequence[Mismatch]
+
+    def to_json(self) -> dict[str, object]:
+        found = asdict(self)
+        found["rewrites"] = [each.to_json() for each in self.rewrites]
+        return found
+
+
+def explain(rule: str, model: Given, options: Options | None = None) -> Explanation:
+    """Run the pipeline on `model` and tell what `rule`, or the pass of that name, did and why not.
+
+    Raises PipelineError for a name that nobody knows, ModelError for a model that cannot be read.
+    """
+    options = options or Options()
+    optimizer = Optimizer(Source.of(model, options), options)
+    found = REGISTRY.rules.get(rule)
+    kind = REGISTRY.passes.get(rule)
+    if found is None and kind is None:
+        raise ir.PipelineError(
+            ir.Diagnostic("unknown-rule", f"no rule or pass is called {rule!r}", hint="see optimize-graph passes")
+        )
+    report = optimizer.run(on_failure="skip")
+    rewrites = [each for each in report.rewrites if each.rule == rule]
+    refusals = [each for each in report.refusals if each.rule == rule]
+    known = {each.where for each in refusals}
+    mismatches = [] if found is None else [each for each in _mismatches(found, report.model) if each.where not in known]
+    name = rule if found is None else found.group
+    ran = bool(rewrites or refusals) or any(each.name in (name, "rewrite") for each in report.results)
+    doc = found.doc if found is not None else (kind.__doc__ or "" if kind is not None else "")
+    return Explanation(rule, doc, ran, rewrites, refusals, mismatches)
+
+
+def _mismatches(rule: Rule, model: ir.Model) -> list[Mismatch]:
+    found = [
+        Mismatch(where(node), near.calls, near.fault or "its operators fit, what they are called with does not")
+        for node in ir.nodes(model)
+        if (node.domain, node.op_type) in rule.roots
+        for near in [fit(rule.pattern, node)]
+    ]
+    return sorted(found, key=lambda each: -each.calls)

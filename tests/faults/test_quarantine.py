@@ -1,0 +1,105 @@
+"""Wrong rules beside the whole catalogue: each is caught, found, left out and put on show; the rest is delivered."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from optimize_graph import OptimizeGraphError, Options, Result, optimize
+from optimize_graph.cli import main
+from optimize_graph.passes import REGISTRY
+from wrong_rules import NAMES
+
+HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
+TEXT = """g (float[N, 6, 8] x, float[N, 8, 8, 8] image) => (float[N, 6, 8] y, float[N, 8, a, b] z) {
+    m = MatMul(x, w)  n = Add(m, bias)  r = Relu(n)  s = Softmax<axis = -1>(r)  d = Sub(n, s)
+    p = Slice(d, one, five, axis1)  q = Gather<axis = 1>(d, picked)  j = Concat<axis = 1>(p, q)  y = MatMul(j, w)
+    c = Conv(image, k, kb)  e = Tanh(c)  z = Conv(e, k, kb) }"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def wrong_rules() -> Iterator[None]:
+    """Registered for these tests alone."""
+    import wrong_rules as module
+
+    known = {name: rule for rule in vars(module).values() if (name := getattr(rule, "name", None)) in NAMES}
+    with REGISTRY.scope():
+        for rule in known.values():
+            if rule.name not in REGISTRY.rules:
+                REGISTRY.add_rule(rule)
+        yield
+
+
+def test_the_set_names_every_rule_in_it() -> None:
+    assert set(NAMES) <= set(REGISTRY.rules)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    made = onnx.parser.parse_model(HEADER + TEXT)
+    constants = {
+        "w": random.normal(size=(8, 8)).astype(np.float32),
+        "bias": random.normal(size=8).astype(np.float32),
+        "one": np.array([1]),
+        "five": np.array([5]),
+        "axis1": np.array([1]),
+        "picked": np.array([1, 3]),
+        "k": random.normal(size=(8, 8, 3, 3)).astype(np.float32),
+        "kb": random.normal(size=8).astype(np.float32),
+    }
+    made.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in constants.items())
+    path = tmp_path / "model.onnx"
+    onnx.save(made, path)
+    return path
+
+
+def optimized(model: Path, rule: str, **options: object) -> Result:
+    others = tuple(name for name in NAMES if name != rule)
+    return optimize(model, model.with_name("out.onnx"), Options(disable=others, **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rule", NAMES)
+def test_a_wrong_rule_is_left_out_and_the_rest_is_delivered(model: Path, rule: str) -> None:
+    result = optimized(model, rule)
+    assert {each.rule for each in result.quarantined} == {rule}
+    assert result.verification is not None and result.verification.ok
+    assert {each.code for each in result.remarks} == {"quarantined"}
+    after = onnx.load(model.with_name("out.onnx"))
+    onnx.checker.check_model(after)
+    assert len(after.graph.node) < 14  # what is right is still done
+
+
+@pytest.mark.parametrize("rule", NAMES)
+def test_its_reproducer_is_small_and_shows_it_again(model: Path, rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    culprit = optimized(model, rule).quarantined[0]
+    program, small, *words = shlex.split(culprit.reproducer)
+    assert program == "optimize-graph"
+    assert len(onnx.load(small).graph.node) <= 2
+    others = [word for name in NAMES if name != rule for word in ("--disable", name)]
+    assert main([small, *words, *others]) == 3
+    assert rule in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rule", NAMES)
+def test_strict_delivers_nothing(model: Path, rule: str) -> None:
+    with pytest.raises(OptimizeGraphError, match=rule):
+        optimized(model, rule, strict=True)
+    assert not model.with_name("out.onnx").exists()
+
+
+def test_a_rule_caught_once_is_left_out_there_and_caught_twice_everywhere(model: Path) -> None:
+    culprits = optimized(model, "lost-bias-of-a-convolution").quarantined
+    assert [each.whole for each in culprits] == [False, True]
+    assert [bool(each.reproducer) for each in culprits] == [True, False]
+
+
+def test_a_right_catalogue_leaves_nobody_out(model: Path) -> None:
+    result = optimized(model, "")
+    assert not result.quarantined and not result.remarks
+    assert not model.with_name("out.onnx.reproducers").exists()
