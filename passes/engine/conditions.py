@@ -6,6 +6,7 @@ Each gives the guilty value in words when it does not hold, for the near-miss re
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -32,6 +33,11 @@ def holds(text: str, test: Callable[[Match], bool], because: Callable[[Match], s
         return because(match) if because is not None else "it does not hold here"
 
     return Condition(text, fault)
+
+
+def pays(text: str, test: Callable[[Match], bool], because: Callable[[Match], str] | None = None) -> Condition:
+    """A condition of profit, not of legality: where it does not hold, a tuner may try the rewrite all the same."""
+    return replace(holds(text, test, because), is_profit=True)
 
 
 def target(name: str) -> Condition:

@@ -91,7 +91,8 @@ class _Driver:
             self.context.journal.refuse(refusal)
             return False
         before, after = spell(match.nodes()[::-1]), spell(builder.nodes)
-        if not self.context.journal.permit(rule.name, where(match.root), before, after, rule.exactness):
+        dims = match.shapes.show(match.root.outputs[0]) if rule.is_choice else ""
+        if not self.context.journal.permit(rule.name, where(match.root), before, after, rule.exactness, dims):
             ir.discard(builder.nodes)
             return False
         self.commit(match, result, builder)

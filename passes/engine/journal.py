@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from typing import TypeAlias
 
 from .exactness import Exactness
+
+Group: TypeAlias = tuple[str, str]
+"""A rule and the signature of its rewrites."""
 
 
 @dataclass(frozen=True)
 class Rewrite:
-    """One rewrite that was done: `rule` at the value called `where`."""
+    """One rewrite that was done: `rule` at the value called `where`.
+
+    `signature` is what it has in common with others of its kind: the operators that it replaced, and the dims.
+    """
 
     number: int
     rule: str
@@ -22,6 +29,12 @@ class Rewrite:
     before: str
     after: str
     exactness: Exactness
+    signature: str = ""
+
+    @property
+    def group(self) -> Group:
+        """Those of its kind, which are worth doing together or not at all."""
+        return self.rule, self.signature
 
     def __str__(self) -> str:
         return f"#{self.number} {self.rule} at {self.where}: {self.before} -> {self.after}"
@@ -32,12 +45,16 @@ class Rewrite:
 
 @dataclass(frozen=True)
 class Refusal:
-    """One near miss: the pattern of `rule` matched at `where`, and `condition` did not hold because of `because`."""
+    """One near miss: the pattern of `rule` matched at `where`, and `condition` did not hold because of `because`.
+
+    `is_profit`: the rewrite would be right, but is not expected to pay.
+    """
 
     rule: str
     where: str
     condition: str
     because: str
+    is_profit: bool = False
 
     def __bool__(self) -> bool:
         return False
@@ -48,13 +65,18 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Without:
-    """What is left out of a run: rules and passes by `names`, single rewrites by `places` (rule, where)."""
+    """What is left out of a run: rules and passes by `names`, rewrites by `places` (rule, where) and by `groups`."""
 
     names: frozenset[str] = frozenset()
     places: frozenset[tuple[str, str]] = frozenset()
+    groups: frozenset[Group] = frozenset()
 
     def __or__(self, other: Without) -> Without:
-        return Without(self.names | other.names, self.places | other.places)
+        return Without(self.names | other.names, self.places | other.places, self.groups | other.groups)
+
+    def forbids(self, rule: str, where: str, signature: str) -> bool:
+        """Whether a rewrite is left out."""
+        return rule in self.names or (rule, where) in self.places or (rule, signature) in self.groups
 
 
 @dataclass
@@ -66,13 +88,25 @@ class Journal:
     rewrites: list[Rewrite] = field(default_factory=list)
     _refusals: dict[tuple[str, str], Refusal] = field(default_factory=dict)
 
-    def permit(self, rule: str, where: str, before: str, after: str, exactness: Exactness = Exactness.EXACT) -> bool:
-        """Number and record the rewrite that is about to be done, or say that it must not be."""
-        if rule in self.without.names or (rule, where) in self.without.places:
+    def permit(
+        self,
+        rule: str,
+        where: str,
+        before: str,
+        after: str,
+        exactness: Exactness = Exactness.EXACT,
+        dims: str = "",
+    ) -> bool:
+        """Number and record the rewrite that is about to be done, or say that it must not be.
+
+        `dims`: of what it replaces, where rewrites that differ in them may differ in profit.
+        """
+        signature = f"{before} {dims}" if dims else before
+        if self.without.forbids(rule, where, signature):
             return False
         if self.limit is not None and len(self.rewrites) >= self.limit:
             return False
-        self.rewrites.append(Rewrite(len(self.rewrites) + 1, rule, where, before, after, exactness))
+        self.rewrites.append(Rewrite(len(self.rewrites) + 1, rule, where, before, after, exactness, signature))
         self._refusals.pop((rule, where), None)
         return True
 

@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 from ... import ir
 from .analysis import Analysis, AnalysisManager
 from .exactness import Exactness
-from .journal import Journal
+from .journal import Journal, Refusal
 
 
 class Evaluator(Protocol):
@@ -34,6 +34,7 @@ class Settings:
     `release`: the oldest ONNX Runtime that must load the result; the newest known where it is empty.
     `growth_bytes`: how much larger than what it frees the result of folding may be.
     `fp16`: float32 will become float16 at the end, so that kernels are chosen for that.
+    `eager`: rules and passes that are to do also what is not expected to pay.
     """
 
     target: str = "ort-cpu"
@@ -41,6 +42,7 @@ class Settings:
     highest_opset: int = 0
     release: str = ""
     fp16: bool = False
+    eager: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -57,15 +59,26 @@ class PassContext:
         """The identifiers of the model's own functions: a call of one is not a call of the standard's operator."""
         return frozenset(self.rewriter.model.functions)
 
+    def pays(self, name: str, where: str, condition: str, because: str, *, expected: bool) -> bool:
+        """Whether pass `name` is to do what is right, and `expected` to pay or not; if not done, it is a near miss."""
+        if expected or name in self.settings.eager:
+            return True
+        self.journal.refuse(Refusal(name, where, condition, because, is_profit=True))
+        return False
+
     def hides_operators(self) -> bool:
         """Whether a function of the model stands for operators of the standard: their names then tell nothing."""
         return any(domain == "" for domain, _, _ in self.rewriter.model.functions)
 
 
 class Pass(ABC):
-    """A change of a whole model. Subclasses are frozen dataclasses; their fields are the options of their text form."""
+    """A change of a whole model. Subclasses are frozen dataclasses; their fields are the options of their text form.
+
+    `is_choice`: what it does is right either way, and done because it is expected to pay: a tuner may think otherwise.
+    """
 
     name: ClassVar[str]
+    is_choice: ClassVar[bool] = False
     exactness: ClassVar[Exactness] = Exactness.EXACT
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset()
 

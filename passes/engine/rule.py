@@ -151,12 +151,14 @@ class Match:
 class Condition:
     """A legality condition: `text` says what must hold; `fault` gives the guilty value in words, or None.
 
-    `is_pattern`: where it does not hold, the place is none for the rule at all, and no near miss.
+    `is_pattern`: where it does not hold, the place is none for the rule at all, and no near miss. `is_profit`: where it
+    does not hold, the rewrite would be right, but is not expected to pay.
     """
 
     text: str
     fault: Callable[[Match], str | None]
     is_pattern: bool = False
+    is_profit: bool = False
 
 
 class Builder:
@@ -254,6 +256,7 @@ class Rule:
     module: str
     roots: tuple[tuple[str, str], ...]
     keeps_type: bool = False
+    is_choice: bool = False
 
     @cached_property
     def demands(self) -> tuple[frozenset[tuple[str, str]], ...]:
@@ -282,14 +285,22 @@ class Rule:
                 refusal, furthest = Refusal(self.name, where(node), *fault), reached
         return refusal
 
-    def _fault(self, match: Match) -> tuple[int, tuple[str, str] | None]:
+    def _fault(self, match: Match) -> tuple[int, tuple[str, str, bool] | None]:
         """What is not as it must be, and how many conditions held before."""
         if (guarded := self._guards(match)) is not None:
-            return 0, guarded
-        for index, condition in enumerate(self.requires):
-            if not condition.is_pattern and (fault := condition.fault(match)) is not None:
-                return index, (condition.text, fault)
-        return len(self.requires), None
+            return 0, (*guarded, False)
+        is_eager = self.name in match.context.settings.eager
+        for index, condition in enumerate(self._conditions):
+            if condition.is_profit and is_eager:
+                continue
+            if (fault := condition.fault(match)) is not None:
+                return index, (condition.text, fault, condition.is_profit)
+        return len(self._conditions), None
+
+    @cached_property
+    def _conditions(self) -> tuple[Condition, ...]:
+        """The conditions that make near misses: what must hold first, what should pay after it."""
+        return tuple(sorted((each for each in self.requires if not each.is_pattern), key=lambda each: each.is_profit))
 
     @cached_property
     def _shared(self) -> frozenset[str]:
@@ -333,6 +344,7 @@ def rule(
     benefit: int = 0,
     name: str = "",
     keeps_type: bool = False,
+    is_choice: bool = False,
 ) -> Callable[[Body], Rule]:
     """Decorator: a function `(m, op)` that builds the replacement becomes a registered rule.
 
@@ -341,6 +353,7 @@ def rule(
     `keeps_type` says that the definition of the operators gives the result the type and dims of the value that the
     body returns; without it, an existing value must be proven to have them. The body returns the value that replaces
     the root's first output, or None to leave everything as it is.
+    `is_choice`: the rewrite is right either way, and done because it is expected to pay: a tuner may think otherwise.
     Raises PipelineError for a rule that could not be read or trusted.
     """
 
@@ -358,6 +371,7 @@ def rule(
             body.__module__,
             tuple(dict.fromkeys((call.domain, call.op_type) for call in _roots(pattern))),
             keeps_type,
+            is_choice,
         )
         _refuse_unreadable(made)
         return REGISTRY.add_rule(made)

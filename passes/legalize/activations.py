@@ -18,6 +18,7 @@ _SATURATED = 20.0  # e^20 is so large that n / (n + 2) rounds to 1 in float32
     op.Mul(x, op.Tanh(op.Softplus(x))).any_order().opset(since=8) | op.Mish(x),
     requires=[ON_CPU, FLOAT32, LARGE],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source="Misra 2019 (arXiv:1908.08681); tanh(ln(1 + e)) = n / (n + 2) with n = e(e + 2): x4 to x9 alone",
     group="legalize",
 )
@@ -42,6 +43,7 @@ def mish_by_exponential(m: Match, op: Builder) -> ir.Value:
         LARGE,
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source="Clevert et al. 2016 (arXiv:1511.07289); e^x - 1 >= x, with equality at 0: x1.3 to x3 alone",
     group="legalize",
 )

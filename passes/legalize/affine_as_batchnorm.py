@@ -37,6 +37,7 @@ def _is_read_blocked(m: Match) -> bool:
         holds("a convolution or a pool that reads the result", _is_read_blocked),
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=(
         "ONNX Runtime's NCHWc transformer makes a BatchNormalization a blocked convolution, and an Add of a number two "
         "reorders: x1.1 on OCR models"

@@ -246,6 +246,7 @@ def _all_dims(m: Match) -> str:
         holds("a kernel that fuses it, on CUDA", lambda m: not _why_unfused(m), _why_unfused),
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=(
         "ONNX Attention-23; a row of -inf alone gives 0 in ONNX Runtime's kernel, as the exporters' guard does "
         "(a plain softmax gives NaN there)"

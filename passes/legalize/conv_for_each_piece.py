@@ -41,6 +41,7 @@ class ConvForEachPiece(Pass):
     """
 
     name: ClassVar[str] = "conv-for-each-piece"
+    is_choice: ClassVar[bool] = True
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
@@ -52,7 +53,11 @@ class ConvForEachPiece(Pass):
         for graph in ir.graphs(model):
             for split in [node for node in graph if node.op_type == "Split" and node.domain == ""]:
                 branch, sizes = _branch_before(split, shapes), _sizes(split, shapes)
-                if branch is None or sizes is None or not _pays(sizes):
+                if branch is None or sizes is None:
+                    continue
+                if not context.pays(
+                    self.name, where(split), "pieces of whole blocks", f"{sizes}", expected=_pays(sizes)
+                ):
                     continue
                 nodes = [branch.conv, *branch.between, split]
                 after = f"{len(sizes)} times {spell(nodes[:-1])}"

@@ -17,6 +17,7 @@ from .cuda import ON_CUDA
     op.Swish(x).any_attributes("alpha").named("swish"),
     requires=[ON_CUDA, floating("x")],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=(
         "ONNX Swish-24 has no CUDA kernel and is expanded to four operators; com.microsoft.QuickGelu is x * "
         "Sigmoid(alpha * x), too (ContribOperators.md)"

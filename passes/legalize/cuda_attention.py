@@ -93,6 +93,7 @@ def _contrib_call(m: Match) -> AttentionCall:
         holds("a kernel that fuses it", lambda m: not _call(m).why_not_fused(), lambda m: _call(m).why_not_fused()),
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=(
         "ONNX Attention-23 on inputs of four dims: memory efficient or flash attention in ONNX Runtime 1.31 on CUDA, "
         "also over heads that were repeated before (its kernels for grouped heads take no mask, and no float32)"
@@ -125,6 +126,7 @@ def attention_over_heads_on_cuda(m: Match, op: Builder) -> ir.Value:
         ),
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=(
         "com.microsoft.MultiHeadAttention (ContribOperators.md), with the mask as attention_bias: a padding mask of "
         "two dims would leave the fused kernels; what it gives for a row of -inf alone is not said"

@@ -38,6 +38,7 @@ def _is_vector(m: Match) -> bool:
         rank_known("x"),
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=(
         "The CUDA provider has no DequantizeLinear of int32: ONNX Runtime computes each bias on the processor and "
         "copies it in every run (54 copies in a quantized ResNet-50). Not as a bias, because ONNX Runtime quantizes a "

@@ -82,6 +82,7 @@ def _pays(m: Match) -> bool:
         holds("a sum that others read, too", _pays),
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=(
         "com.microsoft.SkipLayerNormalization and SkipSimplifiedLayerNormalization (ContribOperators.md): one kernel "
         "launch on CUDA instead of two or three; ONNX Runtime's fusion wants a sum that is read once "

@@ -34,6 +34,7 @@ class FuseAttention(Pass):
     """
 
     name: ClassVar[str] = "fuse-attention"
+    is_choice: ClassVar[bool] = True
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
 
     def run(self, model: ir.Model, context: PassContext) -> None:

@@ -39,6 +39,7 @@ class ImagesOfSounds(Pass):
     """
 
     name: ClassVar[str] = "images-of-sounds"
+    is_choice: ClassVar[bool] = True
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 

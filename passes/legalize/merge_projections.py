@@ -36,6 +36,7 @@ class MergeProjections(Pass):
     """
 
     name: ClassVar[str] = "merge-projections"
+    is_choice: ClassVar[bool] = True
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 

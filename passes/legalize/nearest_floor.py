@@ -41,6 +41,7 @@ def _has_whole_factors(m: Match) -> bool:
         ),
         holds("whole factors", _has_whole_factors),
     ],
+    is_choice=True,
     source=(
         "(q·s + r + 0.5) / s - 0.5 lies within half a pixel of q for 0 <= r < s; ONNX Runtime's blocked layout has the "
         "asymmetric form: x1.7 to x2.8 after a convolution"

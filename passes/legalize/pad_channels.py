@@ -48,6 +48,7 @@ class PadChannels(Pass):
     """
 
     name: ClassVar[str] = "pad-channels"
+    is_choice: ClassVar[bool] = True
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
@@ -70,7 +71,10 @@ class PadChannels(Pass):
             context.journal.refuse(Refusal(self.name, where(conv), "a region that can be padded", region))
             return
         nodes = sorted(region.inner, key=lambda node: order[node])
-        if not _pays(region, size, shapes) or nodes[0] is not conv:
+        if nodes[0] is not conv or not _is_ragged(region, size, shapes):
+            return
+        because = f"{size} channels"
+        if not context.pays(self.name, where(conv), "few channels to fill", because, expected=_pays(region, size)):
             return
         if not all_finite(nodes):
             because = "infinity times zero is no zero"
@@ -178,9 +182,9 @@ def _spreads(dims: tuple[int, ...] | None, size: int) -> bool:
     return full in ((1, 1, 1, 1), (1, size, 1, 1))
 
 
-def _pays(region: _Region, size: int, shapes: Shapes) -> bool:
-    """Whether the region is not in the blocked layout as it stands, and being there is worth the larger products."""
-    is_ragged = (
+def _is_ragged(region: _Region, size: int, shapes: Shapes) -> bool:
+    """Whether the region is not in the blocked layout as it stands."""
+    return (
         size % 4 != 0
         or size < BLOCK
         or any(
@@ -188,7 +192,11 @@ def _pays(region: _Region, size: int, shapes: Shapes) -> bool:
             for node in region.inner
         )
     )
-    return is_ragged and (whole(size) * 4 <= size * 5 or not any(map(_has_window, region.ends)))
+
+
+def _pays(region: _Region, size: int) -> bool:
+    """Whether being in the blocked layout is worth the larger products."""
+    return whole(size) * 4 <= size * 5 or not any(map(_has_window, region.ends))
 
 
 def _has_window(conv: ir.Node) -> bool:

@@ -30,6 +30,7 @@ x, w, b, slope = values("x w b slope")
         ),
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=(
         "two scaled branches become blocked depthwise convolutions with a fused sum, and with a fused Relu where it "
         "comes last: x1.4 to x2.2 on mtcnn"

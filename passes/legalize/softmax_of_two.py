@@ -38,6 +38,7 @@ def _is_over_channels(m: Match) -> bool:
         holds("Softmax over the channels", _is_over_channels),
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source="softmax(a, b) = (σ(a - b), σ(b - a)); ONNX Runtime's Softmax takes its rows one by one: x1.1 on mtcnn",
     group="legalize",
 )

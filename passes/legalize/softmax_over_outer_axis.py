@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from ... import ir
-from ..engine.conditions import fits, holds
+from ..engine.conditions import fits, pays
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, rule
@@ -37,9 +37,10 @@ def _inner(m: Match) -> int:
         fits("an axis before the last", lambda m: m.x.rank is None or _axis(m) != m.x.rank - 1),
         ON_CPU,
         FLOAT32,
-        holds("many elements after the axis", lambda m: _inner(m) >= _INNER, lambda m: m.shapes.show(m.x.value)),
+        pays("many elements after the axis", lambda m: _inner(m) >= _INNER, lambda m: m.shapes.show(m.x.value)),
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=(
         "Bridle 1990, shifted by the maximum; ONNX Runtime's reductions over an outer axis run along the inner ones: "
         "x2 to x8 from 64x64 elements on, x0.6 with 32"

@@ -28,6 +28,7 @@ def _feeds_normalization(m: Match) -> bool:
         holds("a normalization that reads the result", _feeds_normalization),
         holds("two computed operands", lambda m: not m.x.is_constant and not m.y.is_constant),
     ],
+    is_choice=True,
     source=(
         "ONNX Runtime fuses Add -> LayerNormalization into SkipLayerNormalization, whose float32 CPU kernel is 5 to 8 "
         "times slower than the two (core/optimizer/skip_layer_norm_fusion.cc matches Add alone)"

@@ -64,6 +64,7 @@ REQUIRES = [
     _gated(_one_more(op.Erf(_over_root))),
     requires=REQUIRES,
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=SOURCE,
     group="recognize",
 )
@@ -80,6 +81,7 @@ def recognize_gelu(m: Match, op: Builder) -> ir.Value:
     _gated(_one_more(op.Tanh(_argument))),
     requires=REQUIRES,
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=SOURCE,
     group="recognize",
 )

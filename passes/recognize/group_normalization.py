@@ -55,6 +55,7 @@ def _is_per_channel(m: Match, name: str) -> bool:
         ),
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source="Wu and He 2018 (arXiv:1803.08494), in the form of ONNX GroupNormalization-21",
     group="recognize",
 )

@@ -41,6 +41,7 @@ def recognize_hard_sigmoid(m: Match, op: Builder) -> ir.Value:
     _by_six(op.Mul(x, _clipped).any_order().named("gated")),
     requires=[FLOAT],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=SOURCE,
     group="recognize",
     benefit=1,

@@ -28,6 +28,7 @@ def _affine(normalized: Pattern) -> Pattern:
         *REQUIRES,
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source="Ba et al. 2016 (arXiv:1607.06450), in the form of ONNX LayerNormalization-17",
     group="recognize",
     benefit=1,

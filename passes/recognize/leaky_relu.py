@@ -40,6 +40,7 @@ def _slope(m: Match) -> float | None:
         ),
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source="Maas et al. 2013, in the form of ONNX LeakyRelu-16",
     group="recognize",
 )

@@ -58,6 +58,7 @@ class OutlineFunctions(Pass):
     """
 
     name: ClassVar[str] = "outline"
+    is_choice: ClassVar[bool] = True
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 

@@ -45,6 +45,7 @@ def _is_centered(m: Match) -> bool:
         *REQUIRES,
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=RMS_SOURCE,
     group="recognize",
 )
@@ -69,6 +70,7 @@ _wide = op.Cast(x, to=1).named("wide").shared()
         *REQUIRES,
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=RMS_SOURCE,
     group="recognize",
     benefit=1,

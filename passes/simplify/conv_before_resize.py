@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import ir
 from ..analyses import Shapes
-from ..engine.conditions import constant, fits, holds
+from ..engine.conditions import constant, fits, holds, pays
 from ..engine.exactness import Exactness
 from ..engine.pattern import any_call, op, values
 from ..engine.rule import Builder, Match, rule
@@ -72,7 +72,7 @@ def _is_pointwise(m: Match) -> bool:
     return m.Conv.integer("group", 1) == 1 and set(dims[2:]) == {1} and set(strides) == {1} and set(pads) == {0}
 
 
-def _pays(m: Match) -> bool:
+def _grows(m: Match) -> bool:
     """Whether no image is known to shrink, and none would be resized with many more channels."""
     pieces, outputs = _pieces(m), m.w.array.shape[0]
     if isinstance(pieces, str):
@@ -117,7 +117,7 @@ def _is_told_no_channels(resize: ir.Node | None) -> bool:
         constant("w", "b"),
         fits("Resizes that are read by the convolution", lambda m: not isinstance(_pieces(m), str)),
         holds("a convolution of single pixels", _is_pointwise),
-        holds("images that grow, and not their channels", _pays),
+        pays("images that grow, and not their channels", _grows),
         holds("a Resize that is not told its channels, or keeps their number", _sizes_fit),
         holds(
             "one image, or a target that counts time and not operators",
@@ -127,6 +127,7 @@ def _is_told_no_channels(resize: ir.Node | None) -> bool:
         UNSHARED,
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source=(
         "W·Σ aᵢxᵢ + b = Σ aᵢ(W·xᵢ + b), as Σ aᵢ = 1; the decoder of SegFormer (arXiv:2105.15203, section 3.2): "
         "x3 alone, x1.35 on the whole model"
