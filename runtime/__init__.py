@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .comparison import EXACT, Element, Tolerance, Verdict, compare
     from .evaluator import OrtEvaluator
     from .feeds import FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds
-    from .measure import Latency, Race, Ratio, bytes_of, race
+    from .measure import Latency, Race, Ratio, Timing, bytes_of, race, time_models
     from .measurement import Measurement, take_measurement
     from .memory import Peak, peak_memory
     from .options import Datum, Feeds, Outputs, SessionOptions
@@ -25,7 +25,7 @@ _MODULES = {
     "comparison": ("EXACT", "Element", "Tolerance", "Verdict", "compare"),
     "evaluator": ("OrtEvaluator",),
     "feeds": ("FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds"),
-    "measure": ("Latency", "Race", "Ratio", "bytes_of", "race"),
+    "measure": ("Latency", "Race", "Ratio", "Timing", "bytes_of", "race", "time_models"),
     "measurement": ("Measurement", "take_measurement"),
     "memory": ("Peak", "peak_memory"),
     "options": ("Datum", "Feeds", "Outputs", "SessionOptions"),
@@ -52,6 +52,7 @@ __all__ = [
     "Ratio",
     "Session",
     "SessionOptions",
+    "Timing",
     "Tolerance",
     "Verdict",
     "Verification",
@@ -66,6 +67,7 @@ __all__ = [
     "race",
     "read_feeds",
     "take_measurement",
+    "time_models",
     "usable_feeds",
     "verify",
 ]

@@ -1,11 +1,20 @@
-"""How fast, side by side: paired and interleaved runs, since two runs minutes apart compare the machine's mood."""
+"""How fast, side by side: paired and interleaved runs, since two runs minutes apart compare the machine's mood.
+
+Two sessions of one model differ in speed, by a percent or more, by where their memory happens to lie (Mytkowicz et al.
+2009, "Producing wrong data without doing anything obviously wrong"). So sessions are opened again and again, and the
+interval is of sessions as well as of runs: what one session of each shows says little about the next.
+
+A run gives its outputs as NumPy arrays, and so ends when they have arrived: on CUDA, too, the time is that of the whole.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 
@@ -14,6 +23,15 @@ from .options import Feeds, SessionOptions
 from .session import open_session
 
 Numbers = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+FEWEST_SESSIONS = 4
+MOST_SESSIONS = 40
+USUAL_SESSIONS = 12  # what the budget is divided into
+MOST_ROUNDS = 200  # in one session of each
+WARM_UP = 3
+PRECISION = 0.01
+"""Half the width of an interval that is narrow enough to stop."""
+TAIL = 0.025
 
 
 @dataclass(frozen=True)
@@ -38,6 +56,7 @@ class Ratio:
     low: float
     high: float
     pairs: int
+    sessions: int = 1
 
     @property
     def is_faster(self) -> bool:
@@ -46,6 +65,21 @@ class Ratio:
     @property
     def is_slower(self) -> bool:
         return self.high < 1
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the interval, as a fraction of the ratio."""
+        return (self.high - self.low) / 2 / self.median
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One of several models that were timed in turn. The ratios are the first model's time over this one's."""
+
+    run: Latency
+    load: Latency
+    speed: Ratio
+    load_speed: Ratio
 
 
 @dataclass(frozen=True)
@@ -80,63 +114,143 @@ def race(
     options: SessionOptions | None = None,
     *,
     budget_s: float = 5.0,
-    loads: int = 5,
-    most_pairs: int = 1000,
     seed: int = 0,
 ) -> Race:
-    """Measure two models on `feeds`; about a third of the budget goes into loading, at least three pairs are run.
+    """Measure two models on `feeds`. Raises ModelError when one of them does not run."""
+    one, two = time_models([before, after], feeds, options, budget_s=budget_s, seed=seed)
+    return Race(
+        one.run, two.run, two.speed, one.load, two.load, two.load_speed, bytes_of(before), bytes_of(after)
+    )
+
+
+def time_models(
+    models: Sequence[Path],
+    feeds: Feeds,
+    options: SessionOptions | None = None,
+    *,
+    budget_s: float = 5.0,
+    precision: float = PRECISION,
+    seed: int = 0,
+) -> list[Timing]:
+    """Time models in turn on `feeds`, in several sessions of each, until the ratios are precise or the budget is spent.
 
     Raises ModelError when one of them does not run.
     """
     options = options or SessionOptions()
-    files = {before: bytes_of(before), after: bytes_of(after)}
-    one, two = open_session(before, options), open_session(after, options)
-    loading = alternate(
-        lambda: open_session(before, options), lambda: open_session(after, options), budget_s / 3, loads, warm_up=0
-    )
-    running = alternate(one.prepare(feeds), two.prepare(feeds), budget_s * 2 / 3, most_pairs)
-    return Race(
-        before=Latency.of(running[0]),
-        after=Latency.of(running[1]),
-        speed=ratio(*running, seed=seed),
-        load_before=Latency.of(loading[0]),
-        load_after=Latency.of(loading[1]),
-        load=ratio(*loading, seed=seed),
-        bytes_before=files[before],
-        bytes_after=files[after],
-    )
+    deadline = time.perf_counter() + budget_s
+    loads: list[Numbers] = []
+    runs: list[Numbers] = []
+    while True:
+        loaded, ran = _in_new_sessions(models, feeds, options, len(runs), budget_s)
+        loads.append(loaded)
+        runs.append(ran)
+        if len(runs) < FEWEST_SESSIONS:
+            continue
+        if len(runs) >= MOST_SESSIONS or time.perf_counter() > deadline:
+            break
+        if all(ratio(runs, place, seed=seed, resamples=300).half_width < precision for place in range(1, len(models))):
+            break
+    loads = loads[1:]  # the first reads the files from the disk
+    return [
+        Timing(
+            Latency.of(np.concatenate([each[:, place] for each in runs])),
+            Latency.of(np.concatenate([each[:, place] for each in loads])),
+            ratio(runs, place, seed=seed),
+            ratio(loads, place, seed=seed),
+        )
+        for place in range(len(models))
+    ]
+
+
+def _in_new_sessions(
+    models: Sequence[Path], feeds: Feeds, options: SessionOptions, nth: int, budget_s: float
+) -> tuple[Numbers, Numbers]:
+    """Seconds that it took to open a session of each model, and those of runs in them, a row for each round."""
+    loaded = np.zeros((1, len(models)))
+    sessions = {}
+    for place in turn(len(models), nth):
+        start = time.perf_counter()
+        sessions[place] = open_session(models[place], options)
+        loaded[0, place] = time.perf_counter() - start
+    calls = [sessions[place].prepare(feeds) for place in range(len(models))]
+    load_s = float(loaded.sum())
+    share_s = min(max(budget_s / USUAL_SESSIONS, 3 * load_s), budget_s / FEWEST_SESSIONS)
+    return loaded, alternate(calls, share_s - load_s, MOST_ROUNDS)
+
+
+def turn(count: int, nth: int) -> list[int]:
+    """Who runs after whom in round `nth`: a rotation in even rounds, the same mirrored in odd ones (abba)."""
+    shift = nth // 2 % count
+    order = [*range(shift, count), *range(shift)]
+    return order[::-1] if nth % 2 else order
 
 
 def alternate(
-    first: Callable[[], object],
-    second: Callable[[], object],
-    budget_s: float,
-    most_pairs: int,
-    *,
-    warm_up: int = 3,
-) -> tuple[Numbers, Numbers]:
-    """Seconds that each of two calls took in pairs, one right after the other; who begins changes with every pair."""
+    calls: Sequence[Callable[[], object]], budget_s: float, most_rounds: int, *, warm_up: int = WARM_UP
+) -> Numbers:
+    """Seconds that calls took in rounds (rows), one right after the other; an even number of rounds, two at least."""
     for _ in range(warm_up):
-        first()
-        second()
-    times: tuple[list[float], list[float]] = ([], [])
-    deadline = time.perf_counter() + budget_s
-    while len(times[0]) < min(3, most_pairs) or (len(times[0]) < most_pairs and time.perf_counter() < deadline):
-        order = ((0, first), (1, second)) if len(times[0]) % 2 == 0 else ((1, second), (0, first))
-        for place, call in order:
-            start = time.perf_counter()
+        for call in calls:
             call()
-            times[place].append(time.perf_counter() - start)
-    return np.array(times[0]), np.array(times[1])
+    rounds: list[list[float]] = []
+    deadline = time.perf_counter() + budget_s
+    while len(rounds) < 2 or len(rounds) % 2 or (len(rounds) < most_rounds and time.perf_counter() < deadline):
+        times = [0.0] * len(calls)
+        for place in turn(len(calls), len(rounds)):
+            start = time.perf_counter()
+            calls[place]()
+            times[place] = time.perf_counter() - start
+        rounds.append(times)
+    return np.array(rounds)
 
 
-def ratio(before: Numbers, after: Numbers, *, seed: int = 0, resamples: int = 1000) -> Ratio:
-    """The median of the pairs' ratios and its percentile bootstrap interval (Efron 1979), seeded."""
-    ratios = before / after
+def ratio(sessions: Sequence[Numbers], place: int = 1, *, seed: int = 0, resamples: int = 1000) -> Ratio:
+    """How often the time in column `place` goes into that of the first column, from rounds (rows) in several sessions.
+
+    A round and the mirrored one after it count as one observation: who runs first may have the warmer cache. The
+    interval is a seeded percentile bootstrap (Efron 1979) that draws sessions, then rounds in them, since rounds of a
+    session resemble each other; for few sessions its tails are moved outward as Hesterberg (2015, "What teachers should
+    know about the bootstrap", 5.4) has it.
+    """
+    logs = [_observations(np.log(times[:, 0] / times[:, place])) for times in sessions]
+    pooled = np.concatenate(logs)
+    counts = np.array([each.size for each in logs])
+    starts = np.cumsum(counts) - counts
     random = np.random.default_rng(seed)
-    medians = [float(np.median(random.choice(ratios, ratios.size))) for _ in range(resamples)]
-    low, high = np.quantile(medians, (0.025, 0.975))
-    return Ratio(float(np.median(ratios)), float(low), float(high), int(ratios.size))
+    drawn = random.integers(len(logs), size=(resamples, len(logs), 1))
+    inner = random.random((resamples, len(logs), round(float(counts.mean()))))
+    chosen = starts[drawn] + (inner * counts[drawn]).astype(np.int64)
+    medians = np.median(pooled[chosen].reshape(resamples, -1), axis=1)
+    tail = _tail(len(logs))
+    low, high = np.quantile(medians, (tail, 1 - tail))
+    middle = float(np.median(pooled))
+    return Ratio(
+        math.exp(middle),
+        math.exp(min(float(low), middle)),
+        math.exp(max(float(high), middle)),
+        sum(len(times) for times in sessions),
+        len(sessions),
+    )
+
+
+def _observations(logs: Numbers) -> Numbers:
+    """The means of rounds and their mirrored ones; a single round stands for itself."""
+    return logs if logs.size < 2 else logs[: logs.size // 2 * 2].reshape(-1, 2).mean(axis=1)
+
+
+def _tail(count: int) -> float:
+    """The part of the bootstrap distribution that lies beyond each end of the 95 % interval of `count` sessions."""
+    if count < 2:
+        return TAIL
+    normal = NormalDist()
+    z, free = normal.inv_cdf(1 - TAIL), count - 1
+    student = (  # Abramowitz and Stegun 26.7.5; no less than 3 degrees of freedom are ever asked for
+        z
+        + (z**3 + z) / (4 * free)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * free**3)
+    )
+    return normal.cdf(-student * math.sqrt(count / free))
 
 
 def bytes_of(model: Path) -> int:
