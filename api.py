@@ -247,9 +247,13 @@ class _Job:
             if not result.verification.ok:
                 raise _rejected(result)
         if self.options.measure:
-            self.progress("measure")
-            result.measurement = runtime.take_measurement(
-                original, staged, feeds[0].feeds, how, budget_s=self.options.measure_seconds, seed=self.options.seed
+            from .measuring import Subject, measure_on, point_feeds
+
+            subjects = [Subject(original, model), Subject(staged, result.model)]
+            points = self.options.measure_at
+            sets = point_feeds(subjects[0], at=points, options=how) if points else feeds[:1]
+            result.measurement = measure_on(
+                sets, subjects, how, seconds=self.options.measure_seconds, progress=self.progress
             )
 
     # --- what is said -----------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from .evaluator import OrtEvaluator
     from .feeds import FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds
     from .measure import Latency, Race, Ratio, Timing, bytes_of, race, time_models
-    from .measurement import Measurement, take_measurement
     from .memory import Peak, peak_memory
     from .options import Datum, Feeds, Outputs, SessionOptions
+    from .profiling import Profile, Spent, profile
     from .session import Port, Session, check_installation, open_session
     from .tolerance import Floor, Noise, noise_floor
 
@@ -26,9 +26,9 @@ _MODULES = {
     "evaluator": ("OrtEvaluator",),
     "feeds": ("FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds"),
     "measure": ("Latency", "Race", "Ratio", "Timing", "bytes_of", "race", "time_models"),
-    "measurement": ("Measurement", "take_measurement"),
     "memory": ("Peak", "peak_memory"),
     "options": ("Datum", "Feeds", "Outputs", "SessionOptions"),
+    "profiling": ("Profile", "Spent", "profile"),
     "session": ("Port", "Session", "check_installation", "open_session"),
     "tolerance": ("Floor", "Noise", "noise_floor"),
 }
@@ -42,16 +42,17 @@ __all__ = [
     "Feeds",
     "Floor",
     "Latency",
-    "Measurement",
     "Noise",
     "OrtEvaluator",
     "Outputs",
     "Peak",
     "Port",
+    "Profile",
     "Race",
     "Ratio",
     "Session",
     "SessionOptions",
+    "Spent",
     "Timing",
     "Tolerance",
     "Verdict",
@@ -64,9 +65,9 @@ __all__ = [
     "noise_floor",
     "open_session",
     "peak_memory",
+    "profile",
     "race",
     "read_feeds",
-    "take_measurement",
     "time_models",
     "usable_feeds",
     "verify",

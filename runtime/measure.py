@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 
@@ -24,14 +23,15 @@ from .session import open_session
 
 Numbers = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
-FEWEST_SESSIONS = 4
+FEWEST_SESSIONS = 3  # of each model, whatever the budget
+ENOUGH_SESSIONS = 6  # with fewer, an interval may be narrow by luck
 MOST_SESSIONS = 40
 USUAL_SESSIONS = 12  # what the budget is divided into
 MOST_ROUNDS = 200  # in one session of each
-WARM_UP = 3
+WARM_UP = 2  # rounds, and a tenth of the time
 PRECISION = 0.01
 """Half the width of an interval that is narrow enough to stop."""
-TAIL = 0.025
+Z = 1.959964  # of the normal distribution, for 95 %
 
 
 @dataclass(frozen=True)
@@ -144,11 +144,10 @@ def time_models(
         loaded, ran = _in_new_sessions(models, feeds, options, len(runs), budget_s)
         loads.append(loaded)
         runs.append(ran)
-        if len(runs) < FEWEST_SESSIONS:
-            continue
-        if len(runs) >= MOST_SESSIONS or time.perf_counter() > deadline:
+        is_over = len(runs) >= MOST_SESSIONS or time.perf_counter() > deadline
+        if len(runs) >= FEWEST_SESSIONS and is_over:
             break
-        if all(ratio(runs, place, seed=seed, resamples=300).half_width < precision for place in range(1, len(models))):
+        if len(runs) >= ENOUGH_SESSIONS and _is_precise(runs, precision, seed):
             break
     loads = loads[1:]  # the first reads the files from the disk
     return [
@@ -175,7 +174,7 @@ def _in_new_sessions(
     calls = [sessions[place].prepare(feeds) for place in range(len(models))]
     load_s = float(loaded.sum())
     share_s = min(max(budget_s / USUAL_SESSIONS, 3 * load_s), budget_s / FEWEST_SESSIONS)
-    return loaded, alternate(calls, share_s - load_s, MOST_ROUNDS)
+    return loaded, alternate(calls, share_s - load_s, MOST_ROUNDS, first=nth)
 
 
 def turn(count: int, nth: int) -> list[int]:
@@ -186,17 +185,22 @@ def turn(count: int, nth: int) -> list[int]:
 
 
 def alternate(
-    calls: Sequence[Callable[[], object]], budget_s: float, most_rounds: int, *, warm_up: int = WARM_UP
+    calls: Sequence[Callable[[], object]], budget_s: float, most_rounds: int, *, warm_up: int = WARM_UP, first: int = 0
 ) -> Numbers:
-    """Seconds that calls took in rounds (rows), one right after the other; an even number of rounds, two at least."""
-    for _ in range(warm_up):
-        for call in calls:
-            call()
+    """Seconds that calls took in rounds (rows), one right after the other; an even number of rounds, two at least.
+
+    `first`: who begins.
+    """
+    warm_until, nth = time.perf_counter() + budget_s / 10, 0
+    while nth < warm_up or (warm_up and time.perf_counter() < warm_until):
+        for place in turn(len(calls), 2 * first + nth):
+            calls[place]()
+        nth += 1
     rounds: list[list[float]] = []
     deadline = time.perf_counter() + budget_s
     while len(rounds) < 2 or len(rounds) % 2 or (len(rounds) < most_rounds and time.perf_counter() < deadline):
         times = [0.0] * len(calls)
-        for place in turn(len(calls), len(rounds)):
+        for place in turn(len(calls), 2 * first + len(rounds)):
             start = time.perf_counter()
             calls[place]()
             times[place] = time.perf_counter() - start
@@ -207,30 +211,43 @@ def alternate(
 def ratio(sessions: Sequence[Numbers], place: int = 1, *, seed: int = 0, resamples: int = 1000) -> Ratio:
     """How often the time in column `place` goes into that of the first column, from rounds (rows) in several sessions.
 
-    A round and the mirrored one after it count as one observation: who runs first may have the warmer cache. The
-    interval is a seeded percentile bootstrap (Efron 1979) that draws sessions, then rounds in them, since rounds of a
-    session resemble each other; for few sessions its tails are moved outward as Hesterberg (2015, "What teachers should
-    know about the bootstrap", 5.4) has it.
+    A round and the mirrored one after it count as one observation: who runs first may have the warmer cache.
     """
-    logs = [_observations(np.log(times[:, 0] / times[:, place])) for times in sessions]
-    pooled = np.concatenate(logs)
-    counts = np.array([each.size for each in logs])
+    logs = [np.log(times[:, 0] / times[:, place]) for times in sessions]
+    low, middle, high = _interval(logs, seed, resamples)
+    return Ratio(middle, low, high, sum(len(times) for times in sessions), len(sessions))
+
+
+def _is_precise(sessions: Sequence[Numbers], precision: float, seed: int) -> bool:
+    """Whether the ratios have narrow intervals; of a single model, its time."""
+    count = sessions[0].shape[1]
+    logs = [[np.log(times[:, 0] / times[:, place]) for times in sessions] for place in range(1, count)]
+    for each in logs or [[np.log(times[:, 0]) for times in sessions]]:
+        low, middle, high = _interval(each, seed, resamples=300)
+        if high - low > 2 * precision * middle:
+            return False
+    return True
+
+
+def _interval(logs: Sequence[Numbers], seed: int, resamples: int) -> tuple[float, float, float]:
+    """The median of what has these logarithms, an array for each session, and the ends of its 95 % interval around it.
+
+    The standard error is that of a seeded bootstrap (Efron 1979) that draws sessions, then rounds in them, since rounds
+    of a session resemble each other. Student's t makes up for few sessions, where quantiles of the bootstrap would stop
+    at the outermost of them (Hesterberg 2015, "What teachers should know about the bootstrap", section 5).
+    """
+    seen = [_observations(each) for each in logs]
+    pooled = np.concatenate(seen)
+    counts = np.array([each.size for each in seen])
     starts = np.cumsum(counts) - counts
     random = np.random.default_rng(seed)
-    drawn = random.integers(len(logs), size=(resamples, len(logs), 1))
-    inner = random.random((resamples, len(logs), round(float(counts.mean()))))
+    drawn = random.integers(len(seen), size=(resamples, len(seen), 1))
+    inner = random.random((resamples, len(seen), round(float(counts.mean()))))
     chosen = starts[drawn] + (inner * counts[drawn]).astype(np.int64)
     medians = np.median(pooled[chosen].reshape(resamples, -1), axis=1)
-    tail = _tail(len(logs))
-    low, high = np.quantile(medians, (tail, 1 - tail))
+    half = float(np.std(medians)) * _student(len(seen) - 1)
     middle = float(np.median(pooled))
-    return Ratio(
-        math.exp(middle),
-        math.exp(min(float(low), middle)),
-        math.exp(max(float(high), middle)),
-        sum(len(times) for times in sessions),
-        len(sessions),
-    )
+    return math.exp(middle - half), math.exp(middle), math.exp(middle + half)
 
 
 def _observations(logs: Numbers) -> Numbers:
@@ -238,19 +255,14 @@ def _observations(logs: Numbers) -> Numbers:
     return logs if logs.size < 2 else logs[: logs.size // 2 * 2].reshape(-1, 2).mean(axis=1)
 
 
-def _tail(count: int) -> float:
-    """The part of the bootstrap distribution that lies beyond each end of the 95 % interval of `count` sessions."""
-    if count < 2:
-        return TAIL
-    normal = NormalDist()
-    z, free = normal.inv_cdf(1 - TAIL), count - 1
-    student = (  # Abramowitz and Stegun 26.7.5; no less than 3 degrees of freedom are ever asked for
-        z
-        + (z**3 + z) / (4 * free)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * free**3)
-    )
-    return normal.cdf(-student * math.sqrt(count / free))
+def _student(free: int) -> float:
+    """How many standard errors 95 % of Student's t lie within (Abramowitz and Stegun 26.7.5)."""
+    if free < 1:
+        return Z
+    first = (Z**3 + Z) / 4
+    second = (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96
+    third = (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384
+    return Z + first / free + second / free**2 + third / free**3
 
 
 def bytes_of(model: Path) -> int:
