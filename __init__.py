@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .api import optimize
     from .comparing import Comparison, compare
     from .exporting import export
+    from .inspecting import Inspection, inspect
     from .ir.diagnostics import (
         Diagnostic,
         MachineError,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
         PipelineError,
         VerificationError,
     )
-    from .inspecting import Inspection, inspect
     from .measuring import Measurement, measure
     from .options import Options
     from .passes.analyses.figures import Figures, figures

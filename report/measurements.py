@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..measuring import Measurement, Point, Standing
 from ..passes.analyses import Figures
@@ -24,7 +25,7 @@ def side_by_side(names: Sequence[str], ratios: Sequence[str], rows: Iterator[Row
         table.add_column(name, justify="right")
         table.add_column(heading, justify="right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table
 
 
@@ -65,7 +66,9 @@ def _point_rows(standings: Sequence[Standing]) -> Iterator[Row]:
         ("latency", [each.timing.run for each in standings], [each.speed for each in others]),
         ("load", [each.timing.load for each in standings], [each.load_speed for each in others]),
     ):
-        cells = [cell for pair in zip(map(words.milliseconds, latencies[1:]), map(words.faster, ratios)) for cell in pair]
+        cells = []
+        for latency, ratio in zip(latencies[1:], ratios, strict=True):
+            cells += [words.milliseconds(latency), words.faster(ratio)]
         yield (name, words.milliseconds(latencies[0]), *cells)
     yield _compared("peak memory", [each.memory.run for each in standings], words.size)
     if all(each.memory.device is not None for each in standings):

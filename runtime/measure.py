@@ -4,7 +4,7 @@ Two sessions of one model differ in speed, by a percent or more, by where their 
 2009, "Producing wrong data without doing anything obviously wrong"). So sessions are opened again and again, and the
 interval is of sessions as well as of runs: what one session of each shows says little about the next.
 
-A run gives its outputs as NumPy arrays, and so ends when they have arrived: on CUDA, too, the time is that of the whole.
+A run gives its outputs as NumPy arrays, and so ends when they have arrived: on CUDA, too, it is timed as a whole.
 """
 
 from __future__ import annotations
@@ -118,9 +118,7 @@ def race(
 ) -> Race:
     """Measure two models on `feeds`. Raises ModelError when one of them does not run."""
     one, two = time_models([before, after], feeds, options, budget_s=budget_s, seed=seed)
-    return Race(
-        one.run, two.run, two.speed, one.load, two.load, two.load_speed, bytes_of(before), bytes_of(after)
-    )
+    return Race(one.run, two.run, two.speed, one.load, two.load, two.load_speed, bytes_of(before), bytes_of(after))
 
 
 def time_models(

@@ -1,6 +1,6 @@
 """Peak resident memory of a fresh process that loads a model and runs it once; on CUDA that of the device, too.
 
-The device's is what NVML says is used once the model has run, less what was used before: ONNX Runtime keeps what it once
+The device's is what NVML says is used once the model has run, less what was used before: ONNX Runtime keeps what it
 took. It counts the CUDA context and what other processes do meanwhile, and is None without the package `nvidia-ml-py`.
 
 The child is `python -m optimize_graph.runtime.memory`, which imports ONNX Runtime and NumPy and nothing of `ir`.

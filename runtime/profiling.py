@@ -61,9 +61,7 @@ class Kernel:
     microseconds: int
 
 
-def profile(
-    model: Path | bytes, feeds: Feeds, options: SessionOptions | None = None, *, runs: int = 10
-) -> Profile:
+def profile(model: Path | bytes, feeds: Feeds, options: SessionOptions | None = None, *, runs: int = 10) -> Profile:
     """Run `model` some times under ONNX Runtime's profiler. Raises ModelError when it does not run."""
     with tempfile.TemporaryDirectory(prefix="optimize-graph-") as folder:
         session = open_session(model, options or SessionOptions(), profile_to=Path(folder) / "profile")

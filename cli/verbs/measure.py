@@ -12,7 +12,9 @@ from .. import arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx", help="the first is the reference")
     arguments.add_points(parser)
-    parser.add_argument("--seconds", type=float, default=6.0, metavar="S", help="the most time for latencies, per point (6)")
+    parser.add_argument(
+        "--seconds", type=float, default=6.0, metavar="S", help="the most time for latencies, per --at (6)"
+    )
     arguments.add_session(parser)
     arguments.add_json(parser)
 
