@@ -75,8 +75,8 @@ def inspect(
     if timed and path is not None:
         progress("profile")
         how = options or runtime.SessionOptions()
-        points = {"at": [at or {}]} if inputs is None else {"inputs": [inputs]}
-        (feed_set,) = point_feeds(Subject(path, loaded), options=how, **points)
+        sets = ([at or {}], []) if inputs is None else ([], [inputs])
+        (feed_set,) = point_feeds(Subject(path, loaded), at=sets[0], inputs=sets[1], options=how)
         profile = runtime.profile(path, feed_set.feeds, how)
         shapes = shapes_of(feed_set.feeds)
     else:

@@ -169,7 +169,8 @@ def point_feeds(
         (made,) = runtime.usable_feeds(
             session, model, count=1, seed=options.seed, proceed=lambda: time.monotonic() < until
         )
-        found.append(made)
+        told = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+        found.append(replace(made, description=f"{made.description} at {told}") if told else made)
     return found
 
 

@@ -30,7 +30,7 @@ def print_comparison(found: Comparison, first: str, second: str) -> None:
     console.print("the models agree" if found.agrees else "the models differ")
 
 
-def _structure(found: Comparison) -> Iterator[tuple[str, str, str]]:
+def _structure(found: Comparison) -> Iterator[tuple[str, ...]]:
     yield ("nodes", *map(str, found.nodes))
     yield ("weights", *map(words.size, found.weight_bytes))
     yield ("weight tensors", *map(str, found.weight_tensors))

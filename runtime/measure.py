@@ -147,7 +147,6 @@ def time_models(
             break
         if len(runs) >= ENOUGH_SESSIONS and _is_precise(runs, precision, seed):
             break
-    loads = loads[1:]  # the first reads the files from the disk
     return [
         Timing(
             Latency.of(np.concatenate([each[:, place] for each in runs])),
