@@ -29,6 +29,7 @@ MOST_SESSIONS = 40
 USUAL_SESSIONS = 12  # what the budget is divided into
 MOST_ROUNDS = 200  # in one session of each
 WARM_UP = 2  # rounds, and a tenth of the time
+MOST_WARM_UP_S = 0.2
 PRECISION = 0.01
 """Half the width of an interval that is narrow enough to stop."""
 Z = 1.959964  # of the normal distribution, for 95 %
@@ -188,7 +189,7 @@ def alternate(
 
     `first`: who begins.
     """
-    warm_until, nth = time.perf_counter() + budget_s / 10, 0
+    warm_until, nth = time.perf_counter() + min(budget_s / 10, MOST_WARM_UP_S), 0
     while nth < warm_up or (warm_up and time.perf_counter() < warm_until):
         for place in turn(len(calls), 2 * first + nth):
             calls[place]()

@@ -61,7 +61,7 @@ def test_several_models_are_compared_with_the_first(tmp_path: Path) -> None:
 
 def test_rounds_go_on_until_the_interval_is_as_narrow_as_asked_or_the_sessions_are_used_up(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.onnx", 64)
-    coarse = time_models([path, path], FEEDS, budget_s=1e3, precision=1e9)
+    coarse = time_models([path, path], FEEDS, budget_s=10.0, precision=1e9)
     assert coarse[1].speed.sessions == 6
     never = time_models([path, path], FEEDS, SessionOptions(optimize=False), budget_s=0.0, precision=0.0)
     assert never[1].speed.sessions == FEWEST_SESSIONS < MOST_SESSIONS
@@ -84,7 +84,7 @@ def pairs(first: Numbers, second: Numbers) -> Numbers:
 
 
 def simulated(seed: int, sessions: int, rounds: int, truth: float) -> list[Numbers]:
-    """Times as machines give them: sessions differ by a percent, the clock drifts, and now and then something else runs.
+    """Times as machines give them: sessions differ by a percent, the clock drifts, and at times something else runs.
 
     Who runs second in a round is 3 % faster: the cache is warm.
     """
@@ -94,9 +94,8 @@ def simulated(seed: int, sessions: int, rounds: int, truth: float) -> list[Numbe
         speed = np.exp(random.normal(0, 0.01, 2)) * (truth, 1.0)
         drift = np.exp(np.cumsum(random.normal(0, 0.01, (rounds, 1)), axis=0))
         noise = np.exp(random.normal(0, 0.03, (rounds, 2))) * (1 + 0.5 * (random.random((rounds, 2)) < 0.05))
-        warm = np.array(
-            [[0.97 if turn(2, 2 * nth + row)[1] == place else 1.0 for place in (0, 1)] for row in range(rounds)]
-        )
+        second = np.array([turn(2, 2 * nth + row)[1] for row in range(rounds)])
+        warm = np.where(second[:, None] == np.arange(2), 0.97, 1.0)
         found.append(speed * drift * noise * warm)
     return found
 
@@ -105,7 +104,7 @@ def simulated(seed: int, sessions: int, rounds: int, truth: float) -> list[Numbe
 def test_nine_of_ten_intervals_hold_the_truth_of_simulated_times(sessions: int, rounds: int) -> None:
     found = [ratio(simulated(seed, sessions, rounds, 1.0), seed=seed, resamples=300) for seed in range(200)]
     held = sum(each.low <= 1 <= each.high for each in found)
-    assert 180 <= held < 200 or (rounds == 2 and held == 200)
+    assert held >= 180
 
 
 def test_a_gain_of_a_twentieth_is_seen_in_simulated_times() -> None:
