@@ -172,7 +172,7 @@ def _in_new_sessions(
     calls = [sessions[place].prepare(feeds) for place in range(len(models))]
     load_s = float(loaded.sum())
     share_s = min(max(budget_s / USUAL_SESSIONS, 3 * load_s), budget_s / FEWEST_SESSIONS)
-    return loaded, alternate(calls, share_s - load_s, MOST_ROUNDS, first=nth)
+    return loaded, alternate(calls, max(share_s - load_s, load_s / 2), MOST_ROUNDS, first=nth)
 
 
 def turn(count: int, nth: int) -> list[int]:

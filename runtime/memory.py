@@ -48,11 +48,14 @@ def peak_memory(model: Path, feeds: Feeds, options: SessionOptions | None = None
 
     options = options or SessionOptions()
     with tempfile.TemporaryDirectory() as folder:
-        request = Path(folder) / "request.pickle"
-        request.write_bytes(pickle.dumps((str(model.resolve()), dict(feeds), options)))
-        command = [sys.executable, "-m", "optimize_graph.runtime.memory", str(request)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=True)
+            done = subprocess.run(
+                command(model, feeds, options, Path(folder)),
+                capture_output=True,
+                text=True,
+                timeout=limit_s,
+                check=True,
+            )
             return Peak(**json.loads(done.stdout.splitlines()[-1]))
         except subprocess.TimeoutExpired:
             said = f"it took more than {limit_s:g} s"
@@ -63,6 +66,13 @@ def peak_memory(model: Path, feeds: Feeds, options: SessionOptions | None = None
         "memory-not-measured", f"the measuring process failed: {said}", ir.Location(file=str(model))
     )
     raise ir.ModelError(diagnostic)
+
+
+def command(model: Path, feeds: Feeds, options: SessionOptions, folder: Path) -> list[str]:
+    """The child's command line; what it is to do lies in `folder`."""
+    request = folder / "request.pickle"
+    request.write_bytes(pickle.dumps((str(model.resolve()), dict(feeds), options)))
+    return [sys.executable, "-m", "optimize_graph.runtime.memory", str(request)]
 
 
 def resident_peak() -> int:
