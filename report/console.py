@@ -6,8 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
-
 from ..passes.engine.registry import REGISTRY
 from ..result import Result
 from . import words
@@ -16,7 +14,7 @@ from .measurements import Row, measured_rows, side_by_side
 
 def print_result(result: Result, *, verbosity: int = 0) -> None:
     """The before/after table on standard output; verbosity 1 adds rewrites by rule, 2 every rewrite and near miss."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = words.console()
     console.print(side_by_side(("before", "after"), ("ratio",), _rows(result)))
     if result.verification is not None:
         console.print(f"verified: {result.verification.summary()}", markup=False)
@@ -51,7 +49,7 @@ def print_passes(plugins: Sequence[str], *, as_json: bool = False) -> None:
     if as_json:
         print(json.dumps(catalogue, indent=2))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = words.console()
     for title, entries in catalogue.items():
         console.print(f"{title}:", style="bold")
         for name, text in sorted(entries.items()):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +13,7 @@ from . import words
 
 def print_comparison(found: Comparison, first: str, second: str) -> None:
     """On standard output: structure, outputs, interface, and the verdict."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = words.console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     table.add_column(first, justify="right")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +15,7 @@ from . import words
 
 def print_inspection(found: Inspection) -> None:
     """On standard output: what the model is, its operators, and where the time goes."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = words.console()
     table = Table(box=None, pad_edge=False, show_header=False)
     for heading, text in _facts(found):
         table.add_row(heading, Text(text))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -31,7 +30,7 @@ def side_by_side(names: Sequence[str], ratios: Sequence[str], rows: Iterator[Row
 
 def print_measurement(measurement: Measurement, names: Sequence[str]) -> None:
     """The table on standard output, and the inputs that it was measured on."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = words.console()
     console.print(side_by_side(names, [""] * (len(names) - 1), _rows(measurement)))
     for point in measurement.points:
         console.print(f"inputs: {point.description}", markup=False)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from rich.console import Console
+
 from ..runtime import Latency, Ratio
+
+
+def console() -> Console:
+    """Standard output. A terminal wraps what is too wide for it; files and pipes get whole lines."""
+    made = Console(highlight=False, soft_wrap=True)
+    if not made.is_terminal:
+        made.width = 1000
+    return made
 
 
 def size(count: int) -> str:
