@@ -72,6 +72,8 @@ def inspect(
     path = None if isinstance(model, ir.Model) else Path(model)
     loaded = model if isinstance(model, ir.Model) else ir.load(model, follow_links=follow_links)
     profile = None
+    if timed and path is None:
+        raise TypeError("only a model in a file can be profiled")
     if timed and path is not None:
         progress("profile")
         how = options or runtime.SessionOptions()
