@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .api import optimize
+    from .comparing import Comparison, compare
     from .exporting import export
+    from .inspecting import Inspection, inspect
     from .ir.diagnostics import (
         Diagnostic,
         MachineError,
@@ -22,13 +24,23 @@ if TYPE_CHECKING:
         PipelineError,
         VerificationError,
     )
+    from .measuring import Measurement, measure
     from .options import Options
+    from .passes.analyses.figures import Figures, figures
     from .result import Result
 
 _HOMES = {
+    "Comparison": ".comparing",
+    "Figures": ".passes.analyses.figures",
+    "Inspection": ".inspecting",
+    "Measurement": ".measuring",
     "Options": ".options",
     "Result": ".result",
+    "compare": ".comparing",
     "export": ".exporting",
+    "figures": ".passes.analyses.figures",
+    "inspect": ".inspecting",
+    "measure": ".measuring",
     "optimize": ".api",
     "Diagnostic": ".ir.diagnostics",
     "MachineError": ".ir.diagnostics",
@@ -39,15 +51,23 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "Diagnostic",
+    "Figures",
+    "Inspection",
     "MachineError",
+    "Measurement",
     "ModelError",
     "OptimizeGraphError",
     "Options",
     "PipelineError",
     "Result",
     "VerificationError",
+    "compare",
     "export",
+    "figures",
+    "inspect",
+    "measure",
     "optimize",
 ]
 

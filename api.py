@@ -190,7 +190,7 @@ class _Job:
 
     def finish(self, result: Result, staged: ir.Staged) -> None:
         if self.options.measure:
-            result.measurement = self.proof.measure(staged.path)
+            result.measurement = self.proof.measure(staged.path, result.model)
         if self.output is not None:
             staged.commit()
 

@@ -24,6 +24,7 @@ class Options:
     `fp16`: compute float32 models in float16 inside, for target `ort-cuda`; verified against what rounding the
     original's inputs and weights to float16 changes.
     `shrink`: write large constants that repeat one value as operators. `strip`: drop what the exporter noted on nodes.
+    `measure_seconds`: the most time for latencies, of each point; `measure_at`: points by the sizes of symbolic dims.
     `reproducers`: the folder for what shows a rewrite that went wrong (by default beside the output).
     `strict`: a rewrite that goes wrong is an error; otherwise it is left out and reported.
     """
@@ -47,6 +48,7 @@ class Options:
     atol: float | None = None
     measure: bool = False
     measure_seconds: float = 6.0
+    measure_at: tuple[Mapping[str, int], ...] = ()
     threads: int = 1
     provider: Literal["cpu", "cuda"] = "cpu"
     custom_ops: tuple[Path, ...] = ()

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from . import ir, runtime
+from .measuring import Measurement, Subject, measure_on, point_feeds
 from .optimizer import exactness_of
 from .options import Options
 from .passes.engine.exactness import Exactness
@@ -84,16 +85,13 @@ class Proof:
             ir.save(report.model, path)
             return reference.verify(path, feeds, result_model=report.model).problem
 
-    def measure(self, path: Path) -> runtime.Measurement:
+    def measure(self, path: Path, model: ir.Model) -> Measurement:
+        """The original and a result side by side, at the sizes that were asked for."""
         self.tell("measure")
-        return runtime.take_measurement(
-            self.original,
-            path,
-            self.feeds[0].feeds,
-            self.how,
-            budget_s=self.options.measure_seconds,
-            seed=self.options.seed,
-        )
+        subjects = [Subject(self.original, self.model), Subject(path, model)]
+        points = self.options.measure_at
+        sets = point_feeds(subjects[0], at=points, options=self.how) if points else self.feeds[:1]
+        return measure_on(sets, subjects, self.how, seconds=self.options.measure_seconds, progress=self.tell)
 
     def _reference_for(self, report: Report, fitted: Fitted) -> runtime.Reference:
         in_half = any(rewrite.rule == HALVING for rewrite in report.rewrites)

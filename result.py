@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from . import ir
+from .passes.analyses.figures import node_count, weight_bytes
 from .passes.engine.exactness import Exactness
 from .passes.engine.journal import Refusal, Rewrite
 
 if TYPE_CHECKING:
+    from .measuring import Measurement
     from .quarantine import Culprit
-    from .runtime import Measurement, Verification
+    from .runtime import Verification
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,5 @@ class Result:
 
 
 def size_of(model: ir.Model) -> Size:
-    """Nodes in all scopes, Constant nodes apart, and the bytes of all initializers and constants."""
-    nodes = list(ir.nodes(model))
-    constants = [value for graph in ir.graphs(model) for value in graph.initializers.values()]
-    constants += [value for node in nodes if node.op_type == "Constant" for value in node.outputs]
-    tensors = [value.const_value if value.is_initializer() else ir.constant_tensor(value) for value in constants]
-    return Size(
-        sum(1 for node in nodes if node.op_type != "Constant"),
-        sum(tensor.nbytes for tensor in tensors if tensor is not None),
-    )
+    """The size of `model`, without looking into anything."""
+    return Size(node_count(model), weight_bytes(model))

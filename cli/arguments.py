@@ -48,6 +48,19 @@ def add_dims(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--dim", action="append", default=[], type=_dim, metavar="NAME=8", help="fix a symbolic dim")
 
 
+def add_points(parser: argparse._ActionsContainer, dest: str = "at") -> None:
+    """Where models are measured."""
+    parser.add_argument(
+        "--at",
+        action="append",
+        default=[],
+        type=_point,
+        dest=dest,
+        metavar="DIM=8,DIM=128",
+        help="measure at these sizes of symbolic dims; may be repeated",
+    )
+
+
 def add_tolerance(parser: argparse._ActionsContainer) -> None:
     """How results are compared."""
     parser.add_argument("--verify-seconds", type=float, default=120.0, metavar="S", help="time limit (120)")
@@ -111,6 +124,10 @@ def _input_shape(text: str) -> tuple[str, tuple[int | str, ...]]:
     if not all(part.isdigit() or part.isidentifier() for part in parts):
         raise argparse.ArgumentTypeError(f"{dims!r} is not a list of sizes or names")
     return name, tuple(int(part) if part.isdigit() else part for part in parts)
+
+
+def _point(text: str) -> dict[str, int]:
+    return dict(_dim(part.strip()) for part in text.split(","))
 
 
 def _dim(text: str) -> tuple[str, int]:

@@ -7,25 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from ..bisection import Finding
 from ..explain import Explanation
 from ..passes.engine.registry import REGISTRY
 from ..result import Result
+from . import words
+from .measurements import Row, measured_rows, side_by_side
 
 
 def print_result(result: Result, *, verbosity: int = 0) -> None:
     """The before/after table on standard output; verbosity 1 adds rewrites by rule, 2 every rewrite and near miss."""
-    console = Console(highlight=False, soft_wrap=True)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for column in ("before", "after", "ratio"):
-        table.add_column(column, justify="right")
-    for row in _rows(result):
-        table.add_row(*row)
-    console.print(table)
+    console = words.console()
+    console.print(side_by_side(("before", "after"), ("ratio",), _rows(result)))
     if result.verification is not None:
         console.print(f"verified: {result.verification.summary()}", markup=False)
     else:
@@ -38,30 +31,13 @@ def print_result(result: Result, *, verbosity: int = 0) -> None:
             console.print(str(entry), markup=False)
 
 
-def _rows(result: Result) -> Iterator[tuple[str, str, str, str]]:
+def _rows(result: Result) -> Iterator[Row]:
     before, after = result.before, result.after
-    yield "nodes", str(before.nodes), str(after.nodes), _ratio(after.nodes, before.nodes)
-    yield (
-        "weights",
-        _bytes(before.weight_bytes),
-        _bytes(after.weight_bytes),
-        _ratio(after.weight_bytes, before.weight_bytes),
-    )
+    yield "nodes", str(before.nodes), str(after.nodes), words.times(after.nodes, before.nodes)
+    weights = (before.weight_bytes, after.weight_bytes)
+    yield "weights", words.size(weights[0]), words.size(weights[1]), words.times(weights[1], weights[0])
     if result.measurement is not None:
-        yield from result.measurement.rows()
-
-
-def _ratio(after: float, before: float) -> str:
-    return f"x{after / before:.2f}" if before else ""
-
-
-def _bytes(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.2f} GiB"
+        yield from measured_rows(result.measurement)
 
 
 def print_passes(plugins: Sequence[str], *, as_json: bool = False) -> None:
@@ -76,7 +52,7 @@ def print_passes(plugins: Sequence[str], *, as_json: bool = False) -> None:
     if as_json:
         print(json.dumps(catalogue, indent=2))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = words.console()
     for title, entries in catalogue.items():
         console.print(f"{title}:", style="bold")
         for name, text in sorted(entries.items()):
@@ -88,7 +64,7 @@ def print_explanation(found: Explanation, *, as_json: bool = False) -> None:
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = words.console()
     console.print(f"{found.rule}: {found.doc.splitlines()[0] if found.doc else ''}", markup=False, style="bold")
     if not found.ran:
         console.print("no pass of this pipeline runs it")
@@ -108,7 +84,7 @@ def print_finding(found: Finding, *, as_json: bool = False) -> None:
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = words.console()
     if found.rewrite is None:
         console.print(f"nothing goes wrong in {found.rewrites} rewrites")
     else:

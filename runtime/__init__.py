@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from .comparison import EXACT, Element, Tolerance, Verdict, compare
     from .evaluator import OrtEvaluator
     from .feeds import FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds
-    from .measure import Latency, Race, Ratio, bytes_of, race
-    from .measurement import Measurement, take_measurement
+    from .measure import Latency, Race, Ratio, Timing, bytes_of, race, time_models
     from .memory import Peak, peak_memory
     from .options import Datum, Feeds, Outputs, SessionOptions
+    from .profiling import Profile, Spent, profile
     from .reduce import Piece, reduce_model
     from .session import Port, Session, check_installation, open_session
     from .tolerance import Floor, Noise, noise_floor
@@ -26,11 +26,11 @@ _MODULES = {
     "comparison": ("EXACT", "Element", "Tolerance", "Verdict", "compare"),
     "evaluator": ("OrtEvaluator",),
     "feeds": ("FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds"),
-    "measure": ("Latency", "Race", "Ratio", "bytes_of", "race"),
-    "measurement": ("Measurement", "take_measurement"),
+    "measure": ("Latency", "Race", "Ratio", "Timing", "bytes_of", "race", "time_models"),
     "memory": ("Peak", "peak_memory"),
     "options": ("Datum", "Feeds", "Outputs", "SessionOptions"),
     "reduce": ("Piece", "reduce_model"),
+    "profiling": ("Profile", "Spent", "profile"),
     "session": ("Port", "Session", "check_installation", "open_session"),
     "tolerance": ("Floor", "Noise", "noise_floor"),
 }
@@ -44,18 +44,20 @@ __all__ = [
     "Feeds",
     "Floor",
     "Latency",
-    "Measurement",
     "Noise",
     "OrtEvaluator",
     "Outputs",
     "Peak",
     "Piece",
     "Port",
+    "Profile",
     "Race",
     "Ratio",
     "Reference",
     "Session",
     "SessionOptions",
+    "Spent",
+    "Timing",
     "Tolerance",
     "Verdict",
     "Verification",
@@ -67,10 +69,11 @@ __all__ = [
     "noise_floor",
     "open_session",
     "peak_memory",
+    "profile",
     "race",
     "read_feeds",
     "reduce_model",
-    "take_measurement",
+    "time_models",
     "usable_feeds",
     "verify",
 ]

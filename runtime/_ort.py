@@ -31,7 +31,10 @@ EXOTIC: Mapping[str, tuple[int, np.dtype[np.generic], bool]] = {
 
 
 def create(
-    source: Path | bytes, options: SessionOptions, weights: Mapping[str, ort.OrtValue] | None = None
+    source: Path | bytes,
+    options: SessionOptions,
+    weights: Mapping[str, ort.OrtValue] | None = None,
+    profile_to: Path | None = None,
 ) -> ort.InferenceSession:
     """A session; errors are ONNX Runtime's own, and a provider that cannot be had is left out silently.
 
@@ -49,6 +52,9 @@ def create(
         settings.register_custom_ops_library(str(library))
     for name, value in (weights or {}).items():
         settings.add_initializer(name, value)
+    if profile_to is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(profile_to)
     ort.set_seed(options.seed)
     providers = [PROVIDERS["cpu"]]
     if options.provider != "cpu":

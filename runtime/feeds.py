@@ -52,6 +52,13 @@ def make_feeds(model: ir.Model, *, seed: int = 0, plan: Plan | None = None) -> d
     return _Maker(model, plan or Plan(SIZINGS[0]), seed).make()
 
 
+def made_shapes(model: ir.Model) -> dict[str, tuple[int, ...]]:
+    """The dims of the inputs that `make_feeds` makes."""
+    opened = [OpenInput.of(value) for value in open_inputs(model)]
+    binding = bind(opened, SIZINGS[0])
+    return {each.name: binding.shape(each.dims) for each in opened}
+
+
 class _Maker:
     def __init__(self, model: ir.Model, plan: Plan, seed: int) -> None:
         self.model = model

@@ -1,9 +1,17 @@
-"""How fast, side by side: paired and interleaved runs, since two runs minutes apart compare the machine's mood."""
+"""How fast, side by side: paired and interleaved runs, since two runs minutes apart compare the machine's mood.
+
+Two sessions of one model differ in speed, by a percent or more, by where their memory happens to lie (Mytkowicz et al.
+2009, "Producing wrong data without doing anything obviously wrong"). So sessions are opened again and again, and the
+interval is of sessions as well as of runs: what one session of each shows says little about the next.
+
+A run gives its outputs as NumPy arrays, and so ends when they have arrived: on CUDA, too, it is timed as a whole.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +22,17 @@ from .options import Feeds, SessionOptions
 from .session import open_session
 
 Numbers = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+FEWEST_SESSIONS = 3  # of each model, whatever the budget
+ENOUGH_SESSIONS = 6  # with fewer, an interval may be narrow by luck
+MOST_SESSIONS = 40
+USUAL_SESSIONS = 12  # what the budget is divided into
+MOST_ROUNDS = 200  # in one session of each
+WARM_UP = 2  # rounds, and a tenth of the time
+MOST_WARM_UP_S = 0.2
+PRECISION = 0.01
+"""Half the width of an interval that is narrow enough to stop."""
+Z = 1.959964  # of the normal distribution, for 95 %
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,7 @@ class Ratio:
     low: float
     high: float
     pairs: int
+    sessions: int = 1
 
     @property
     def is_faster(self) -> bool:
@@ -46,6 +66,21 @@ class Ratio:
     @property
     def is_slower(self) -> bool:
         return self.high < 1
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the interval, as a fraction of the ratio."""
+        return (self.high - self.low) / 2 / self.median
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One of several models that were timed in turn. The ratios are the first model's time over this one's."""
+
+    run: Latency
+    load: Latency
+    speed: Ratio
+    load_speed: Ratio
 
 
 @dataclass(frozen=True)
@@ -80,63 +115,152 @@ def race(
     options: SessionOptions | None = None,
     *,
     budget_s: float = 5.0,
-    loads: int = 5,
-    most_pairs: int = 1000,
     seed: int = 0,
 ) -> Race:
-    """Measure two models on `feeds`; about a third of the budget goes into loading, at least three pairs are run.
+    """Measure two models on `feeds`. Raises ModelError when one of them does not run."""
+    one, two = time_models([before, after], feeds, options, budget_s=budget_s, seed=seed)
+    return Race(one.run, two.run, two.speed, one.load, two.load, two.load_speed, bytes_of(before), bytes_of(after))
+
+
+def time_models(
+    models: Sequence[Path],
+    feeds: Feeds,
+    options: SessionOptions | None = None,
+    *,
+    budget_s: float = 5.0,
+    precision: float = PRECISION,
+    seed: int = 0,
+) -> list[Timing]:
+    """Time models in turn on `feeds`, in several sessions of each, until the ratios are precise or the budget is spent.
 
     Raises ModelError when one of them does not run.
     """
     options = options or SessionOptions()
-    files = {before: bytes_of(before), after: bytes_of(after)}
-    one, two = open_session(before, options), open_session(after, options)
-    loading = alternate(
-        lambda: open_session(before, options), lambda: open_session(after, options), budget_s / 3, loads, warm_up=0
-    )
-    running = alternate(one.prepare(feeds), two.prepare(feeds), budget_s * 2 / 3, most_pairs)
-    return Race(
-        before=Latency.of(running[0]),
-        after=Latency.of(running[1]),
-        speed=ratio(*running, seed=seed),
-        load_before=Latency.of(loading[0]),
-        load_after=Latency.of(loading[1]),
-        load=ratio(*loading, seed=seed),
-        bytes_before=files[before],
-        bytes_after=files[after],
-    )
+    deadline = time.perf_counter() + budget_s
+    loads: list[Numbers] = []
+    runs: list[Numbers] = []
+    while True:
+        loaded, ran = _in_new_sessions(models, feeds, options, len(runs), budget_s)
+        loads.append(loaded)
+        runs.append(ran)
+        is_over = len(runs) >= MOST_SESSIONS or time.perf_counter() > deadline
+        if len(runs) >= FEWEST_SESSIONS and is_over:
+            break
+        if len(runs) >= ENOUGH_SESSIONS and _is_precise(runs, precision, seed):
+            break
+    return [
+        Timing(
+            Latency.of(np.concatenate([each[:, place] for each in runs])),
+            Latency.of(np.concatenate([each[:, place] for each in loads])),
+            ratio(runs, place, seed=seed),
+            ratio(loads, place, seed=seed),
+        )
+        for place in range(len(models))
+    ]
+
+
+def _in_new_sessions(
+    models: Sequence[Path], feeds: Feeds, options: SessionOptions, nth: int, budget_s: float
+) -> tuple[Numbers, Numbers]:
+    """Seconds that it took to open a session of each model, and those of runs in them, a row for each round."""
+    loaded = np.zeros((1, len(models)))
+    sessions = {}
+    for place in turn(len(models), nth):
+        start = time.perf_counter()
+        sessions[place] = open_session(models[place], options)
+        loaded[0, place] = time.perf_counter() - start
+    calls = [sessions[place].prepare(feeds) for place in range(len(models))]
+    load_s = float(loaded.sum())
+    share_s = min(max(budget_s / USUAL_SESSIONS, 3 * load_s), budget_s / FEWEST_SESSIONS)
+    return loaded, alternate(calls, max(share_s - load_s, load_s / 2), MOST_ROUNDS, first=nth)
+
+
+def turn(count: int, nth: int) -> list[int]:
+    """Who runs after whom in round `nth`: a rotation in even rounds, the same mirrored in odd ones (abba)."""
+    shift = nth // 2 % count
+    order = [*range(shift, count), *range(shift)]
+    return order[::-1] if nth % 2 else order
 
 
 def alternate(
-    first: Callable[[], object],
-    second: Callable[[], object],
-    budget_s: float,
-    most_pairs: int,
-    *,
-    warm_up: int = 3,
-) -> tuple[Numbers, Numbers]:
-    """Seconds that each of two calls took in pairs, one right after the other; who begins changes with every pair."""
-    for _ in range(warm_up):
-        first()
-        second()
-    times: tuple[list[float], list[float]] = ([], [])
+    calls: Sequence[Callable[[], object]], budget_s: float, most_rounds: int, *, warm_up: int = WARM_UP, first: int = 0
+) -> Numbers:
+    """Seconds that calls took in rounds (rows), one right after the other; an even number of rounds, two at least.
+
+    `first`: who begins.
+    """
+    warm_until, nth = time.perf_counter() + min(budget_s / 10, MOST_WARM_UP_S), 0
+    while nth < warm_up or (warm_up and time.perf_counter() < warm_until):
+        for place in turn(len(calls), 2 * first + nth):
+            calls[place]()
+        nth += 1
+    rounds: list[list[float]] = []
     deadline = time.perf_counter() + budget_s
-    while len(times[0]) < min(3, most_pairs) or (len(times[0]) < most_pairs and time.perf_counter() < deadline):
-        order = ((0, first), (1, second)) if len(times[0]) % 2 == 0 else ((1, second), (0, first))
-        for place, call in order:
+    while len(rounds) < 2 or len(rounds) % 2 or (len(rounds) < most_rounds and time.perf_counter() < deadline):
+        times = [0.0] * len(calls)
+        for place in turn(len(calls), 2 * first + len(rounds)):
             start = time.perf_counter()
-            call()
-            times[place].append(time.perf_counter() - start)
-    return np.array(times[0]), np.array(times[1])
+            calls[place]()
+            times[place] = time.perf_counter() - start
+        rounds.append(times)
+    return np.array(rounds)
 
 
-def ratio(before: Numbers, after: Numbers, *, seed: int = 0, resamples: int = 1000) -> Ratio:
-    """The median of the pairs' ratios and its percentile bootstrap interval (Efron 1979), seeded."""
-    ratios = before / after
+def ratio(sessions: Sequence[Numbers], place: int = 1, *, seed: int = 0, resamples: int = 1000) -> Ratio:
+    """How often the time in column `place` goes into that of the first column, from rounds (rows) in several sessions.
+
+    A round and the mirrored one after it count as one observation: who runs first may have the warmer cache.
+    """
+    logs = [np.log(times[:, 0] / times[:, place]) for times in sessions]
+    low, middle, high = _interval(logs, seed, resamples)
+    return Ratio(middle, low, high, sum(len(times) for times in sessions), len(sessions))
+
+
+def _is_precise(sessions: Sequence[Numbers], precision: float, seed: int) -> bool:
+    """Whether the ratios have narrow intervals; of a single model, its time."""
+    count = sessions[0].shape[1]
+    logs = [[np.log(times[:, 0] / times[:, place]) for times in sessions] for place in range(1, count)]
+    for each in logs or [[np.log(times[:, 0]) for times in sessions]]:
+        low, middle, high = _interval(each, seed, resamples=300)
+        if high - low > 2 * precision * middle:
+            return False
+    return True
+
+
+def _interval(logs: Sequence[Numbers], seed: int, resamples: int) -> tuple[float, float, float]:
+    """The median of what has these logarithms, an array for each session, and the ends of its 95 % interval around it.
+
+    The standard error is that of a seeded bootstrap (Efron 1979) that draws sessions, then rounds in them, since rounds
+    of a session resemble each other. Student's t makes up for few sessions, where quantiles of the bootstrap would stop
+    at the outermost of them (Hesterberg 2015, "What teachers should know about the bootstrap", section 5).
+    """
+    seen = [_observations(each) for each in logs]
+    pooled = np.concatenate(seen)
+    counts = np.array([each.size for each in seen])
+    starts = np.cumsum(counts) - counts
     random = np.random.default_rng(seed)
-    medians = [float(np.median(random.choice(ratios, ratios.size))) for _ in range(resamples)]
-    low, high = np.quantile(medians, (0.025, 0.975))
-    return Ratio(float(np.median(ratios)), float(low), float(high), int(ratios.size))
+    drawn = random.integers(len(seen), size=(resamples, len(seen), 1))
+    inner = random.random((resamples, len(seen), round(float(counts.mean()))))
+    chosen = starts[drawn] + (inner * counts[drawn]).astype(np.int64)
+    medians = np.median(pooled[chosen].reshape(resamples, -1), axis=1)
+    half = float(np.std(medians)) * _student(len(seen) - 1)
+    middle = float(np.median(pooled))
+    return math.exp(middle - half), math.exp(middle), math.exp(middle + half)
+
+
+def _observations(logs: Numbers) -> Numbers:
+    """The means of rounds and their mirrored ones; a single round stands for itself."""
+    return logs if logs.size < 2 else logs[: logs.size // 2 * 2].reshape(-1, 2).mean(axis=1)
+
+
+def _student(free: int) -> float:
+    """How many standard errors 95 % of Student's t lie within (Abramowitz and Stegun 26.7.5)."""
+    if free < 1:
+        return Z
+    first = (Z**3 + Z) / 4
+    second = (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96
+    third = (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384
+    return Z + first / free + second / free**2 + third / free**3
 
 
 def bytes_of(model: Path) -> int:

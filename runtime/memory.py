@@ -1,10 +1,14 @@
-"""Peak resident memory of a fresh process that loads a model and runs it once.
+"""Peak resident memory of a fresh process that loads a model and runs it once; on CUDA that of the device, too.
+
+The device's is what NVML says is used once the model has run, less what was used before: ONNX Runtime keeps what it
+took. It counts the CUDA context and what other processes do meanwhile, and is None without the package `nvidia-ml-py`.
 
 The child is `python -m optimize_graph.runtime.memory`, which imports ONNX Runtime and NumPy and nothing of `ir`.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
 import subprocess
@@ -20,11 +24,15 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Peak:
-    """Peak resident bytes: of the process before it loads (Python and ONNX Runtime), after loading, after one run."""
+    """Peak resident bytes: of the process before it loads (Python and ONNX Runtime), after loading, after one run.
+
+    `device`: bytes of device memory that loading and running took; None on the CPU and where nobody says.
+    """
 
     start: int
     load: int
     run: int
+    device: int | None = None
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -40,11 +48,14 @@ def peak_memory(model: Path, feeds: Feeds, options: SessionOptions | None = None
 
     options = options or SessionOptions()
     with tempfile.TemporaryDirectory() as folder:
-        request = Path(folder) / "request.pickle"
-        request.write_bytes(pickle.dumps((str(model.resolve()), dict(feeds), options)))
-        command = [sys.executable, "-m", "optimize_graph.runtime.memory", str(request)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=True)
+            done = subprocess.run(
+                command(model, feeds, options, Path(folder)),
+                capture_output=True,
+                text=True,
+                timeout=limit_s,
+                check=True,
+            )
             return Peak(**json.loads(done.stdout.splitlines()[-1]))
         except subprocess.TimeoutExpired:
             said = f"it took more than {limit_s:g} s"
@@ -55,6 +66,13 @@ def peak_memory(model: Path, feeds: Feeds, options: SessionOptions | None = None
         "memory-not-measured", f"the measuring process failed: {said}", ir.Location(file=str(model))
     )
     raise ir.ModelError(diagnostic)
+
+
+def command(model: Path, feeds: Feeds, options: SessionOptions, folder: Path) -> list[str]:
+    """The child's command line; what it is to do lies in `folder`."""
+    request = folder / "request.pickle"
+    request.write_bytes(pickle.dumps((str(model.resolve()), dict(feeds), options)))
+    return [sys.executable, "-m", "optimize_graph.runtime.memory", str(request)]
 
 
 def resident_peak() -> int:
@@ -91,16 +109,31 @@ def _windows_peak() -> int:
     return int(counters.size_0)
 
 
+def device_used() -> int | None:
+    """Bytes of the first CUDA device that are in use; None where NVML or its Python package is not to be had."""
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return None
+    try:
+        nvml.nvmlInit()
+        return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(0)).used)
+    except nvml.NVMLError:
+        return None
+
+
 def _child(request: Path) -> None:
     model, feeds, options = pickle.loads(request.read_bytes())
     from . import _ort
 
     wanted: dict[str, Datum] = feeds
-    start = resident_peak()
+    start, device = resident_peak(), device_used() if options.provider == "cuda" else None
     session = _ort.create(Path(model), options)
     load = resident_peak()
     _ort.prepare(session, wanted)()
-    print(json.dumps({"start": start, "load": load, "run": resident_peak()}))
+    run, taken = resident_peak(), device_used() if device is not None else None
+    more = None if device is None or taken is None else max(taken - device, 0)
+    print(json.dumps(asdict(Peak(start, load, run, more))))
 
 
 if __name__ == "__main__":

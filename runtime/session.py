@@ -83,6 +83,10 @@ class Session:
 
         return run
 
+    def end_profiling(self) -> Path:
+        """The file that ONNX Runtime's profiler wrote."""
+        return Path(self._raw.end_profiling())
+
     @property
     def _where(self) -> ir.Location:
         return ir.Location(file=self._file)
@@ -93,9 +97,15 @@ class Session:
 
 
 def open_session(
-    source: Path | bytes, options: SessionOptions | None = None, weights: Mapping[str, Array] | None = None
+    source: Path | bytes,
+    options: SessionOptions | None = None,
+    weights: Mapping[str, Array] | None = None,
+    *,
+    profile_to: Path | None = None,
 ) -> Session:
     """Load a model into ONNX Runtime; `weights` take the place of initializers of the same name, type and shape.
+
+    `profile_to`: where its profiler writes, with a time and `.json` after it.
 
     Raises ModelError (`onnxruntime-refuses-model`) or MachineError (`onnxruntime-missing`, `two-onnxruntimes`,
     `provider-unavailable`, `custom-ops-unavailable`).
@@ -114,7 +124,7 @@ def open_session(
     file = "" if isinstance(source, bytes) else str(source)
     try:
         held = {name: _ort.to_ortvalue(array, "") for name, array in (weights or {}).items()}
-        raw = _ort.create(source, options, held)
+        raw = _ort.create(source, options, held, profile_to)
     except Exception as error:
         message = f"ONNX Runtime refuses the model: {short_message(error)}"
         raise ir.ModelError(ir.Diagnostic("onnxruntime-refuses-model", message, ir.Location(file=file))) from None

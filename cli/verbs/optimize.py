@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     proof.add_argument("--no-verify", action="store_false", dest="verify", help="write the result without comparing it")
     arguments.add_tolerance(proof)
     proof.add_argument("--measure", action="store_true", help="measure latency, load time and memory, before and after")
-    proof.add_argument("--measure-seconds", type=float, default=6.0, metavar="S", help="time for the latency pairs (6)")
+    proof.add_argument(
+        "--measure-seconds", type=float, default=6.0, metavar="S", help="the most time for latencies, per --at (6)"
+    )
+    arguments.add_points(proof, dest="measure_at")
     arguments.add_session(proof)
 
     output = parser.add_argument_group("output")

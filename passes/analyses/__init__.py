@@ -2,7 +2,8 @@
 
 from .cost import Cost
 from .dims import Dim
+from .figures import Figures, figures
 from .liveness import Liveness
 from .shapes import Shapes
 
-__all__ = ["Cost", "Dim", "Liveness", "Shapes"]
+__all__ = ["Cost", "Dim", "Figures", "Liveness", "Shapes", "figures"]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Final
 
 from ... import ir
 from ..engine.analysis import Analysis, AnalysisManager
 from . import dims as d
 from .compute_rules import heads
+from .contrib_rules import DOMAIN as CONTRIB_DOMAIN
 from .dims import Dim
 from .facts import DIMS, Call, Fact, NothingKnownError
 from .shapes import Shapes
@@ -38,7 +40,7 @@ class Total:
 
 @dataclass(frozen=True)
 class Cost(Analysis):
-    """The cost of the nodes of the main graph; nodes with bodies (If, Loop, Scan) and other domains are unknown."""
+    """The cost of the nodes of the main graph; unknown: nodes with bodies (If, Loop, Scan), calls, foreign domains."""
 
     needs: ClassVar[tuple[type[Analysis], ...]] = (Shapes,)
 
@@ -51,16 +53,8 @@ class Cost(Analysis):
 
     def of(self, node: ir.Node, bindings: Mapping[str, int] | None = None) -> NodeCost:
         """The cost of one node, where the symbols have these values."""
-        known = bindings or {}
-        inputs = [None if value is None else self.shapes.fact(value).bound(known) for value in node.inputs]
-        outputs = [self.shapes.fact(value).bound(known) for value in node.outputs]
-        if node.domain != "" or (node.op_type not in DIMS and node.op_type != "Constant"):
-            return NodeCost(None, None)
-        try:
-            flops: Dim | None = FLOPS.get(node.op_type, _one_each)(Call(node, inputs), outputs)
-        except (NothingKnownError, LookupError, ValueError):
-            flops = None
-        return NodeCost(flops if isinstance(flops, int) else None, _moved(node, inputs, outputs))
+        flops, moved = self._dims_of(node, bindings or {})
+        return NodeCost(flops if isinstance(flops, int) else None, moved if isinstance(moved, int) else None)
 
     def total(self, bindings: Mapping[str, int] | None = None) -> Total:
         """The sum over all nodes, where the symbols have these values."""
@@ -71,15 +65,70 @@ class Cost(Analysis):
             tuple(node for node, cost in costs.items() if cost.flops is None or cost.bytes is None),
         )
 
+    def formulas(self) -> tuple[Dim | None, Dim | None]:
+        """Operations and bytes of the whole graph in the symbols of its interface; None where others are needed."""
+        flops: dict[Dim, int] = {}
+        moved: dict[Dim, int] = {}
+        for node in self.nodes:
+            for found, counts in zip(self._dims_of(node, {}), (flops, moved), strict=True):
+                if found is None or d.born(found):
+                    return None, None
+                counts[found] = counts.get(found, 0) + 1
+        totals = [_sum(counts) for counts in (flops, moved)]
+        return totals[0], totals[1]
 
-def _moved(node: ir.Node, inputs: Sequence[Fact | None], outputs: Sequence[Fact]) -> int | None:
+    def _dims_of(self, node: ir.Node, bindings: Mapping[str, int]) -> tuple[Dim | None, Dim | None]:
+        """Operations and bytes of one node, with the symbols that have no value."""
+        if not _is_known(node):
+            return None, None
+        sizes = tuple(bindings.items())
+        inputs = [None if value is None else _bound(self.shapes.fact(value), sizes) for value in node.inputs]
+        given = (value for value in node.outputs if value.name or ir.is_read(value))
+        outputs = [_bound(self.shapes.fact(value), sizes) for value in given]
+        try:
+            rules = FLOPS if node.domain == "" else CONTRIB
+            flops: Dim | None = rules.get(node.op_type, _one_each)(Call(node, inputs), outputs)
+        except (NothingKnownError, LookupError, ValueError):
+            flops = None
+        return flops, _moved(node, inputs, outputs)
+
+
+def _is_known(node: ir.Node) -> bool:
+    if node.domain == CONTRIB_DOMAIN:
+        return node.op_type in CONTRIB
+    return node.domain == "" and (node.op_type in DIMS or node.op_type == "Constant")
+
+
+def _sum(counts: Mapping[Dim, int]) -> Dim | None:
+    total: Dim = 0
+    for dim, count in counts.items():
+        total = total + dim * count
+    return None if d.born(total) else total  # a polynomial that grew beyond bounds
+
+
+def _moved(node: ir.Node, inputs: Sequence[Fact | None], outputs: Sequence[Fact]) -> Dim | None:
     if node.op_type in VIEWS:
         return 0
-    if node.op_type in PICKS:  # as much as they give is read, not the table
+    if node.op_type in PICKS and outputs:  # as much as they give is read, not the table
         inputs = [outputs[0], *inputs[1:]]
-    sizes = [fact.bytes for fact in (*inputs, *outputs) if fact is not None]
+    sizes = [_bytes(fact) for fact in (*inputs, *outputs) if fact is not None]
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
+
+
+@lru_cache(maxsize=4096)  # large graphs have few different facts, and polynomials take their time
+def _bound(fact: Fact, bindings: tuple[tuple[str, int], ...]) -> Fact:
+    return fact.bound(dict(bindings)) if bindings else fact
+
+
+@lru_cache(maxsize=4096)
+def _bytes(fact: Fact) -> Dim | None:
+    if fact.static is not None:
+        return fact.bytes
+    if fact.dtype is None or fact.dims is None or fact.dtype == ir.DataType.STRING:
+        return None
+    bits = d.product(fact.dims) * int(fact.dtype.bitwidth)
+    return d.floordiv(bits + 7, 8) if fact.dtype.bitwidth % 8 else d.floordiv(bits, 8)
 
 
 VIEWS: Final = frozenset({"Constant", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"})
@@ -119,6 +168,7 @@ PER_ELEMENT: Final = {
 FlopsRule = Callable[[Call, Sequence[Fact]], Dim]
 
 
+@lru_cache(maxsize=4096)
 def _count(fact: Fact) -> Dim:
     if fact.dims is None:
         raise NothingKnownError
@@ -186,6 +236,16 @@ def _attention(call: Call, outputs: Sequence[Fact]) -> Dim:
     return batch * count * queries * keys * (2 * size + 2 * v[3] + PER_ELEMENT["Softmax"])
 
 
+def _multi_head_attention(call: Call, outputs: Sequence[Fact]) -> Dim:
+    (batch, queries, size), (_, keys, values) = call.dims(0), call.dims(2)
+    softmax = PER_ELEMENT["Softmax"] * call.integer("num_heads")
+    return batch * queries * keys * (2 * size + 2 * values + softmax)
+
+
+def _each(operations: int) -> FlopsRule:
+    return lambda call, outputs: _count(outputs[0]) * operations
+
+
 def _table(entries: Iterable[tuple[Iterable[str], FlopsRule]]) -> dict[str, FlopsRule]:
     return {operator: rule for operators, rule in entries for operator in operators}
 
@@ -206,3 +266,11 @@ FLOPS: Final = _table(
         (("Attention",), _attention),
     ]
 )
+
+CONTRIB: Final[Mapping[str, FlopsRule]] = {
+    "MultiHeadAttention": _multi_head_attention,
+    "QuickGelu": _each(5),
+    "SkipLayerNormalization": _each(8),
+    "SkipSimplifiedLayerNormalization": _each(5),
+}
+"""What rules build of the domain com.microsoft."""

@@ -1,0 +1,40 @@
+"""Compare two models: numbers, interface, structure; exit code 3 when numbers or interfaces differ."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .. import DONE, UNVERIFIED, arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", type=Path, metavar="A.onnx", help="the reference")
+    parser.add_argument("second", type=Path, metavar="B.onnx", help="what is compared with it")
+    arguments.add_tolerance(parser)
+    arguments.add_session(parser)
+    arguments.add_json(parser)
+
+
+def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from ...comparing import compare
+    from ...report.differences import print_comparison
+
+    with arguments.progress(given.json) as progress:
+        found = compare(
+            given.first,
+            given.second,
+            inputs=given.inputs,
+            options=arguments.session_options(given),
+            rtol=given.rtol,
+            atol=given.atol,
+            seconds=given.verify_seconds,
+            follow_links=given.follow_links,
+            progress=progress,
+        )
+    if given.json:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        print_comparison(found, given.first.stem, given.second.stem)
+    return DONE if found.agrees else UNVERIFIED

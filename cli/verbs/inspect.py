@@ -1,0 +1,40 @@
+"""Show what is in a model: interface, operators, parameters, FLOPs, bytes, and where the time goes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .. import arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="the model to look into")
+    parser.add_argument("--time", action="store_true", dest="timed", help="run it under ONNX Runtime's profiler")
+    arguments.add_points(parser)
+    arguments.add_session(parser)
+    arguments.add_json(parser)
+
+
+def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if len(given.at) + len(given.inputs) > 1:
+        parser.error("one --at or one --inputs is enough")
+    from ...inspecting import inspect
+    from ...report.inspection import print_inspection
+
+    with arguments.progress(given.json) as progress:
+        found = inspect(
+            given.model,
+            at=given.at[0] if given.at else None,
+            inputs=given.inputs[0] if given.inputs else None,
+            timed=given.timed,
+            options=arguments.session_options(given),
+            follow_links=given.follow_links,
+            progress=progress,
+        )
+    if given.json:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        print_inspection(found)
+    return 0

@@ -1,0 +1,40 @@
+"""Measure models side by side: latency, load time, size and memory; the first is the reference."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .. import arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx", help="the first is the reference")
+    arguments.add_points(parser)
+    parser.add_argument(
+        "--seconds", type=float, default=6.0, metavar="S", help="the most time for latencies, per --at (6)"
+    )
+    arguments.add_session(parser)
+    arguments.add_json(parser)
+
+
+def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from ...measuring import measure
+    from ...report.measurements import print_measurement
+
+    with arguments.progress(given.json) as progress:
+        found = measure(
+            given.models,
+            at=given.at,
+            inputs=given.inputs,
+            options=arguments.session_options(given),
+            seconds=given.seconds,
+            follow_links=given.follow_links,
+            progress=progress,
+        )
+    if given.json:
+        print(json.dumps({"models": [str(path) for path in given.models], **found.to_json()}, indent=2))
+    else:
+        print_measurement(found, [path.stem for path in given.models])
+    return 0
