@@ -23,6 +23,7 @@ from .versions import Fitted
 if TYPE_CHECKING:
     from .proof import Proof
     from .runtime import Verification
+    from .tune import Tuning
 
 LOG = logging.getLogger("optimize_graph")
 
@@ -81,13 +82,24 @@ class _Job:
             return self.pass_through(fitted, before)
         quarantine = Quarantine(self.optimizer, self.show if self.shows else None, tell=self.tell)
         report = self.rewrite(fitted, quarantine)
+        tuning: Tuning | None = None
         while True:
             with self.stage(report) as staged:
                 verification = self.proof.verify(staged.path, report, fitted) if self.options.verify else None
                 if verification is None or verification.ok:
+                    if self.options.tune and tuning is None:
+                        tuning = self.tune(quarantine)
+                        if tuning.speed.is_slower:
+                            self.remarks.append(_not_faster(tuning))
+                            report = Report.unchanged(self.optimizer.fresh().model, report.pipeline)
+                            continue
+                        if tuning.choices.left_out or tuning.choices.eager:
+                            report = self.rewrite(self.optimizer.fresh(), quarantine)
+                            continue
                     if self.options.strict:
-                        self.refuse_what_is_not_the_same_twice(report)
+                        self.refuse_what_is_not_the_same_twice(report, quarantine)
                     result = self.result(report, fitted, before, quarantine.culprits, verification)
+                    result.tuning = tuning
                     self.finish(result, staged)
                     return result
             self.leave_out_who_is_wrong(quarantine, report, fitted, verification)
@@ -99,7 +111,10 @@ class _Job:
         """Run the pipeline without what is in quarantine; what raises joins it."""
         try:
             report = self.optimizer.run(
-                fitted, without=quarantine.without, on_failure="raise" if self.options.strict else "skip"
+                fitted,
+                without=quarantine.without,
+                eager=quarantine.eager,
+                on_failure="raise" if self.options.strict else "skip",
             )
         except PassFailure as failure:
             raise ir.VerificationError(
@@ -119,9 +134,38 @@ class _Job:
         if culprit is None or self.options.strict:
             raise _rejected(verification, report, culprit)
 
-    def refuse_what_is_not_the_same_twice(self, report: Report) -> None:
+    def tune(self, quarantine: Quarantine) -> Tuning:
+        """Find what is faster here, or remember it, and have runs do that from now on."""
+        from .tune import Tuner, write_session_options
+        from .tuning_cache import TuningCache, cache_key
+
+        asked = self.options
+        with_session = asked.session_options is not None
+        cache = None if asked.tune_cache == "off" else TuningCache(asked.tune_cache)
+        feeds = self.proof.feeds[0].feeds
+        key = cache_key(self.optimizer, self.optimizer.fresh().model, feeds, self.proof.how, with_session=with_session)
+        found = None if cache is None else cache.find(key, asked.tune_budget)
+        if found is None:
+            found = Tuner(
+                self.optimizer,
+                self.proof,
+                quarantine.without,
+                self.folder,
+                budget_s=asked.tune_budget,
+                with_session=with_session,
+                tell=self.tell,
+            ).run()
+            if cache is not None:
+                cache.keep(key, found)
+        quarantine.without |= found.choices.without
+        quarantine.eager = found.choices.eager
+        if asked.session_options is not None:
+            write_session_options(found.choices, asked.session_options)
+        return found
+
+    def refuse_what_is_not_the_same_twice(self, report: Report, quarantine: Quarantine) -> None:
         """Raises VerificationError where another run gives another model: the next build may be wrong."""
-        again = self.optimizer.run(on_failure="skip")
+        again = self.optimizer.run(without=quarantine.without, eager=quarantine.eager, on_failure="skip")
         if ir.fingerprint(again.model) != ir.fingerprint(report.model):
             pairs = zip(report.rewrites, again.rewrites, strict=False)
             first = next((one for one, two in pairs if one != two), report.rewrites[-1])
@@ -193,6 +237,11 @@ class _Job:
             result.measurement = self.proof.measure(staged.path, result.model)
         if self.output is not None:
             staged.commit()
+
+
+def _not_faster(tuning: Tuning) -> ir.Diagnostic:
+    message = f"nothing that was tried is as fast as the original, which is delivered: {tuning.summary()}"
+    return ir.Diagnostic("original-is-faster", message, severity=ir.Severity.WARNING)
 
 
 def _unchanged(lost: Sequence[str]) -> ir.Diagnostic:

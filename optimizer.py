@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from . import ir
@@ -54,9 +55,13 @@ class Optimizer:
         *,
         limit: int | None = None,
         without: Without | None = None,
+        eager: frozenset[str] = frozenset(),
         on_failure: Literal["raise", "skip"] = "raise",
     ) -> Report:
-        """Run on `fitted`, which is used up, or on a fresh original. Raises PassFailure with on_failure="raise"."""
+        """Run on `fitted`, which is used up, or on a fresh original.
+
+        `eager`: rules that do also what is not expected to pay. Raises PassFailure with on_failure="raise".
+        """
         from .runtime.evaluator import OrtEvaluator
 
         model = (fitted or self.fresh()).model
@@ -65,7 +70,7 @@ class Optimizer:
             model,
             [Progress(self.tell), *checks, *self.instruments],
             evaluator=OrtEvaluator(),
-            settings=self.settings,
+            settings=replace(self.settings, eager=eager),
             without=without or Without(frozenset(self.options.disable)),
             limit=self.options.limit if limit is None else limit,
             on_failure=on_failure,

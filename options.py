@@ -25,6 +25,9 @@ class Options:
     original's inputs and weights to float16 changes.
     `shrink`: write large constants that repeat one value as operators. `strip`: drop what the exporter noted on nodes.
     `measure_seconds`: the most time for latencies, of each point; `measure_at`: points by the sizes of symbolic dims.
+    `tune`: measure the choices of profit on this machine and these inputs, within `tune_budget` seconds, and keep what
+    is faster; what was learned is remembered in `tune_cache` (a folder of the user's; "off" for nowhere).
+    `session_options`: try ONNX Runtime's own fusions too, and write which ones to switch off to this file (JSON).
     `reproducers`: the folder for what shows a rewrite that went wrong (by default beside the output).
     `strict`: a rewrite that goes wrong is an error; otherwise it is left out and reported.
     """
@@ -54,6 +57,10 @@ class Options:
     custom_ops: tuple[Path, ...] = ()
     follow_links: bool = False
     plugins: tuple[str, ...] = ()
+    tune: bool = False
+    tune_budget: float = 60.0
+    tune_cache: Path | Literal["off"] | None = None
+    session_options: Path | None = None
     reproducers: Path | None = None
     strict: bool = False
     check_each_pass: bool = False

@@ -68,6 +68,7 @@ class Quarantine:
     ) -> None:
         self.optimizer, self.show, self.tell = optimizer, show, tell
         self.without = Without(frozenset(optimizer.options.disable))
+        self.eager: frozenset[str] = frozenset()
         self.culprits: list[Culprit] = []
 
     def add_failures(self, failures: Sequence[Failure]) -> None:
@@ -90,14 +91,16 @@ class Quarantine:
         return self._add(Culprit(guilty.rule, guilty.where, number, search.reasons.get(number, NOT_REPEATABLE), whole))
 
     def _run(self, limit: int) -> Report:
-        return self.optimizer.run(limit=limit, without=self.without, on_failure="skip")
+        return self.optimizer.run(limit=limit, without=self.without, eager=self.eager, on_failure="skip")
 
     def _add(self, culprit: Culprit) -> Culprit:
         known = any(each.rule == culprit.rule for each in self.culprits)
         if self.show is not None and not known:
             self.tell(f"reproducer of {culprit.rule}")
             silenced = Without(frozenset({culprit.rule})) if culprit.raised else Without()
-            before = self.optimizer.run(limit=culprit.number - 1, without=self.without | silenced, on_failure="skip")
+            before = self.optimizer.run(
+                limit=culprit.number - 1, without=self.without | silenced, eager=self.eager, on_failure="skip"
+            )
             culprit = replace(culprit, reproducer=self.show(culprit, before.model, len(self.culprits) + 1))
         self.culprits.append(culprit)
         self.without |= culprit.without()

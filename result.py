@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .measuring import Measurement
     from .quarantine import Culprit
     from .runtime import Verification
+    from .tune import Tuning
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Result:
     seconds: Mapping[str, float] = field(default_factory=dict)
     verification: Verification | None = None
     measurement: Measurement | None = None
+    tuning: Tuning | None = None
 
 
 def size_of(model: ir.Model) -> Size:

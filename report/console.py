@@ -23,6 +23,11 @@ def print_result(result: Result, *, verbosity: int = 0) -> None:
         console.print(f"verified: {result.verification.summary()}", markup=False)
     else:
         console.print("not verified")
+    if result.tuning is not None:
+        console.print(f"tuned: {result.tuning.summary()}", markup=False)
+        if verbosity:
+            for trial in result.tuning.trials:
+                console.print(f"  {trial}", markup=False)
     if verbosity:
         for rule, count in Counter(each.rule for each in result.rewrites).most_common():
             console.print(f"  {count:5d}  {rule}", markup=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .check import Reference, Verification, verify
     from .comparison import EXACT, Element, Tolerance, Verdict, compare
+    from .device import device_name
     from .evaluator import OrtEvaluator
     from .feeds import FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds
     from .measure import Latency, Race, Ratio, Timing, bytes_of, race, time_models
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .options import Datum, Feeds, Outputs, SessionOptions
     from .profiling import Profile, Spent, profile
     from .reduce import Piece, reduce_model
-    from .session import Port, Session, check_installation, open_session
+    from .session import Port, Session, check_installation, open_session, save_optimized
     from .tolerance import Floor, Noise, noise_floor
 
 _MODULES = {
@@ -26,12 +27,13 @@ _MODULES = {
     "comparison": ("EXACT", "Element", "Tolerance", "Verdict", "compare"),
     "evaluator": ("OrtEvaluator",),
     "feeds": ("FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds"),
+    "device": ("device_name",),
     "measure": ("Latency", "Race", "Ratio", "Timing", "bytes_of", "race", "time_models"),
     "memory": ("Peak", "peak_memory"),
     "options": ("Datum", "Feeds", "Outputs", "SessionOptions"),
     "reduce": ("Piece", "reduce_model"),
     "profiling": ("Profile", "Spent", "profile"),
-    "session": ("Port", "Session", "check_installation", "open_session"),
+    "session": ("Port", "Session", "check_installation", "open_session", "save_optimized"),
     "tolerance": ("Floor", "Noise", "noise_floor"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
@@ -64,6 +66,7 @@ __all__ = [
     "bytes_of",
     "check_installation",
     "compare",
+    "device_name",
     "feed_sets",
     "make_feeds",
     "noise_floor",
@@ -73,6 +76,7 @@ __all__ = [
     "race",
     "read_feeds",
     "reduce_model",
+    "save_optimized",
     "time_models",
     "usable_feeds",
     "verify",

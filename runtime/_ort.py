@@ -35,10 +35,12 @@ def create(
     options: SessionOptions,
     weights: Mapping[str, ort.OrtValue] | None = None,
     profile_to: Path | None = None,
+    save_to: Path | None = None,
 ) -> ort.InferenceSession:
     """A session; errors are ONNX Runtime's own, and a provider that cannot be had is left out silently.
 
-    `weights` take the place of initializers and must outlive the session.
+    `weights` take the place of initializers and must outlive the session. `save_to`: write what is left after ONNX
+    Runtime's own optimizations.
     """
     settings = ort.SessionOptions()
     settings.log_severity_level = FATAL
@@ -55,13 +57,17 @@ def create(
     if profile_to is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(profile_to)
+    if save_to is not None:
+        settings.optimized_model_filepath = str(save_to)
     ort.set_seed(options.seed)
     providers = [PROVIDERS["cpu"]]
     if options.provider != "cpu":
         providers.insert(0, PROVIDERS[options.provider])
     model = source if isinstance(source, bytes) else str(source)
     with _quiet(options.provider):
-        return ort.InferenceSession(model, settings, providers=providers)
+        return ort.InferenceSession(
+            model, settings, providers=providers, disabled_optimizers=list(options.disabled_optimizers)
+        )
 
 
 @contextlib.contextmanager

@@ -125,28 +125,33 @@ def race(
 def time_models(
     models: Sequence[Path],
     feeds: Feeds,
-    options: SessionOptions | None = None,
+    options: SessionOptions | Sequence[SessionOptions] | None = None,
     *,
     budget_s: float = 5.0,
     precision: float = PRECISION,
+    is_decided: Callable[[Ratio], bool] = lambda speed: False,
     seed: int = 0,
 ) -> list[Timing]:
     """Time models in turn on `feeds`, in several sessions of each, until the ratios are precise or the budget is spent.
 
+    `options`: one for all models, or one for each. `is_decided`: asked after each session how fast the last model is;
+    True ends it early.
     Raises ModelError when one of them does not run.
     """
-    options = options or SessionOptions()
+    how = [options or SessionOptions()] * len(models) if not isinstance(options, Sequence) else options
     deadline = time.perf_counter() + budget_s
     loads: list[Numbers] = []
     runs: list[Numbers] = []
     while True:
-        loaded, ran = _in_new_sessions(models, feeds, options, len(runs), budget_s)
+        loaded, ran = _in_new_sessions(models, feeds, how, len(runs), budget_s)
         loads.append(loaded)
         runs.append(ran)
         is_over = len(runs) >= MOST_SESSIONS or time.perf_counter() > deadline
         if len(runs) >= FEWEST_SESSIONS and is_over:
             break
         if len(runs) >= ENOUGH_SESSIONS and _is_precise(runs, precision, seed):
+            break
+        if len(runs) >= FEWEST_SESSIONS and is_decided(ratio(runs, len(models) - 1, seed=seed)):
             break
     return [
         Timing(
@@ -160,14 +165,14 @@ def time_models(
 
 
 def _in_new_sessions(
-    models: Sequence[Path], feeds: Feeds, options: SessionOptions, nth: int, budget_s: float
+    models: Sequence[Path], feeds: Feeds, options: Sequence[SessionOptions], nth: int, budget_s: float
 ) -> tuple[Numbers, Numbers]:
     """Seconds that it took to open a session of each model, and those of runs in them, a row for each round."""
     loaded = np.zeros((1, len(models)))
     sessions = {}
     for place in turn(len(models), nth):
         start = time.perf_counter()
-        sessions[place] = open_session(models[place], options)
+        sessions[place] = open_session(models[place], options[place])
         loaded[0, place] = time.perf_counter() - start
     calls = [sessions[place].prepare(feeds) for place in range(len(models))]
     load_s = float(loaded.sum())

@@ -22,13 +22,16 @@ class SessionOptions:
     """How ONNX Runtime is to run a model.
 
     `optimize`: all of its own optimizations, or none. `prepacking`: whether weights are laid out anew at load, which
-    changes how kernels round. `seed`: for random operators without a seed of their own, set as the session is created.
+    changes how kernels round. `disabled_optimizers`: its own optimizations that are left out, by their names in
+    onnxruntime/core/optimizer/graph_transformer_utils.cc. `seed`: for random operators without a seed of their own, set
+    as the session is created.
     """
 
     provider: Provider = "cpu"
     threads: int = 1
     optimize: bool = True
     prepacking: bool = True
+    disabled_optimizers: tuple[str, ...] = ()
     custom_ops: tuple[Path, ...] = ()
     seed: int = 0
 

@@ -178,3 +178,15 @@ def short_message(error: BaseException) -> str:
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : (\w+) : ", "", text)
     text = re.sub(r"/\S+?\.(?:cc|h|cpp|cu):\d+ (?:[^()]*\([^()]*\)[^()]*? )?(?=[A-Z(]|\S+ was)", "", text)
     return text if len(text) <= 300 else text[:297] + "..."
+
+
+def save_optimized(source: Path, target: Path, options: SessionOptions) -> None:
+    """Write what ONNX Runtime's own optimizations make of a model. Raises ModelError where it refuses the model."""
+    from . import _ort
+
+    try:
+        _ort.create(source, options, save_to=target)
+    except Exception as error:
+        message = f"ONNX Runtime refuses the model: {short_message(error)}"
+        where = ir.Location(file=str(source))
+        raise ir.ModelError(ir.Diagnostic("onnxruntime-refuses-model", message, where)) from None

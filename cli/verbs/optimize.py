@@ -31,6 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_points(proof, dest="measure_at")
     arguments.add_session(proof)
 
+    tuning = parser.add_argument_group("tuning")
+    tuning.add_argument("--tune", action="store_true", help="measure the choices here and keep what is faster")
+    tuning.add_argument("--tune-budget", type=float, default=60.0, metavar="S", help="time for that (60)")
+    tuning.add_argument(
+        "--tune-cache", type=_folder_or_off, metavar="DIR", help="where what was learned is kept; 'off' for nowhere"
+    )
+    tuning.add_argument(
+        "--session-options",
+        type=Path,
+        metavar="FILE.json",
+        help="try ONNX Runtime's own fusions too, and write which ones to switch off",
+    )
+
     output = parser.add_argument_group("output")
     output.add_argument("--dry-run", action="store_true", help="do everything but write")
     output.add_argument("--report", type=Path, metavar="FILE.json", help="write what was done as JSON")
@@ -61,6 +74,10 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not given.quiet:
         print_result(result, verbosity=given.verbose)
     return 0
+
+
+def _folder_or_off(text: str) -> Path | str:
+    return text if text == "off" else Path(text)
 
 
 def _say_remarks(result: Result, *, everything: bool) -> None:

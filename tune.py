@@ -1,0 +1,292 @@
+"""`--tune`: choices of profit are measured on the user's own machine, model and inputs.
+
+The search starts from what the target's table says and changes one thing at a time, for good only where that is faster
+with confidence (coordinate descent with early stopping). What was learned is remembered for the next build.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from . import ir, runtime
+from .optimizer import Optimizer
+from .passes.engine.journal import Group, Without
+from .passes.engine.pipeline import Report
+from .passes.engine.registry import REGISTRY
+from .proof import Proof
+
+LAST_SHARE = 0.25
+"""Of the budget, for comparing the best with the original and with where the search began."""
+ENOUGH_SESSIONS = 6
+LEAST_TRIAL_S, MOST_TRIAL_S = 1.0, 8.0
+FUSIONS = tuple(
+    """SkipLayerNormFusion BiasGeluFusion GeluFusionL2 LayerNormFusionL2 MatMulAddFusion GemmActivationFusion
+    ConvActivationFusion ConvAddActivationFusion NchwcTransformer QuickGeluFusion FastGeluFusion AttentionFusion
+    MatMulScaleFusion MatmulTransposeFusion SimplifiedLayerNormFusion TransposeOptimizer BiasSoftmaxFusion
+    DynamicQuantizeMatMulFusion""".split()
+)
+"""Fusions of ONNX Runtime, as onnxruntime/core/optimizer/graph_transformer_utils.cc names them."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What differs from the target's table.
+
+    `left_out`: groups of rewrites. `eager`: rules that do also what is not expected to pay. `disabled`: fusions of ONNX
+    Runtime that are switched off where the model runs.
+    """
+
+    left_out: frozenset[Group] = frozenset()
+    eager: frozenset[str] = frozenset()
+    disabled: frozenset[str] = frozenset()
+
+    def __or__(self, other: Choices) -> Choices:
+        return Choices(self.left_out | other.left_out, self.eager | other.eager, self.disabled | other.disabled)
+
+    def __bool__(self) -> bool:
+        return bool(self.left_out or self.eager or self.disabled)
+
+    @property
+    def without(self) -> Without:
+        return Without(groups=self.left_out)
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "left_out": sorted(map(list, self.left_out)),
+            "eager": sorted(self.eager),
+            "disabled": sorted(self.disabled),
+        }
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Choices:
+        """Raises KeyError, TypeError or ValueError for what `to_json` never wrote."""
+        groups = frozenset((str(rule), str(signature)) for rule, signature in found["left_out"])
+        return cls(groups, frozenset(map(str, found["eager"])), frozenset(map(str, found["disabled"])))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One thing that was tried. `speed`: how much faster than the best so far, with its 95 % interval."""
+
+    what: str
+    speed: runtime.Ratio
+    kept: bool
+
+    def __str__(self) -> str:
+        verdict = "kept" if self.kept else "not kept"
+        return f"{self.what}: x{self.speed.median:.3f} [{self.speed.low:.3f}, {self.speed.high:.3f}], {verdict}"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What came of it. `speed`: the best against the original; `gain`: against what the target's table gives.
+
+    `is_complete`: everything was tried before the time was up or the user interrupted. `is_cached`: an earlier run's.
+    """
+
+    choices: Choices
+    trials: Sequence[Trial]
+    speed: runtime.Ratio
+    gain: runtime.Ratio | None = None
+    seconds: float = 0.0
+    is_complete: bool = True
+    is_cached: bool = False
+
+    def summary(self) -> str:
+        """One line for a person."""
+        low, high = self.speed.low, self.speed.high
+        said = f"x{self.speed.median:.2f} [{low:.2f}, {high:.2f}] of the original's speed"
+        if self.speed.is_slower:
+            said = f"slower than the original, {said}"
+        elif not self.speed.is_faster:
+            said = f"not shown to be faster than the original: {said}"
+        kept = [each.what for each in self.trials if each.kept] if self.choices else []
+        how = "remembered" if self.is_cached else f"{len(self.trials)} things tried in {self.seconds:.0f} s"
+        end = "" if self.is_complete else ", not all there was to try"
+        return f"{said}; {how}{end}; kept: {', '.join(kept) or 'the defaults'}"
+
+    def to_json(self) -> dict[str, object]:
+        return {**asdict(self), "choices": self.choices.to_json()}
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Tuning:
+        """Raises KeyError, TypeError or ValueError for what `to_json` never wrote."""
+        trials = tuple(Trial(each["what"], runtime.Ratio(**each["speed"]), each["kept"]) for each in found["trials"])
+        gain = None if found["gain"] is None else runtime.Ratio(**found["gain"])
+        rest = {name: found[name] for name in ("seconds", "is_complete", "is_cached")}
+        return cls(Choices.from_json(found["choices"]), trials, runtime.Ratio(**found["speed"]), gain, **rest)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    choices: Choices
+    report: Report = field(repr=False)
+    path: Path
+    mark: str
+
+
+class Tuner:
+    """One search. `without`: what is left out for other reasons. `folder`: for the models that are tried."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        proof: Proof,
+        without: Without,
+        folder: Path,
+        *,
+        budget_s: float,
+        with_session: bool = False,
+        tell: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self.optimizer, self.proof, self.without, self.folder = optimizer, proof, without, folder
+        self.budget_s, self.with_session, self.tell = budget_s, with_session, tell
+        self.trials: list[Trial] = []
+        self.seen: set[str] = set()
+
+    def run(self) -> Tuning:
+        """Search until everything was tried, the budget is spent, or the user interrupts: the best so far is kept."""
+        start = time.monotonic()
+        until = start + self.budget_s * (1 - LAST_SHARE)
+        first = self.build(Choices())
+        assert first is not None
+        best, is_complete = first, True
+        try:
+            for rest, move in _countdown(self.moves(first.report)):
+                if time.monotonic() > until:
+                    is_complete = False
+                    break
+                self.show(len(self.trials), rest)
+                share = (until - time.monotonic()) / rest
+                best = self.tried(best, move, min(max(share, LEAST_TRIAL_S), MOST_TRIAL_S))
+        except KeyboardInterrupt:
+            is_complete = False
+        return self.judged(first, best, start, is_complete)
+
+    def moves(self, report: Report) -> list[tuple[str, Choices]]:
+        """What can be changed, what concerns most places first; whole rules before single groups of theirs."""
+        groups = Counter(each.group for each in report.rewrites if _is_choice(each.rule))
+        rules: dict[str, list[Group]] = {}
+        for group in groups:
+            rules.setdefault(group[0], []).append(group)
+        found = [
+            (sum(groups[each] for each in mine), f"without {rule}", Choices(frozenset(mine)))
+            for rule, mine in rules.items()
+        ]
+        found.sort(key=lambda each: (-each[0], each[1]))
+        eager = sorted({each.rule for each in report.refusals if each.is_profit})
+        found += [(0, f"{rule} wherever it is legal", Choices(eager=frozenset({rule}))) for rule in eager]
+        if self.with_session:
+            found += [(0, f"without {name} of ONNX Runtime", Choices(disabled=frozenset({name}))) for name in FUSIONS]
+        single = [
+            (count, f"without {group[0]} at {group[1]}", Choices(frozenset({group})))
+            for group, count in groups.most_common()
+            if len(rules[group[0]]) > 1
+        ]
+        return [(what, choices) for _, what, choices in [*found, *single]]
+
+    def build(self, choices: Choices) -> _Candidate | None:
+        """The model that some choices make; None where it was tried already."""
+        report = self.optimizer.run(without=self.without | choices.without, eager=choices.eager, on_failure="skip")
+        path = self.folder / f"tuned-{len(self.seen)}.onnx"
+        ir.save(report.model, path)
+        mark = f"{ir.fingerprint(report.model)} {self.shaped(path, choices)}"
+        if mark in self.seen:
+            return None
+        self.seen.add(mark)
+        return _Candidate(choices, report, path, mark)
+
+    def shaped(self, path: Path, choices: Choices) -> str:
+        """How ONNX Runtime's own optimizations leave the model, where choices are about them."""
+        if not self.with_session:
+            return ""
+        shaped = self.folder / "shaped.onnx"
+        runtime.save_optimized(path, shaped, self.options(choices))
+        return ir.fingerprint(ir.load(shaped))
+
+    def options(self, choices: Choices) -> runtime.SessionOptions:
+        return replace(self.proof.how, disabled_optimizers=tuple(sorted(choices.disabled)))
+
+    def tried(self, best: _Candidate, move: tuple[str, Choices], seconds: float) -> _Candidate:
+        what, choices = move
+        if choices.left_out and choices.left_out <= best.choices.left_out:
+            return best
+        try:
+            candidate = self.build(best.choices | choices)
+            if candidate is None:
+                return best
+            speed = self.compare([best, candidate], seconds, is_decided=_is_decided)[1]
+        except ir.ModelError:  # ONNX Runtime refuses it
+            return best
+        self.trials.append(Trial(what, speed, speed.is_faster))
+        return candidate if speed.is_faster else best
+
+    def compare(
+        self,
+        candidates: Sequence[_Candidate],
+        seconds: float,
+        *,
+        is_decided: Callable[[runtime.Ratio], bool] = lambda speed: False,
+    ) -> list[runtime.Ratio]:
+        """How much faster than the first each one is."""
+        timings = runtime.time_models(
+            [each.path for each in candidates],
+            self.proof.feeds[0].feeds,
+            [self.options(each.choices) for each in candidates],
+            budget_s=seconds,
+            is_decided=is_decided,
+            seed=self.optimizer.options.seed,
+        )
+        return [each.speed for each in timings]
+
+    def judged(self, first: _Candidate, best: _Candidate, start: float, is_complete: bool) -> Tuning:
+        """The best against the original, and against where the search began: luck in single trials is no gain."""
+        self.tell("tune: the best against the original")
+        original = _Candidate(Choices(), first.report, self.proof.original, "")
+        racers = [original, first] if best is first else [original, first, best]
+        seconds = max(self.budget_s * LAST_SHARE, LEAST_TRIAL_S)
+        speeds = self.compare(racers, seconds)
+        gain = None
+        if best is not first:
+            gain = self.compare([first, best], seconds)[1]
+            if not gain.is_faster:
+                best = first
+        speed = speeds[racers.index(best)]
+        return Tuning(best.choices, self.trials, speed, gain, time.monotonic() - start, is_complete)
+
+    def show(self, done: int, rest: int) -> None:
+        ratio = 1.0
+        for each in self.trials:
+            ratio *= each.speed.median if each.kept else 1.0
+        filled = 20 * done // (done + rest)
+        self.tell(f"tune {'█' * filled}{'░' * (20 - filled)} {done} of {done + rest}, best so far x{ratio:.2f}")
+
+
+def _is_decided(speed: runtime.Ratio) -> bool:
+    """A loss is believed early, a gain after more sessions: many are tried, and one of them may be lucky."""
+    return speed.is_slower or (speed.is_faster and speed.sessions >= ENOUGH_SESSIONS)
+
+
+def _countdown(moves: Sequence[tuple[str, Choices]]) -> Iterator[tuple[int, tuple[str, Choices]]]:
+    """Each move with how many are left, itself included."""
+    yield from zip(range(len(moves), 0, -1), moves, strict=True)
+
+
+def _is_choice(name: str) -> bool:
+    found = REGISTRY.rules.get(name) or REGISTRY.passes.get(name)
+    return found is not None and found.is_choice
+
+
+def write_session_options(choices: Choices, path: Path) -> None:
+    """What to tell ONNX Runtime where the model runs. Raises MachineError when the file cannot be written."""
+    document = {"schema": 1, "disabled_optimizers": sorted(choices.disabled)}
+    try:
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ir.MachineError(ir.Diagnostic("session-options-not-written", f"{path}: {error.strerror}")) from error
