@@ -235,6 +235,8 @@ class _Job:
     def finish(self, result: Result, staged: ir.Staged) -> None:
         if self.options.measure:
             result.measurement = self.proof.measure(staged.path, result.model)
+        if self.options.anatomy:
+            result.anatomy = self.proof.anatomy(staged.path, result.model)
         if self.output is not None:
             staged.commit()
 

@@ -25,6 +25,7 @@ class Options:
     original's inputs and weights to float16 changes.
     `shrink`: write large constants that repeat one value as operators. `strip`: drop what the exporter noted on nodes.
     `measure_seconds`: the most time for latencies, of each point; `measure_at`: points by the sizes of symbolic dims.
+    `anatomy`: look inside both models: where the time goes, and what lives while each node runs.
     `tune`: measure the choices of profit on this machine and these inputs, within `tune_budget` seconds, and keep what
     is faster; what was learned is remembered in `tune_cache` (a folder of the user's; "off" for nowhere).
     `session_options`: try ONNX Runtime's own fusions too, and write which ones to switch off to this file (JSON).
@@ -57,6 +58,7 @@ class Options:
     custom_ops: tuple[Path, ...] = ()
     follow_links: bool = False
     plugins: tuple[str, ...] = ()
+    anatomy: bool = False
     tune: bool = False
     tune_budget: float = 60.0
     tune_cache: Path | Literal["off"] | None = None

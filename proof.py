@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,14 +12,17 @@ from functools import cached_property
 from pathlib import Path
 
 from . import ir, runtime
-from .measuring import Measurement, Subject, measure_on, point_feeds
+from .measuring import Measurement, Subject, measure_on, point_feeds, shapes_of
 from .optimizer import exactness_of
 from .options import Options
+from .passes.analyses.figures import live_bytes, operator
 from .passes.engine.exactness import Exactness
 from .passes.engine.pipeline import Report
+from .result import Anatomy
 from .source import Source
 from .versions import Fitted
 
+PROFILES = 3
 HALVING = "compute-in-float16"  # the pass after which results are compared as float16
 
 
@@ -92,6 +96,25 @@ class Proof:
         points = self.options.measure_at
         sets = point_feeds(subjects[0], at=points, options=self.how) if points else self.feeds[:1]
         return measure_on(sets, subjects, self.how, seconds=self.options.measure_seconds, progress=self.tell)
+
+    def anatomy(self, path: Path, model: ir.Model) -> tuple[Anatomy, Anatomy]:
+        """The original and a result from inside, on the first inputs."""
+        self.tell("profile")
+        feeds = self.feeds[0].feeds
+        shapes = shapes_of(feeds)
+
+        sides = ((self.original, self.model), (path, model))
+        # In turn, and of each the quietest session: another process may have been busy during one of them.
+        profiles = [[runtime.profile(each, feeds, self.how) for each, _ in sides] for _ in range(PROFILES)]
+        before, after = (
+            Anatomy(
+                Counter(operator(node) for node in ir.nodes(each) if node.op_type != "Constant"),
+                min((both[place] for both in profiles), key=lambda found: found.microseconds),
+                live_bytes(each, shapes),
+            )
+            for place, (_, each) in enumerate(sides)
+        )
+        return before, after
 
     def _reference_for(self, report: Report, fitted: Fitted) -> runtime.Reference:
         in_half = any(rewrite.rule == HALVING for rewrite in report.rewrites)

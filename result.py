@@ -14,7 +14,7 @@ from .passes.engine.journal import Refusal, Rewrite
 if TYPE_CHECKING:
     from .measuring import Measurement
     from .quarantine import Culprit
-    from .runtime import Verification
+    from .runtime import Profile, Verification
     from .tune import Tuning
 
 
@@ -24,6 +24,19 @@ class Size:
 
     nodes: int
     weight_bytes: int
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A model from inside: nodes of each operator, where the time goes, and what lives while each node runs (bytes)."""
+
+    operators: Mapping[str, int]
+    profile: Profile
+    live_bytes: Sequence[int] | None
+
+    def to_json(self) -> dict[str, object]:
+        live = None if self.live_bytes is None else list(self.live_bytes)
+        return {"operators": dict(self.operators), "profile": self.profile.to_json(), "live_bytes": live}
 
 
 @dataclass
@@ -46,6 +59,7 @@ class Result:
     verification: Verification | None = None
     measurement: Measurement | None = None
     tuning: Tuning | None = None
+    anatomy: tuple[Anatomy, Anatomy] | None = None
 
 
 def size_of(model: ir.Model) -> Size:

@@ -18,7 +18,7 @@ from .measurements import Row, measured_rows, side_by_side
 def print_result(result: Result, *, verbosity: int = 0) -> None:
     """The before/after table on standard output; verbosity 1 adds rewrites by rule, 2 every rewrite and near miss."""
     console = words.console()
-    console.print(side_by_side(("before", "after"), ("ratio",), _rows(result)))
+    console.print(side_by_side(("before", "after"), ("ratio",), result_rows(result)))
     if result.verification is not None:
         console.print(f"verified: {result.verification.summary()}", markup=False)
     else:
@@ -36,7 +36,8 @@ def print_result(result: Result, *, verbosity: int = 0) -> None:
             console.print(str(entry), markup=False)
 
 
-def _rows(result: Result) -> Iterator[Row]:
+def result_rows(result: Result) -> Iterator[Row]:
+    """What changed: a row for each figure."""
     before, after = result.before, result.after
     yield "nodes", str(before.nodes), str(after.nodes), words.times(after.nodes, before.nodes)
     weights = (before.weight_bytes, after.weight_bytes)

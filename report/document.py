@@ -37,6 +37,7 @@ def to_json(result: Result) -> dict[str, object]:
         "remarks": [_diagnostic(each) for each in result.remarks],
         "seconds_by_pass": dict(result.seconds),
         "verification": result.verification.to_json() if result.verification is not None else None,
+        "anatomy": None if result.anatomy is None else [each.to_json() for each in result.anatomy],
         "tuning": result.tuning.to_json() if result.tuning is not None else None,
         "measurement": result.measurement.pair_to_json() if result.measurement is not None else None,
     }

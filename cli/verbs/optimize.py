@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     output = parser.add_argument_group("output")
     output.add_argument("--dry-run", action="store_true", help="do everything but write")
-    output.add_argument("--report", type=Path, metavar="FILE.json", help="write what was done as JSON")
+    output.add_argument(
+        "--report",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="write what was done: .json for builds, .html to look at (which measures, too)",
+    )
     output.add_argument(
         "--reproducers", type=Path, metavar="DIR", help="where what shows a wrong rewrite goes (OUT.onnx.reproducers)"
     )
@@ -64,12 +73,21 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from ...api import optimize
     from ...report.console import print_result
     from ...report.document import write_json
+    from ...report.page import write_page
 
+    wrong = [path for path in given.report if path.suffix not in (".json", ".html")]
+    if wrong:
+        parser.error(f"--report {wrong[0]}: the name must end in .json or .html")
+    options = arguments.options(given)
+    if any(path.suffix == ".html" for path in given.report):
+        options = replace(options, measure=True, anatomy=True)
     with arguments.progress(given.quiet) as progress:
-        output = None if given.dry_run else given.output
-        result = optimize(given.model, output, arguments.options(given), progress=progress)
-    if given.report:
-        write_json(result, given.report)
+        result = optimize(given.model, None if given.dry_run else given.output, options, progress=progress)
+    for path in given.report:
+        if path.suffix == ".html":
+            write_page(result, path, title=given.model.name, flags=shlex.join(["optimize-graph", *sys.argv[1:]]))
+        else:
+            write_json(result, path)
     _say_remarks(result, everything=bool(given.verbose))
     if not given.quiet:
         print_result(result, verbosity=given.verbose)

@@ -85,6 +85,12 @@ def figures(
     )
 
 
+def live_bytes(model: ir.Model, inputs: Mapping[str, Sequence[int]]) -> list[int] | None:
+    """Bytes of live activations while each node of the main graph runs, on inputs of these dims; see `Liveness`."""
+    analyses = AnalysisManager(model)
+    return analyses.get(Liveness).live_bytes(_sizes(analyses.get(Shapes), model, inputs))
+
+
 def operator(node: ir.Node) -> str:
     """`Conv`, `com.microsoft.QuickGelu`: the operator with the domain that is not the standard's."""
     return f"{node.domain}.{node.op_type}" if node.domain else node.op_type

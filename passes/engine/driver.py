@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from ... import ir
 from .journal import Refusal
-from .pass_ import PassContext, PassFailure, spell, where
+from .pass_ import PassContext, PassFailure, sketch, spell, where
 from .rule import Builder, Match, Operand, Rule
 
 P = ParamSpec("P")
@@ -90,9 +90,11 @@ class _Driver:
             ir.discard(builder.nodes)
             self.context.journal.refuse(refusal)
             return False
-        before, after = spell(match.nodes()[::-1]), spell(builder.nodes)
+        old = match.nodes()[::-1]
+        before, after = spell(old), spell(builder.nodes)
+        drawing = sketch(old), sketch(builder.nodes)
         dims = match.shapes.show(match.root.outputs[0]) if rule.is_choice else ""
-        if not self.context.journal.permit(rule.name, where(match.root), before, after, rule.exactness, dims):
+        if not self.context.journal.permit(rule.name, where(match.root), before, after, rule.exactness, dims, drawing):
             ir.discard(builder.nodes)
             return False
         self.commit(match, result, builder)

@@ -7,8 +7,8 @@ rule or an excluded place is passed over, and where the numbers come from that b
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
 from .exactness import Exactness
 
@@ -16,11 +16,22 @@ Group: TypeAlias = tuple[str, str]
 """A rule and the signature of its rewrites."""
 
 
+class Sketched(NamedTuple):
+    """An operator in a drawing, and the places in it of those whose results it reads."""
+
+    operator: str
+    reads: tuple[int, ...]
+
+
+Sketch: TypeAlias = tuple[Sketched, ...]
+
+
 @dataclass(frozen=True)
 class Rewrite:
     """One rewrite that was done: `rule` at the value called `where`.
 
     `signature` is what it has in common with others of its kind: the operators that it replaced, and the dims.
+    `drawing`: what stood there before and after, where that is more than a list.
     """
 
     number: int
@@ -30,6 +41,7 @@ class Rewrite:
     after: str
     exactness: Exactness
     signature: str = ""
+    drawing: tuple[Sketch, Sketch] | None = field(default=None, repr=False, compare=False)
 
     @property
     def group(self) -> Group:
@@ -40,7 +52,8 @@ class Rewrite:
         return f"#{self.number} {self.rule} at {self.where}: {self.before} -> {self.after}"
 
     def to_json(self) -> dict[str, object]:
-        return {**asdict(self), "exactness": self.exactness.name.lower()}
+        plain = {name: each for name, each in vars(self).items() if name != "drawing"}
+        return {**plain, "exactness": self.exactness.name.lower()}
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,7 @@ class Journal:
         after: str,
         exactness: Exactness = Exactness.EXACT,
         dims: str = "",
+        drawing: tuple[Sketch, Sketch] | None = None,
     ) -> bool:
         """Number and record the rewrite that is about to be done, or say that it must not be.
 
@@ -106,7 +120,8 @@ class Journal:
             return False
         if self.limit is not None and len(self.rewrites) >= self.limit:
             return False
-        self.rewrites.append(Rewrite(len(self.rewrites) + 1, rule, where, before, after, exactness, signature))
+        number = len(self.rewrites) + 1
+        self.rewrites.append(Rewrite(number, rule, where, before, after, exactness, signature, drawing))
         self._refusals.pop((rule, where), None)
         return True
 

@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 from ... import ir
 from .analysis import Analysis, AnalysisManager
 from .exactness import Exactness
-from .journal import Journal, Refusal
+from .journal import Journal, Refusal, Sketch, Sketched
 
 
 class Evaluator(Protocol):
@@ -102,6 +102,20 @@ def where(node: ir.Node) -> str:
     return next((value.name for value in node.outputs if value.name), node.name or node.op_type)
 
 
+def sketch(nodes: Sequence[ir.Node]) -> Sketch:
+    """A group of nodes as it can be drawn."""
+    places = {node: place for place, node in enumerate(nodes)}
+    producers = ([value.producer() for value in node.inputs if value is not None] for node in nodes)
+    return tuple(
+        Sketched(_operator(node), tuple(sorted({places[each] for each in above if each in places})))
+        for node, above in zip(nodes, producers, strict=True)
+    )
+
+
 def spell(nodes: Sequence[ir.Node]) -> str:
     """How a group of nodes is spelled in the journal: `Conv, BatchNormalization`."""
-    return ", ".join(f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in nodes) or "nothing"
+    return ", ".join(map(_operator, nodes)) or "nothing"
+
+
+def _operator(node: ir.Node) -> str:
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
