@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .check import Reference, Verification, verify
+    from .check import Reference, verify
     from .comparison import EXACT, Element, Tolerance, Verdict, compare
     from .device import device_name
     from .evaluator import OrtEvaluator
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from .reduce import Piece, reduce_model
     from .session import Port, Session, check_installation, open_session, save_optimized
     from .tolerance import Floor, Noise, noise_floor
+    from .verification import Verification
 
 _MODULES = {
-    "check": ("Reference", "Verification", "verify"),
+    "check": ("Reference", "verify"),
     "comparison": ("EXACT", "Element", "Tolerance", "Verdict", "compare"),
     "evaluator": ("OrtEvaluator",),
     "feeds": ("FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds"),
@@ -35,6 +36,7 @@ _MODULES = {
     "profiling": ("Profile", "Spent", "profile"),
     "session": ("Port", "Session", "check_installation", "open_session", "save_optimized"),
     "tolerance": ("Floor", "Noise", "noise_floor"),
+    "verification": ("Verification",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
