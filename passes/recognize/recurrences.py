@@ -25,22 +25,12 @@ _DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "
 
 
 @dataclass(frozen=True)
-class _State:
-    """What a state starts as, what a turn gets, what it becomes, and what the loop gives in the end."""
-
-    start: ir.Value
-    value: ir.Value
-    end: ir.Value
-    result: ir.Value
-
-
-@dataclass(frozen=True)
 class _Walk:
     """A loop over `sequence`, of which a turn sees `x`; `rows` are what the turns give, with their stacks."""
 
     sequence: ir.Value
     x: ir.Value
-    states: Sequence[_State]
+    states: Sequence[ir.LoopState]
     rows: Sequence[tuple[ir.Value, ir.Value]]
     backwards: bool = False
 
@@ -80,6 +70,7 @@ class RecognizeRecurrences(Pass):
                 context.journal.refuse(found)
             elif context.journal.permit(self.name, where(node), node.op_type, found[1].operator, self.exactness):
                 _replace(node, *found, context)
+                shapes.refresh(model)  # the next layer reads this one's result, whose dims were not known
 
 
 def _recurrence(loop: ir.Node, shapes: Shapes) -> tuple[_Walk, Cell] | Refusal | None:
@@ -97,7 +88,7 @@ def _recurrence(loop: ir.Node, shapes: Shapes) -> tuple[_Walk, Cell] | Refusal |
     dims = shapes.dims(walk.sequence)
     assert dims is not None
     step = Step(body, walk.x, {walk.x: dims[2] if isinstance(dims[2], int) else 0, **widths}, shapes)
-    ends = {state.value: state.end for state in matrices}
+    ends = {state.value: ir.origin(state.end) for state in matrices}
     cell = next(iter(step.cells(ends)), None)
     if cell is None:
         return None
@@ -122,35 +113,27 @@ def _faults(walk: _Walk, cell: Cell, step: Step, shapes: Shapes) -> Iterator[tup
     ):
         yield "finite weights", "there is NaN or infinity"
     for state in states.values():
-        if not shapes.same_dims(shapes.dims(state.start), (batch, size)):
-            yield "a state for each element of the batch", shapes.show(state.start)
+        if state.start is None or not shapes.same_dims(shapes.dims(state.start), (batch, size)):
+            found = "nothing" if state.start is None else shapes.show(state.start)
+            yield "a state for each element of the batch", found
         if ir.is_read(state.result) and not at_least(length, 1):
             yield "a sequence that is not empty, where the last state is read", shapes.show(walk.sequence)
     for state in walk.states:
         if state.value not in states and ir.is_read(state.result):
             yield "only results of a recurrent operator are read", f"{state.result.name!r} is read"
     for row, stack in walk.rows:
-        if ir.is_read(stack) and row is not states[cell.states[0]].end:
+        if ir.is_read(stack) and row is not ir.origin(states[cell.states[0]].end):
             yield "only results of a recurrent operator are read", f"{stack.name!r} is read"
 
 
-def _width(value: ir.Value, shapes: Shapes) -> int | None:
-    dims = shapes.dims(value)
+def _width(value: ir.Value | None, shapes: Shapes) -> int | None:
+    dims = None if value is None else shapes.dims(value)
     return dims[1] if dims is not None and len(dims) == 2 and isinstance(dims[1], int) else None
 
 
 def _is_sequence(value: ir.Value, shapes: Shapes) -> bool:
     dims = shapes.dims(value)
     return dims is not None and len(dims) == 3 and isinstance(dims[2], int)
-
-
-def _origin(value: ir.Value) -> ir.Value:
-    """What `value` is a copy of."""
-    while (node := value.producer()) is not None and node.op_type == "Identity" and node.domain == "":
-        source = node.inputs[0]
-        assert source is not None
-        value = source
-    return value
 
 
 # --- Scan -------------------------------------------------------------------------------------------------------------
@@ -161,7 +144,7 @@ def _walk_of_scan(scan: ir.Node, body: ir.Graph, shapes: Shapes) -> _Walk | None
         return None
     inputs = [value for value in scan.inputs if value is not None]
     count = len(inputs) - 1
-    rows = list(zip(map(_origin, body.outputs[count:]), scan.outputs[count:], strict=False))
+    rows = list(zip(map(ir.origin, body.outputs[count:]), scan.outputs[count:], strict=False))
     lists = [scan.attributes[name].as_ints() for name in _AXES if name in scan.attributes]
     ways = {way for name in _WAYS if name in scan.attributes for way in scan.attributes[name].as_ints()}
     told = sum(len(scan.attributes[name].as_ints()) for name in _WAYS if name in scan.attributes)
@@ -170,8 +153,7 @@ def _walk_of_scan(scan: ir.Node, body: ir.Graph, shapes: Shapes) -> _Walk | None
     backwards = ways == {1}
     if backwards and told != 1 + len(rows):
         return None  # the rows of a walk from the end lie where their elements do
-    states = map(_State, inputs, body.inputs, map(_origin, body.outputs), scan.outputs[:count])
-    return _Walk(inputs[-1], body.inputs[count], list(states)[:count], rows, backwards)
+    return _Walk(inputs[-1], body.inputs[count], list(ir.loop_states(scan)), rows, backwards)
 
 
 _AXES = ("scan_input_axes", "scan_output_axes")
@@ -182,16 +164,11 @@ _WAYS = ("scan_input_directions", "scan_output_directions")
 
 
 def _walk_of_loop(loop: ir.Node, body: ir.Graph, shapes: Shapes) -> _Walk | None:
-    starts = loop.inputs[2:]
-    if None in starts:
+    states = list(ir.loop_states(loop))
+    if any(state.start is None for state in states):
         return None
-    count = len(starts)
-    states = [
-        _State(start, value, _origin(end), result)
-        for start, value, end, result in zip(starts, body.inputs[2:], body.outputs[1:], loop.outputs, strict=False)
-        if start is not None
-    ]
-    rows = list(zip(map(_origin, body.outputs[1 + count :]), loop.outputs[count:], strict=True))
+    count = len(states)
+    rows = list(zip(map(ir.origin, body.outputs[1 + count :]), loop.outputs[count:], strict=True))
     counters = {body.inputs[0], *(state.value for state in states if _counts(state))}
     for node in body:
         sequence, index = [*node.inputs, None, None][:2]
@@ -208,9 +185,9 @@ def _walk_of_loop(loop: ir.Node, body: ir.Graph, shapes: Shapes) -> _Walk | None
     return None
 
 
-def _counts(state: _State) -> bool:
+def _counts(state: ir.LoopState) -> bool:
     """Whether a state is the number of the turn: it starts at 0 and a turn adds 1."""
-    return ir.scalar(state.start) == 0 and _is_next(state.end, {state.value})
+    return ir.scalar(state.start) == 0 and _is_next(ir.origin(state.end), {state.value})
 
 
 def _is_next(value: ir.Value, counters: Collection[ir.Value]) -> bool:
@@ -242,7 +219,7 @@ def _takes_turns(loop: ir.Node, body: ir.Graph, counters: Collection[ir.Value], 
         return False
     if condition is None or ir.scalar(condition) is True:
         return True  # with no element, the first Gather fails
-    less = _origin(condition).producer()
+    less = ir.origin(condition).producer()
     if less is None or less.op_type != "Less" or less.domain != "" or None in less.inputs:
         return False
     first, limit = (value for value in less.inputs if value is not None)
@@ -320,7 +297,7 @@ def _attributes(walk: _Walk, cell: Cell, size: int) -> dict[str, ir.AttributeVal
     return found
 
 
-def _with_axis(operator: str, value: ir.Value, axis: int, loop: ir.Node, context: PassContext) -> ir.Value:
+def _with_axis(operator: str, value: ir.Value | None, axis: int, loop: ir.Node, context: PassContext) -> ir.Value:
     """Squeeze or Unsqueeze, in front of the loop."""
     version = loop.version or 0
     axes = ir.pending_constant(np.array([axis], dtype=np.int64), name="axes") if version >= 13 else None

@@ -150,8 +150,11 @@ class Step:
             return None
         if len(inputs) < 3:
             return product.times(alpha)
-        bias = _row(inputs[2], product)
-        return None if bias is None else product.times(alpha).plus(Linear({}, bias * beta))
+        row = _row(inputs[2], product)
+        other = self.linear.get(inputs[2]) if row is None else Linear({}, row)
+        if other is None or (row is None and other.bias.size != product.bias.size):
+            return None
+        return product.times(alpha).plus(other.times(beta))
 
     def _sum(self, a: ir.Value, b: ir.Value) -> Linear | None:
         one, other = self.linear.get(a), self.linear.get(b)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -45,7 +46,7 @@ class HoistLoopInvariants(Pass):
         if loops:
             shapes.refresh(model)
         for node in reversed(loops):  # inner before outer
-            _capture_states(node, shapes, context)
+            node = _capture_states(node, shapes, context)
             moving = _Invariants(node, shapes, context).worth_moving()
             place = f"in front of the {node.op_type}"
             if moving and context.journal.permit(self.name, where(node), spell(moving), place):
@@ -59,40 +60,34 @@ def _is_loop(node: ir.Node, functions: frozenset[ir.OperatorIdentifier]) -> bool
     return not node.attributes["body"].is_ref() and (node.op_type == "Loop" or (node.version or 0) >= 9)
 
 
-def _first_state(loop: ir.Node) -> int:
-    return 2 if loop.op_type == "Loop" else 0
-
-
-def _states(loop: ir.Node) -> Iterator[tuple[ir.Value | None, ir.Value, ir.Value, ir.Value]]:
-    """Of each state: what it starts as, what a turn gets, what it hands on, what the loop gives."""
-    body, first = loop.attributes["body"].as_graph(), _first_state(loop)
-    handed_on = body.outputs[1:] if loop.op_type == "Loop" else body.outputs
-    scanned = ir.attribute(loop, "num_scan_inputs") if loop.op_type == "Scan" else 0
-    assert isinstance(scanned, int)
-    count = len(body.inputs) - first - scanned
-    starts = [*loop.inputs[first:], *[None] * count][:count]
-    yield from zip(starts, body.inputs[first:], handed_on, loop.outputs, strict=False)
-
-
-def _capture_states(loop: ir.Node, shapes: Shapes, context: PassContext) -> None:
+def _capture_states(loop: ir.Node, shapes: Shapes, context: PassContext) -> ir.Node:
     """Let the body and whoever comes after the loop read a state that is handed on as it came where it came from."""
-    for start, state, handed_on, result in _states(loop):
-        if start is None or _origin(handed_on) is not state or not shapes.is_tensor(start):
+    handed_on = [each for each in ir.loop_states(loop) if ir.origin(each.end) is each.value]
+    for state in handed_on:
+        readers = [(user, index) for user, index in state.value.uses() if state.end not in user.outputs]
+        readers += state.result.uses()
+        if state.start is None or not readers or not shapes.is_tensor(state.start):
             continue
-        readers = [(user, index) for user, index in state.uses() if handed_on not in user.outputs]
-        if not readers and not result.uses():
-            continue
-        if context.journal.permit(HoistLoopInvariants.name, where(loop), f"state {state.name}", "what it starts as"):
-            for user, index in [*readers, *result.uses()]:
-                context.rewriter.set_input(user, index, start)
+        before = f"state {state.value.name}"
+        if context.journal.permit(HoistLoopInvariants.name, where(loop), before, "what it starts as"):
+            for user, index in readers:
+                context.rewriter.set_input(user, index, state.start)
+    outputs = Counter(loop.attributes["body"].as_graph().outputs)
+    idle = {state.index for state in handed_on if _is_idle(state, outputs)}
+    if len(idle) < len(loop.outputs) and idle:
+        before = f"{len(idle)} states that are only handed on"
+        if context.journal.permit(HoistLoopInvariants.name, where(loop), before, "nothing"):
+            return ir.drop_loop_states(context.rewriter, loop, idle)
+    return loop
 
 
-def _origin(value: ir.Value) -> ir.Value:
-    while (node := value.producer()) is not None and node.op_type == "Identity" and node.domain == "":
-        source = node.inputs[0]
-        assert source is not None
-        value = source
-    return value
+def _is_idle(state: ir.LoopState, outputs: Mapping[ir.Value, int]) -> bool:
+    """Whether nobody reads a state that is handed on, except for the Identity that may do it."""
+    if ir.is_read(state.result) or outputs[state.end] > 1 or (state.end is not state.value and state.end.uses()):
+        return False
+    if state.end is not state.value and state.value in outputs:
+        return False
+    return all(state.end in user.outputs for user, _ in state.value.uses())
 
 
 class _Invariants:

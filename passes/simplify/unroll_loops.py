@@ -82,11 +82,7 @@ def _turns(node: ir.Node, shapes: Shapes) -> int | None:
 
 def never_ends_early(body: ir.Graph) -> bool:
     """Whether the body hands on the condition that it was given, or says true."""
-    value = body.outputs[0]
-    while (node := value.producer()) is not None and node.op_type == "Identity" and node.domain == "":
-        source = node.inputs[0]
-        assert source is not None
-        value = source
+    value = ir.origin(body.outputs[0])
     return value is body.inputs[1] or ir.scalar(value) is True
 
 
