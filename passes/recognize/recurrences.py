@@ -92,12 +92,12 @@ def _recurrence(loop: ir.Node, shapes: Shapes) -> tuple[_Walk, Cell] | Refusal |
     cell = next(iter(step.cells(ends)), None)
     if cell is None:
         return None
-    for condition, because in _faults(walk, cell, step, shapes):
+    for condition, because in _faults(loop, walk, cell, step, shapes):
         return Refusal(RecognizeRecurrences.name, where(loop), condition, because)
     return walk, cell
 
 
-def _faults(walk: _Walk, cell: Cell, step: Step, shapes: Shapes) -> Iterator[tuple[str, str]]:
+def _faults(loop: ir.Node, walk: _Walk, cell: Cell, step: Step, shapes: Shapes) -> Iterator[tuple[str, str]]:
     """What a recurrent operator would do otherwise: a condition and why it does not hold."""
     length, batch, _ = shapes.dims(walk.sequence) or (0, 0, 0)
     states = {state.value: state for state in walk.states if state.value in cell.states}
@@ -116,7 +116,8 @@ def _faults(walk: _Walk, cell: Cell, step: Step, shapes: Shapes) -> Iterator[tup
         if state.start is None or not shapes.same_dims(shapes.dims(state.start), (batch, size)):
             found = "nothing" if state.start is None else shapes.show(state.start)
             yield "a state for each element of the batch", found
-        if ir.is_read(state.result) and not at_least(length, 1):
+        # ONNX Runtime's Scan takes no empty sequence.
+        if ir.is_read(state.result) and not (at_least(length, 1) or loop.op_type == "Scan"):
             yield "a sequence that is not empty, where the last state is read", shapes.show(walk.sequence)
     for state in walk.states:
         if state.value not in states and ir.is_read(state.result):
@@ -223,7 +224,7 @@ def _takes_turns(loop: ir.Node, body: ir.Graph, counters: Collection[ir.Value], 
     if less is None or less.op_type != "Less" or less.domain != "" or None in less.inputs:
         return False
     first, limit = (value for value in less.inputs if value is not None)
-    return ir.scalar(first) == 0 and _number(limit, shapes) == length
+    return _number(first, shapes) == 0 and _number(limit, shapes) == length
 
 
 def _number(value: ir.Value, shapes: Shapes) -> Dim | None:
