@@ -128,12 +128,8 @@ class Step:
             return None
         rows = np.asarray(weight.T if transposed else weight, dtype=np.float64)
         parts, node = [value], value.producer()
-        if (
-            value not in self.leaves
-            and node is not None
-            and node.op_type == "Concat"
-            and axis_of(node, self.shapes) == 1
-        ):
+        joins = node is not None and node.op_type == "Concat" and value not in self.leaves
+        if node is not None and joins and axis_of(node, self.shapes) == 1:
             parts = [each for each in node.inputs if each is not None]
         if any(part not in self.leaves for part in parts) or len(set(parts)) < len(parts):
             return None
