@@ -11,7 +11,7 @@ REGISTRY.add_preset(
     "inline,lower-opset-for-cuda,dce,outline,"
     "fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,drop-impossible-branches,unroll-loops,"
     "hoist-loop-invariants,cse,dedup,dce),"
-    "recognize-recurrences,default-state,recognize,fixpoint(fuse,canonicalize,fold,resolve-if,cse,dedup,dce),fuse-attention,recognize,"
+    "recognize-recurrences,project-sequences,default-state,recognize,fixpoint(fuse,canonicalize,fold,resolve-if,cse,dedup,dce),fuse-attention,recognize,"
     "fixpoint(lift-constants,fuse,canonicalize,dce,move-transposes{rounding=true},split-from-slices,"
     "fold,resolve-if,cse,dedup,dce),"
     "legalize,conv-for-each-piece,images-of-sounds,pad-channels,merge-projections,"

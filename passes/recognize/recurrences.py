@@ -17,8 +17,8 @@ from ..engine.journal import Refusal
 from ..engine.pass_ import Pass, PassContext, where
 from ..engine.registry import register
 from ..engine.rewrite import quantizer_in
+from ..simplify.sequence_walks import Walk, walks_of
 from .recurrent_cells import Cell, Step
-from .sequence_walks import Walk, walk_of
 
 _DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 
@@ -49,7 +49,8 @@ class RecognizeRecurrences(Pass):
         shapes.refresh(model)
         quantizer = quantizer_in(model)
         for node in loops:
-            found = _recurrence(node, shapes)
+            candidates = (_recurrence(node, walk, shapes) for walk in walks_of(node, shapes))
+            found = next((each for each in candidates if each is not None), None)
             if found is None:
                 continue
             if quantizer is not None:
@@ -61,11 +62,8 @@ class RecognizeRecurrences(Pass):
                 shapes.refresh(model)  # the next layer reads this one's result, whose dims were not known
 
 
-def _recurrence(loop: ir.Node, shapes: Shapes) -> tuple[Walk, Cell] | Refusal | None:
-    """The sequence that the loop goes through and what a turn does; why an operator would do otherwise; else None."""
-    walk = walk_of(loop, shapes)
-    if walk is None:
-        return None
+def _recurrence(loop: ir.Node, walk: Walk, shapes: Shapes) -> tuple[Walk, Cell] | Refusal | None:
+    """What a turn does, where that is a step of a recurrent network, or why an operator would do otherwise."""
     matrices = [state for state in walk.states if _width(state.start, shapes) is not None]
     widths = {state.value: _width(state.start, shapes) or 0 for state in matrices}
     dims = shapes.dims(walk.sequence)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from ... import ir
 from ..analyses import Dim, Shapes
 from ..analyses.dims import at_least
-from ..simplify.unroll_loops import never_ends_early
+from .unroll_loops import never_ends_early
 
 _WIDE = frozenset(each.value for each in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT32, ir.DataType.INT64))
 
@@ -25,13 +25,12 @@ class Walk:
     backwards: bool = False
 
 
-def walk_of(loop: ir.Node, shapes: Shapes) -> Walk | None:
-    """The sequence that a Loop or Scan goes through; None where it does something else, or a state has no start."""
+def walks_of(loop: ir.Node, shapes: Shapes) -> Iterator[Walk]:
+    """The sequences that a Loop or Scan goes through."""
     given = loop.attributes["body"]
-    if given.is_ref():
-        return None
-    body = given.as_graph()
-    return _walk_of_loop(loop, body, shapes) if loop.op_type == "Loop" else _walk_of_scan(loop, body, shapes)
+    if not given.is_ref():
+        body = given.as_graph()
+        yield from (_walks_of_loop if loop.op_type == "Loop" else _walks_of_scan)(loop, body, shapes)
 
 
 def _is_sequence(value: ir.Value, shapes: Shapes) -> bool:
@@ -42,9 +41,9 @@ def _is_sequence(value: ir.Value, shapes: Shapes) -> bool:
 # --- Scan -------------------------------------------------------------------------------------------------------------
 
 
-def _walk_of_scan(scan: ir.Node, body: ir.Graph, shapes: Shapes) -> Walk | None:
+def _walks_of_scan(scan: ir.Node, body: ir.Graph, shapes: Shapes) -> Iterator[Walk]:
     if (scan.version or 0) < 9 or ir.attribute(scan, "num_scan_inputs") != 1 or None in scan.inputs:
-        return None
+        return
     inputs = [value for value in scan.inputs if value is not None]
     count = len(inputs) - 1
     rows = list(zip(map(ir.origin, body.outputs[count:]), scan.outputs[count:], strict=False))
@@ -52,11 +51,11 @@ def _walk_of_scan(scan: ir.Node, body: ir.Graph, shapes: Shapes) -> Walk | None:
     ways = {way for name in _WAYS if name in scan.attributes for way in scan.attributes[name].as_ints()}
     told = sum(len(scan.attributes[name].as_ints()) for name in _WAYS if name in scan.attributes)
     if not _is_sequence(inputs[-1], shapes) or any(any(axes) for axes in lists) or len(ways) > 1:
-        return None
+        return
     backwards = ways == {1}
     if backwards and told != 1 + len(rows):
-        return None  # the rows of a walk from the end lie where their elements do
-    return Walk(body, inputs[-1], body.inputs[count], list(ir.loop_states(scan)), rows, backwards)
+        return  # the rows of a walk from the end lie where their elements do
+    yield Walk(body, inputs[-1], body.inputs[count], list(ir.loop_states(scan)), rows, backwards)
 
 
 _AXES = ("scan_input_axes", "scan_output_axes")
@@ -66,10 +65,10 @@ _WAYS = ("scan_input_directions", "scan_output_directions")
 # --- Loop -------------------------------------------------------------------------------------------------------------
 
 
-def _walk_of_loop(loop: ir.Node, body: ir.Graph, shapes: Shapes) -> Walk | None:
+def _walks_of_loop(loop: ir.Node, body: ir.Graph, shapes: Shapes) -> Iterator[Walk]:
     states = list(ir.loop_states(loop))
     if any(state.start is None for state in states):
-        return None
+        return
     count = len(states)
     rows = list(zip(map(ir.origin, body.outputs[1 + count :]), loop.outputs[count:], strict=True))
     counters = {body.inputs[0], *(state.value for state in states if _counts(state))}
@@ -84,8 +83,7 @@ def _walk_of_loop(loop: ir.Node, body: ir.Graph, shapes: Shapes) -> Walk | None:
             continue
         length = (shapes.dims(sequence) or (None,))[0]
         if length is not None and _takes_turns(loop, body, counters, length, shapes):
-            return Walk(body, sequence, node.outputs[0], states, rows)
-    return None
+            yield Walk(body, sequence, node.outputs[0], states, rows)
 
 
 def _counts(state: ir.LoopState) -> bool:
