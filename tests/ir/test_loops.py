@@ -13,7 +13,8 @@ LOOP = """<ir_version: 8, opset_import: ["": 17]> g (float[3] x, float[3] z, int
   a, y, b, all = Loop(n, , x, z, x) <body = body (int64 i, bool c, float[3] s, float[3] v, float[3] t) =>
     (bool d, float[3] s2, float[3] w, float[3] t, float[3] u) {
     d = Identity(c)  s2 = Identity(s)  w = Mul(v, x)  u = Neg(w) }> }"""
-SCAN = """<ir_version: 8, opset_import: ["": 17]> g (float[3] x, float[3] z, float[5,3] q) => (float[3] y, float[m,3] all) {
+SCAN = """<ir_version: 8, opset_import: ["": 17]>
+  g (float[3] x, float[3] z, float[5,3] q) => (float[3] y, float[m,3] all) {
   a, y, all = Scan(x, z, q) <num_scan_inputs = 1, body = body (float[3] s, float[3] v, float[3] e) =>
     (float[3] s, float[3] w, float[3] u) { w = Mul(v, e)  u = Neg(w) }> }"""
 
