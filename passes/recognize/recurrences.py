@@ -55,6 +55,8 @@ class RecognizeRecurrences(Pass):
                 continue
             if quantizer is not None:
                 found = Refusal(self.name, where(node), "no quantizer in the model", quantizer.op_type)
+            if context.settings.target == "ort-cuda":  # cuDNN takes neither hard sigmoids nor an early reset
+                found = Refusal(self.name, where(node), "a target other than ort-cuda", context.settings.target)
             if isinstance(found, Refusal):
                 context.journal.refuse(found)
             elif context.journal.permit(self.name, where(node), node.op_type, found[1].operator, self.exactness):

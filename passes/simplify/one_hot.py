@@ -8,7 +8,7 @@ from ... import ir
 from ..engine.conditions import constant, finite, fits, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
-from ..engine.rule import Builder, Match, rule
+from ..engine.rule import Builder, Match, Operand, rule
 from .affine import UNSHARED
 from .index_bounds import index_bounds
 
@@ -16,6 +16,7 @@ ids, depth, pair, numbers, w = values("ids depth pair numbers w")
 
 _INDICES = frozenset({ir.DataType.INT32, ir.DataType.INT64})
 _NARROW = frozenset({ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir.DataType.INT16})
+_SMALL = 1 << 16  # bytes that may be stored twice
 _SOURCE = "ONNX Gather; a byte classifier from JAX, x31 for the operators and x1.17 for the model"
 
 
@@ -26,6 +27,10 @@ def _rows(m: Match) -> int:
 def _lie_within(m: Match, low: int, high: int) -> bool:
     found = index_bounds(m.ids.value, m.shapes)
     return found is not None and low <= found[0] and found[1] <= high
+
+
+def _has_rows(m: Match) -> bool:
+    return _lie_within(m, -_rows(m), _rows(m) - 1)
 
 
 def _show_bounds(m: Match) -> str:
@@ -41,19 +46,25 @@ def _show_bounds(m: Match) -> str:
         holds("one 1 and zeros", lambda m: m.pair.array.reshape(-1).tolist() == [0, 1]),
         holds("an axis that comes last", lambda m: m.OneHot.attribute("axis") in (-1, m.ids.rank)),
         holds("int32 or int64 indices", lambda m: m.ids.dtype in _INDICES, lambda m: str(m.ids.dtype)),
-        holds("indices that are proven to have a row", lambda m: _lie_within(m, -_rows(m), _rows(m) - 1), _show_bounds),
+        holds(
+            "indices that are proven to have a row, or a small matrix",
+            lambda m: _has_rows(m) or (m.w.array.nbytes <= _SMALL and (m.root.version or 0) >= 12),
+            _show_bounds,
+        ),
     ],
     exactness=Exactness.ROUNDING,
     source=_SOURCE,
     group="fuse",
 )
 def gather_instead_of_one_hot(m: Match, op: Builder) -> ir.Value:
-    """Rows of a matrix by their numbers.
+    """Rows of a matrix by their numbers, negative ones from the end; zeros where an index may have no row.
 
     before:  ids -> OneHot(4, [0, 1]) -> MatMul(·, w[4, n]) -> y
     after:   Gather(w, ids) -> y
     """
-    return op.Gather(m.w, m.ids, axis=0)
+    if _has_rows(m):
+        return op.Gather(m.w, m.ids, axis=0)
+    return _gather_or_zeros(np.concatenate([m.w.array] * 2), -_rows(m) - 1, m.ids, m.ids.dtype, op)
 
 
 def _counts_up(m: Match) -> bool:
@@ -89,7 +100,15 @@ def gather_instead_of_comparison(m: Match, op: Builder) -> ir.Value:
         indices = op.Cast(indices, to=ir.DataType.INT64.value)
     if _lie_within(m, 0, _rows(m) - 1):
         return op.Gather(m.w, indices, axis=0)
-    dtype = np.int32 if m.ids.dtype == ir.DataType.INT32 else np.int64
-    least, most, one = (op.constant(np.asarray(each, dtype=dtype)) for each in (-1, _rows(m), 1))
-    table = np.pad(m.w.array, ((1, 1), (0, 0)))
-    return op.Gather(op.constant(table), op.Add(op.Clip(indices, least, most), one), axis=0)
+    return _gather_or_zeros(m.w.array, -1, indices, m.ids.dtype, op)
+
+
+def _gather_or_zeros(
+    rows: ir.Array, below: int, indices: ir.Value | Operand, dtype: ir.DataType | None, op: Builder
+) -> ir.Value:
+    """`rows`, of which the first has the number `below + 1`, and zeros before and after them."""
+    if dtype == ir.DataType.INT32:  # ONNX Runtime's Clip on CUDA does not take it
+        indices = op.Cast(indices, to=ir.DataType.INT64.value)
+    least, most, shift = (np.asarray(each, dtype=np.int64) for each in (below, below + 1 + len(rows), -below))
+    places = op.Add(op.Clip(indices, op.constant(least), op.constant(most)), op.constant(shift))
+    return op.Gather(op.constant(np.pad(rows, ((1, 1), (0, 0)))), places, axis=0)

@@ -10,7 +10,7 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 from optimize_graph import ir
-from optimize_graph.passes import Pipeline, VerifyEach
+from optimize_graph.passes import Pipeline, Settings, VerifyEach
 from optimize_graph.runtime import SessionOptions, open_session
 
 SHAPES = {
@@ -83,6 +83,7 @@ def recognized(
     opset: int = 17,
     sizes: tuple[tuple[int, int], ...] = ((4, 2), (1, 1)),
     more: Mapping[str, np.ndarray] = {},
+    target: str = "ort-cpu",
 ) -> tuple[list[ir.Node], set[str]]:
     """The nodes of the result, after both models have given the same up to rounding, and why loops stayed."""
     text = f"""<ir_version: 8, opset_import: ["": {opset}]>
@@ -93,8 +94,8 @@ def recognized(
     proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in content.items())
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
-    report = Pipeline.parse("recognize-recurrences,dce").run(model, [VerifyEach()])
-    assert not Pipeline.parse("recognize-recurrences").run(model, [VerifyEach()]).rewrites
+    report = Pipeline.parse("recognize-recurrences,dce").run(model, [VerifyEach()], settings=Settings(target))
+    assert not Pipeline.parse("recognize-recurrences").run(model, [VerifyEach()], settings=Settings(target)).rewrites
     wanted = open_session(proto.SerializeToString(), SessionOptions(optimize=False))
     given = open_session(ir.to_proto(model).SerializeToString(), SessionOptions(optimize=False))
     random = np.random.default_rng(1)
@@ -241,6 +242,10 @@ def test_doubles_keep_the_loop() -> None:
 def test_a_quantizer_in_the_model_keeps_the_loop() -> None:
     nodes = f"{scan(RNN)}  q = QuantizeLinear(y, one)"
     assert recognized(nodes, outputs="float[s,b,3] y, uint8[s,b,3] q")[1] == {"no quantizer in the model"}
+
+
+def test_cuda_keeps_the_loop() -> None:
+    assert recognized(scan(RNN), target="ort-cuda", sizes=())[1] == {"a target other than ort-cuda"}
 
 
 def test_the_next_layer_is_recognized_too() -> None:
