@@ -46,6 +46,7 @@ from .facts import (
     is_private,
     is_public,
     is_read,
+    origin,
     release,
     scalar,
 )
@@ -55,6 +56,7 @@ from .graph_view import dominators, graph_view, is_convex
 from .inline import inlinable_functions, inline_call, instantiate
 from .io import data_files, from_proto, load, load_remarks, not_representable, to_bytes, to_proto
 from .ir_version import required_ir_version
+from .loops import LoopState, drop_loop_states, loop_states
 from .opset import (
     UNKNOWN,
     AttributeValue,
@@ -93,6 +95,7 @@ __all__ = [
     "InputType",
     "Listener",
     "Location",
+    "LoopState",
     "MachineError",
     "Model",
     "ModelError",
@@ -124,6 +127,7 @@ __all__ = [
     "digest",
     "discard",
     "dominators",
+    "drop_loop_states",
     "fingerprint",
     "fix_dims",
     "fix_input_dims",
@@ -151,11 +155,13 @@ __all__ = [
     "is_removable",
     "load",
     "load_remarks",
+    "loop_states",
     "named_input",
     "new_node",
     "nodes",
     "nodes_within",
     "not_representable",
+    "origin",
     "parameter",
     "pending_constant",
     "release",

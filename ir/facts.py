@@ -90,6 +90,16 @@ def is_private(value: oir.Value) -> bool:
     return len(users) == 1 and next(iter(users)).graph is value.graph
 
 
+def origin(value: oir.Value) -> oir.Value:
+    """What `value` is a copy of: the value before every Identity."""
+    while (node := value.producer()) is not None and node.op_type == "Identity" and node.domain == "":
+        source = node.inputs[0]
+        if source is None:
+            break
+        value = source
+    return value
+
+
 def declared_dtype(value: oir.Value) -> oir.DataType | None:
     """The element type that the file declares, or the tensor of an initializer has; None for non-tensors."""
     if value.const_value is not None and value.is_initializer():

@@ -119,8 +119,8 @@ def infer_loop(shapes: Learner, node: ir.Node) -> list[Fact]:
     body = _body(node, "body")
     start = [UNKNOWN if value is None else shapes.fact(value) for value in node.inputs[2:]]
     # ONNX Runtime gives the counter and the condition the rank that the body declares: 0 or 1.
-    shapes.assume(body.inputs[0], Fact(ir.DataType.INT64))
-    shapes.assume(body.inputs[1], Fact(ir.DataType.BOOL))
+    for value, dtype in zip(body.inputs, (ir.DataType.INT64, ir.DataType.BOOL), strict=False):
+        shapes.assume(value, Fact(dtype, None if value.shape is None else (1,) * len(value.shape)))
     carried = _carry(shapes, body, start, 2, 1)
     stacked = [shapes.fact(value) for value in body.outputs[1 + len(start) :]]
     return carried + [_stacked(fact) for fact in stacked]

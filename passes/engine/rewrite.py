@@ -59,6 +59,11 @@ class Fuse(Canonicalize):
 _QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
 
 
+def quantizer_in(model: ir.Model) -> ir.Node | None:
+    """A node that makes a whole step of what an operator's kernel rounds otherwise than its body."""
+    return next((node for node in ir.nodes(model) if node.op_type in _QUANTIZERS), None)
+
+
 @register
 @dataclass(frozen=True)
 class Recognize(Canonicalize):
@@ -73,10 +78,10 @@ class Recognize(Canonicalize):
     group: ClassVar[str] = "recognize"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        quantizer = next((node for node in ir.nodes(model) if node.op_type in _QUANTIZERS), None)
+        quantizer = quantizer_in(model)
         if quantizer is None:
             super().run(model, context)
-        else:  # an operator's kernel rounds otherwise than its body, and a quantizer makes a whole step of that
+        else:
             context.journal.refuse(Refusal(self.name, where(quantizer), "no quantizer in the model", quantizer.op_type))
 
 

@@ -71,7 +71,7 @@ def _turns(node: ir.Node, shapes: Shapes) -> int | None:
         return None  # an optional that a turn fills is of another type in the next
     elements = shapes.shape_value(count)
     turns = elements[0] if elements else ir.scalar(count)
-    if not isinstance(turns, int) or not _never_ends_early(body):
+    if not isinstance(turns, int) or not never_ends_early(body):
         return None
     if turns <= 0:
         return 0 if len(node.outputs) == len(states) else None  # the type of an empty scan output is the body's secret
@@ -80,13 +80,9 @@ def _turns(node: ir.Node, shapes: Shapes) -> int | None:
     return turns if unread else None
 
 
-def _never_ends_early(body: ir.Graph) -> bool:
+def never_ends_early(body: ir.Graph) -> bool:
     """Whether the body hands on the condition that it was given, or says true."""
-    value = body.outputs[0]
-    while (node := value.producer()) is not None and node.op_type == "Identity" and node.domain == "":
-        source = node.inputs[0]
-        assert source is not None
-        value = source
+    value = ir.origin(body.outputs[0])
     return value is body.inputs[1] or ir.scalar(value) is True
 
 

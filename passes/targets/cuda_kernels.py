@@ -137,13 +137,6 @@ KERNELS: Final[Mapping[tuple[str, str], Mapping[int, str]]] = {
         24: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
         25: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
     },
-    ("", "Resize"): {
-        10: "f16 f32 f64 int32 uint8",
-        11: "f16 f32 f64 int32 uint8",
-        13: "f16 f32 f64 int32 uint8",
-        18: "f16 f32 f64 int32 uint8",
-        19: "f16 f32 f64 int32 uint8",
-    },
     ("", "RotaryEmbedding"): {
         23: "bf16 f16 f32",
     },
@@ -180,6 +173,15 @@ KERNELS: Final[Mapping[tuple[str, str], Mapping[int, str]]] = {
     ("", "Sqrt"): {
         6: "f16 f32 f64",
         13: "bf16 f16 f32 f64",
+    },
+    ("", "Squeeze"): {
+        1: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
+        11: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
+        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
+        21: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
+        23: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
+        24: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
+        25: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
     },
     ("", "Sum"): {
         6: "bf16 f16 f32 f64",

@@ -1,0 +1,67 @@
+"""The states that a Loop or Scan carries from turn to turn."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import onnx_ir as oir
+
+from .rewriter import Rewriter, new_node
+
+
+@dataclass(frozen=True)
+class LoopState:
+    """What a state starts as, what a turn gets, what it hands on, and what the loop gives in the end."""
+
+    index: int
+    start: oir.Value | None
+    value: oir.Value
+    end: oir.Value
+    result: oir.Value
+
+
+def _before(loop: oir.Node) -> tuple[int, int]:
+    """How many inputs of the node and its body, and outputs of its body, come before those of the states."""
+    return (2, 1) if loop.op_type == "Loop" else (0, 0)
+
+
+def loop_states(loop: oir.Node) -> Iterator[LoopState]:
+    """The states of a Loop, or of a Scan of opset 9 or later, that has a body of its own."""
+    body = loop.attributes["body"].as_graph()
+    inputs, outputs = _before(loop)
+    scanned = loop.attributes["num_scan_inputs"].as_int() if loop.op_type == "Scan" else 0
+    for index in range(len(body.inputs) - inputs - scanned):
+        start = loop.inputs[inputs + index] if inputs + index < len(loop.inputs) else None
+        yield LoopState(index, start, body.inputs[inputs + index], body.outputs[outputs + index], loop.outputs[index])
+
+
+def drop_loop_states(rewriter: Rewriter, loop: oir.Node, dropped: Collection[int]) -> oir.Node:
+    """Take states away that are only handed on, by the body and the loop; gives back the loop without them.
+
+    `dropped` are their indices. Nobody reads their results, and of the body at most an Identity before its output does.
+    """
+    body = loop.attributes["body"].as_graph()
+    inputs, outputs = _before(loop)
+    for index in sorted(dropped, reverse=True):
+        body.outputs.pop(outputs + index)  # `del` would leave the value marked as an output
+    for index in sorted(dropped, reverse=True):
+        value = body.inputs[inputs + index]
+        for user, _ in list(value.uses()):
+            rewriter.erase(user)  # the Identity
+        body.inputs.pop(inputs + index)
+    kept = [index for index in range(len(loop.outputs)) if index not in dropped]
+    given = [value for place, value in enumerate(loop.inputs) if place - inputs not in dropped]
+    attributes = {name: each for name, each in loop.attributes.items() if name != "body"}
+    made = new_node(loop.op_type, given, attributes, version=loop.version, outputs=len(kept))
+    made.name = loop.name
+    made.metadata_props.update(loop.metadata_props)
+    made.attributes["body"] = loop.attributes.pop("body")
+    for index, value in zip(kept, made.outputs, strict=True):
+        value.name = loop.outputs[index].name
+    rewriter.insert(made, before=loop)
+    results: list[oir.Value | None] = [None] * len(loop.outputs)
+    for index, value in zip(kept, made.outputs, strict=True):
+        results[index] = value
+    rewriter.replace(loop, results)
+    return made

@@ -1,0 +1,95 @@
+"""Products that broadcast along a tiny last axis: ONNX Runtime starts its inner loop anew for each few elements."""
+
+from __future__ import annotations
+
+from math import prod
+
+from ... import ir
+from ..engine.conditions import holds
+from ..engine.exactness import Exactness
+from ..engine.pattern import op, values
+from ..engine.rule import Builder, Condition, Match, rule
+from .blocked import ON_CPU
+
+x, thin = values("x thin")
+
+_WIDEST_PRODUCT = 32
+_WIDEST_COPY = 4
+
+_FLOAT32 = holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype))
+_COMPUTED = holds("no constant", lambda m: not m.x.is_constant and not m.thin.is_constant)
+
+
+def _show(m: Match) -> str:
+    return f"{m.shapes.show(m.thin.value)} and {m.shapes.show(m.x.value)}"
+
+
+def _width(most: int) -> Condition:
+    def test(m: Match) -> bool:
+        size = (m.x.dims or (None,))[-1]
+        return isinstance(size, int) and 2 <= size <= most
+
+    return holds(f"a last axis of 2 to {most}", test, _show)
+
+
+def _is_outer_product(m: Match) -> bool:
+    """[…, n, 1] times […, 1, few]."""
+    column, row = m.thin.dims, m.x.dims
+    if column is None or row is None or len(column) != len(row) or len(row) < 2:
+        return False
+    return column[:-2] == row[:-2] and column[-1] == 1 and row[-2] == 1 and column[-2] != 1
+
+
+def _is_one_for_each_row(m: Match) -> bool:
+    """[…, n, 1] times […, n, few]."""
+    column, rows = m.thin.dims, m.x.dims
+    if not column or not rows or len(rows) < 2:
+        return False
+    return column[:-1] == rows[:-1] and column[-1] == 1
+
+
+@rule(
+    op.Mul(thin, x).any_order(),
+    requires=[
+        ON_CPU,
+        _FLOAT32,
+        holds("a column and a row", _is_outer_product, _show),
+        _width(_WIDEST_PRODUCT),
+        _COMPUTED,
+    ],
+    exactness=Exactness.ROUNDING,
+    source="equal except that -0.0 becomes 0.0; x5.4 at [2000, 128, 3], x2.1 at [2000, 128, 32], x2.0 at [200, 32, 3]",
+    group="legalize",
+)
+def matmul_instead_of_outer_product(m: Match, op: Builder) -> ir.Value:
+    """An outer product is a product of matrices.
+
+    before:  u[e, c, 1], v[e, 1, 3] -> Mul -> y[e, c, 3]
+    after:   u[e, c, 1], v[e, 1, 3] -> MatMul -> y[e, c, 3]
+    """
+    return op.MatMul(m.thin, m.x)
+
+
+@rule(
+    op.Mul(thin, x).any_order(),
+    requires=[
+        ON_CPU,
+        _FLOAT32,
+        holds("one factor for each row", _is_one_for_each_row, _show),
+        _width(_WIDEST_COPY),
+        holds("256 elements, or an unknown number", lambda m: m.x.static is None or prod(m.x.static) >= 1 << 8, _show),
+        _COMPUTED,
+    ],
+    source="x4.5 at [2000, 128, 3], x2.9 at [2000, 128, 4], x1.3 at [20, 16, 3]; from 8 on a loss",
+    group="legalize",
+)
+def repeat_before_multiplying(m: Match, op: Builder) -> ir.Value:
+    """A factor for each row of few elements is written once for each element first: the product is then one loop.
+
+    before:  g[e, c, 1], v[e, c, 3] -> Mul -> y[e, c, 3]
+    after:   Concat(g, g, g), v[e, c, 3] -> Mul -> y[e, c, 3]
+    """
+    assert m.x.dims is not None
+    times = m.x.dims[-1]
+    assert isinstance(times, int)
+    return op.Mul(op.Concat(*[m.thin] * times, axis=len(m.x.dims) - 1), m.x)

@@ -1,0 +1,114 @@
+"""A matrix from which one row is picked for each index, by a product with rows of one 1 and zeros."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ... import ir
+from ..engine.conditions import constant, finite, fits, holds
+from ..engine.exactness import Exactness
+from ..engine.pattern import op, values
+from ..engine.rule import Builder, Match, Operand, rule
+from .affine import UNSHARED
+from .index_bounds import index_bounds
+
+ids, depth, pair, numbers, w = values("ids depth pair numbers w")
+
+_INDICES = frozenset({ir.DataType.INT32, ir.DataType.INT64})
+_NARROW = frozenset({ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir.DataType.INT16})
+_SMALL = 1 << 16  # bytes that may be stored twice
+_SOURCE = "ONNX Gather; a byte classifier from JAX, x31 for the operators and x1.17 for the model"
+
+
+def _rows(m: Match) -> int:
+    return int(m.w.array.shape[0]) if m.w.array.ndim == 2 else 0
+
+
+def _lie_within(m: Match, low: int, high: int) -> bool:
+    found = index_bounds(m.ids.value, m.shapes)
+    return found is not None and low <= found[0] and found[1] <= high
+
+
+def _has_rows(m: Match) -> bool:
+    return _lie_within(m, -_rows(m), _rows(m) - 1)
+
+
+def _show_bounds(m: Match) -> str:
+    return f"{m.ids.value.name!r} lies in {index_bounds(m.ids.value, m.shapes)}, the matrix has {_rows(m)} rows"
+
+
+@rule(
+    op.MatMul(op.OneHot(ids, depth, pair).any_attributes("axis"), w),
+    requires=[
+        constant("w", "pair"),
+        fits("a matrix", lambda m: not m.w.is_constant or m.w.array.ndim == 2),
+        finite("w"),
+        holds("one 1 and zeros", lambda m: m.pair.array.reshape(-1).tolist() == [0, 1]),
+        holds("an axis that comes last", lambda m: m.OneHot.attribute("axis") in (-1, m.ids.rank)),
+        holds("int32 or int64 indices", lambda m: m.ids.dtype in _INDICES, lambda m: str(m.ids.dtype)),
+        holds(
+            "indices that are proven to have a row, or a small matrix",
+            lambda m: _has_rows(m) or (m.w.array.nbytes <= _SMALL and (m.root.version or 0) >= 12),
+            _show_bounds,
+        ),
+    ],
+    exactness=Exactness.ROUNDING,
+    source=_SOURCE,
+    group="fuse",
+)
+def gather_instead_of_one_hot(m: Match, op: Builder) -> ir.Value:
+    """Rows of a matrix by their numbers, negative ones from the end; zeros where an index may have no row.
+
+    before:  ids -> OneHot(4, [0, 1]) -> MatMul(·, w[4, n]) -> y
+    after:   Gather(w, ids) -> y
+    """
+    if _has_rows(m):
+        return op.Gather(m.w, m.ids, axis=0)
+    return _gather_or_zeros(np.concatenate([m.w.array] * 2), -_rows(m) - 1, m.ids, m.ids.dtype, op)
+
+
+def _counts_up(m: Match) -> bool:
+    """Whether the numbers that the indices are compared with are those of the rows, along an axis of their own."""
+    content, dims = m.numbers.array, m.ids.dims
+    if not dims or dims[-1] != 1 or not content.ndim or content.ndim > len(dims) or content.size != content.shape[-1]:
+        return False
+    return content.size == _rows(m) and bool(np.array_equal(content.reshape(-1), np.arange(content.size)))
+
+
+@rule(
+    op.MatMul(op.Cast(op.Equal(ids, numbers).any_order()).any_attributes(), w).opset(since=13),
+    requires=[
+        constant("w", "numbers"),
+        fits("a matrix", lambda m: not m.w.is_constant or m.w.array.ndim == 2),
+        finite("w"),
+        UNSHARED,
+        holds("integers", lambda m: m.ids.dtype in _INDICES | _NARROW, lambda m: str(m.ids.dtype)),
+        holds("compared with the number of each row", _counts_up, lambda m: m.shapes.show(m.ids.value)),
+    ],
+    exactness=Exactness.ROUNDING,
+    source=_SOURCE,
+    group="fuse",
+)
+def gather_instead_of_comparison(m: Match, op: Builder) -> ir.Value:
+    """Rows of a matrix by their numbers; where an index may have no row, zeros before the first and after the last.
+
+    before:  ids -> Unsqueeze(-1) -> Equal(·, [0, 1, 2, 3]) -> Cast -> MatMul(·, w[4, n]) -> y
+    after:   ids -> Clip(-1, 4) -> Add(1) -> Gather([0, w, 0], ·) -> y
+    """
+    indices = op.Squeeze(m.ids, op.constant(np.array([-1], dtype=np.int64)))
+    if m.ids.dtype in _NARROW:
+        indices = op.Cast(indices, to=ir.DataType.INT64.value)
+    if _lie_within(m, 0, _rows(m) - 1):
+        return op.Gather(m.w, indices, axis=0)
+    return _gather_or_zeros(m.w.array, -1, indices, m.ids.dtype, op)
+
+
+def _gather_or_zeros(
+    rows: ir.Array, below: int, indices: ir.Value | Operand, dtype: ir.DataType | None, op: Builder
+) -> ir.Value:
+    """`rows`, of which the first has the number `below + 1`, and zeros before and after them."""
+    if dtype == ir.DataType.INT32:  # ONNX Runtime's Clip on CUDA does not take it
+        indices = op.Cast(indices, to=ir.DataType.INT64.value)
+    least, most, shift = (np.asarray(each, dtype=np.int64) for each in (below, below + 1 + len(rows), -below))
+    places = op.Add(op.Clip(indices, op.constant(least), op.constant(most)), op.constant(shift))
+    return op.Gather(op.constant(np.pad(rows, ((1, 1), (0, 0)))), places, axis=0)
