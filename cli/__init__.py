@@ -61,6 +61,15 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
     return parser
 
 
+def everything() -> argparse.ArgumentParser:
+    """One parser that knows all verbs and their options: for completion."""
+    parser = argparse.ArgumentParser(prog="optimize-graph")
+    subparsers = parser.add_subparsers()
+    for name in names():
+        module(name).add_arguments(subparsers.add_parser(name, help=summary(name)))
+    return parser
+
+
 def _guarded(work: Callable[[], int]) -> int:
     """Run `work`; what goes wrong becomes one message and an exit code, never a traceback."""
     from ..ir.diagnostics import OptimizeGraphError, VerificationError

@@ -78,7 +78,7 @@ def add_session(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--follow-links", action="store_true", help="follow links to the model and its data")
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse._ActionsContainer) -> None:
     """For verbs that print a table."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 

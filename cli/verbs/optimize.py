@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from dataclasses import replace
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--reproducers", type=Path, metavar="DIR", help="where what shows a wrong rewrite goes (OUT.onnx.reproducers)"
     )
+    arguments.add_json(output)
     output.add_argument("--strict", action="store_true", help="a rewrite that goes wrong is an error, not left out")
     output.add_argument("--check-each-pass", action="store_true", help="check the model after each pass (slow)")
     output.add_argument(
@@ -72,7 +74,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error("the place for the result is missing (or --dry-run)")
     from ...api import optimize
     from ...report.console import print_result
-    from ...report.document import write_json
+    from ...report.document import to_json, write_json
     from ...report.page import write_page
 
     wrong = [path for path in given.report if path.suffix not in (".json", ".html")]
@@ -89,7 +91,9 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         else:
             write_json(result, path)
     _say_remarks(result, everything=bool(given.verbose))
-    if not given.quiet:
+    if given.json:
+        print(json.dumps(to_json(result), indent=2))
+    elif not given.quiet:
         print_result(result, verbosity=given.verbose)
     return 0
 
