@@ -72,9 +72,9 @@ def inspect(
     path = None if isinstance(model, ir.Model) else Path(model)
     loaded = model if isinstance(model, ir.Model) else ir.load(model, follow_links=follow_links)
     profile = None
-    if timed and path is None:
-        raise TypeError("only a model in a file can be profiled")
-    if timed and path is not None:
+    if timed:
+        if path is None:
+            raise TypeError("only a model in a file can be profiled")
         progress("profile")
         how = options or runtime.SessionOptions()
         sets = ([at or {}], []) if inputs is None else ([], [inputs])
@@ -82,7 +82,7 @@ def inspect(
         profile = runtime.profile(path, feed_set.feeds, how)
         shapes = shapes_of(feed_set.feeds)
     else:
-        sized = loaded.clone()
+        sized = loaded.clone() if at else loaded
         ir.fix_dims(sized, at or {})
         shapes = made_shapes(sized) if inputs is None else shapes_of(runtime.read_feeds(inputs, loaded).feeds)
     progress("count")

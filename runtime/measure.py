@@ -170,40 +170,42 @@ def _in_new_sessions(
     """Seconds that it took to open a session of each model, and those of runs in them, a row for each round."""
     loaded = np.zeros((1, len(models)))
     sessions = {}
-    for place in turn(len(models), nth):
+    for place in turn(len(models), nth // 2, nth):
         start = time.perf_counter()
         sessions[place] = open_session(models[place], options[place])
         loaded[0, place] = time.perf_counter() - start
     calls = [sessions[place].prepare(feeds) for place in range(len(models))]
     load_s = float(loaded.sum())
     share_s = min(max(budget_s / USUAL_SESSIONS, 3 * load_s), budget_s / FEWEST_SESSIONS)
-    return loaded, alternate(calls, max(share_s - load_s, load_s / 2), MOST_ROUNDS, first=nth)
+    return loaded, alternate(calls, max(share_s - load_s, load_s / 2), MOST_ROUNDS, session=nth)
 
 
-def turn(count: int, nth: int) -> list[int]:
+def turn(count: int, session: int, nth: int) -> list[int]:
     """Who runs after whom in round `nth`: a rotation in even rounds, the same mirrored in odd ones (abba)."""
-    shift = nth // 2 % count
+    shift = session % count
     order = [*range(shift, count), *range(shift)]
     return order[::-1] if nth % 2 else order
 
 
 def alternate(
-    calls: Sequence[Callable[[], object]], budget_s: float, most_rounds: int, *, warm_up: int = WARM_UP, first: int = 0
+    calls: Sequence[Callable[[], object]],
+    budget_s: float,
+    most_rounds: int,
+    *,
+    warm_up: int = WARM_UP,
+    session: int = 0,
 ) -> Numbers:
-    """Seconds that calls took in rounds (rows), one right after the other; an even number of rounds, two at least.
-
-    `first`: who begins.
-    """
+    """Seconds that calls took in rounds (rows), one right after the other; an even number of rounds, two at least."""
     warm_until, nth = time.perf_counter() + min(budget_s / 10, MOST_WARM_UP_S), 0
     while nth < warm_up or (warm_up and time.perf_counter() < warm_until):
-        for place in turn(len(calls), 2 * first + nth):
+        for place in turn(len(calls), session, nth):
             calls[place]()
         nth += 1
     rounds: list[list[float]] = []
     deadline = time.perf_counter() + budget_s
     while len(rounds) < 2 or len(rounds) % 2 or (len(rounds) < most_rounds and time.perf_counter() < deadline):
         times = [0.0] * len(calls)
-        for place in turn(len(calls), 2 * first + len(rounds)):
+        for place in turn(len(calls), session, len(rounds)):
             start = time.perf_counter()
             calls[place]()
             times[place] = time.perf_counter() - start
@@ -214,48 +216,56 @@ def alternate(
 def ratio(sessions: Sequence[Numbers], place: int = 1, *, seed: int = 0, resamples: int = 1000) -> Ratio:
     """How often the time in column `place` goes into that of the first column, from rounds (rows) in several sessions.
 
-    A round and the mirrored one after it count as one observation: who runs first may have the warmer cache.
+    Rounds in which the first ran before the other have a median, and so have those after: who runs second may find the
+    cache warm. They count the same.
     """
-    logs = [np.log(times[:, 0] / times[:, place]) for times in sessions]
-    low, middle, high = _interval(logs, seed, resamples)
+    low, middle, high = _interval(_log_ratios(sessions, place), seed, resamples)
     return Ratio(middle, low, high, sum(len(times) for times in sessions), len(sessions))
 
 
 def _is_precise(sessions: Sequence[Numbers], precision: float, seed: int) -> bool:
     """Whether the ratios have narrow intervals; of a single model, its time."""
     count = sessions[0].shape[1]
-    logs = [[np.log(times[:, 0] / times[:, place]) for times in sessions] for place in range(1, count)]
-    for each in logs or [[np.log(times[:, 0]) for times in sessions]]:
+    logs = [_log_ratios(sessions, place) for place in range(1, count)]
+    for each in logs or [[np.log(times) for times in sessions]]:
         low, middle, high = _interval(each, seed, resamples=300)
         if high - low > 2 * precision * middle:
             return False
     return True
 
 
+def _log_ratios(sessions: Sequence[Numbers], place: int) -> list[Numbers]:
+    """For each session a row for two rounds: that in which the first model ran before the one in `place` comes first.
+
+    A single round stands for itself.
+    """
+    found = []
+    for nth, times in enumerate(sessions):
+        logs = np.log(times[:, 0] / times[:, place])
+        paired = logs.reshape(-1, min(2, len(logs)))
+        order = turn(times.shape[1], nth, 0)
+        found.append(paired if order.index(0) <= order.index(place) else paired[:, ::-1])
+    return found
+
+
 def _interval(logs: Sequence[Numbers], seed: int, resamples: int) -> tuple[float, float, float]:
-    """The median of what has these logarithms, an array for each session, and the ends of its 95 % interval around it.
+    """What has these logarithms: the mean of the medians of columns, and the ends of its 95 % interval around it.
 
     The standard error is that of a seeded bootstrap (Efron 1979) that draws sessions, then rounds in them, since rounds
     of a session resemble each other. Student's t makes up for few sessions, where quantiles of the bootstrap would stop
     at the outermost of them (Hesterberg 2015, "What teachers should know about the bootstrap", section 5).
     """
-    seen = [_observations(each) for each in logs]
-    pooled = np.concatenate(seen)
-    counts = np.array([each.size for each in seen])
+    pooled = np.concatenate(logs)
+    counts = np.array([len(each) for each in logs])
     starts = np.cumsum(counts) - counts
     random = np.random.default_rng(seed)
-    drawn = random.integers(len(seen), size=(resamples, len(seen), 1))
-    inner = random.random((resamples, len(seen), round(float(counts.mean()))))
+    drawn = random.integers(len(logs), size=(resamples, len(logs), 1))
+    inner = random.random((resamples, len(logs), round(float(counts.mean()))))
     chosen = starts[drawn] + (inner * counts[drawn]).astype(np.int64)
-    medians = np.median(pooled[chosen].reshape(resamples, -1), axis=1)
-    half = float(np.std(medians)) * _student(len(seen) - 1)
-    middle = float(np.median(pooled))
+    medians = np.median(pooled[chosen].reshape(resamples, -1, pooled.shape[1]), axis=1).mean(axis=1)
+    half = float(np.std(medians)) * _student(len(logs) - 1)
+    middle = float(np.median(pooled, axis=0).mean())
     return math.exp(middle - half), math.exp(middle), math.exp(middle + half)
-
-
-def _observations(logs: Numbers) -> Numbers:
-    """The means of rounds and their mirrored ones; a single round stands for itself."""
-    return logs if logs.size < 2 else logs[: logs.size // 2 * 2].reshape(-1, 2).mean(axis=1)
 
 
 def _student(free: int) -> float:
