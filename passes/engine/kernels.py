@@ -11,7 +11,7 @@ from ..analyses.facts import Call, Fact
 from ..analyses.shapes import infer
 from ..targets.kernels import ABSENT, has_kernel
 from .journal import Refusal
-from .pass_ import PassContext, where
+from .pass_ import PassContext, Settings, where
 
 Types = tuple[ir.DataType | None, ...]
 Attributes = tuple[tuple[str, int | float | str], ...]
@@ -22,21 +22,27 @@ def missing_kernel(
 ) -> Refusal | None:
     """Why rule or pass `name` may not write `made` at `root`: the target has no kernel for one of them; else None.
 
-    What `replaced` had already, the same operator on the same types, is none the worse. The types come from `Shapes`,
-    which must have learnt about the nodes.
+    A place that did not run before either is none the worse. The types come from `Shapes`, which must have learnt
+    about the nodes.
     """
     settings, shapes = context.settings, context.analyses.get(Shapes)
     if not settings.target.startswith("ort-"):
         return None
-    for node in made:
-        inputs, outputs = _types(node.inputs, shapes), _types(node.outputs, shapes)
-        if runs(settings.target, settings.release, _name(node), inputs, outputs, _numbers(node)) is False and not any(
-            _name(old) == _name(node) and _types(old.inputs, shapes) == inputs for old in replaced
-        ):
-            types = ", ".join(each.name for each in dict.fromkeys(inputs) if each)
-            because = f"none for {node.op_type} on {types}"
-            return Refusal(name, where(root), "a kernel on the target", because)
-    return None
+
+    def lacking(nodes: Sequence[ir.Node]) -> ir.Node | None:
+        return next((node for node in nodes if node_runs(node, shapes, settings) is False), None)
+
+    lost = lacking(made)
+    if lost is None or lacking(replaced) is not None:
+        return None
+    types = ", ".join(each.name for each in dict.fromkeys(_types(lost.inputs, shapes)) if each)
+    return Refusal(name, where(root), "a kernel on the target", f"none for {lost.op_type} on {types}")
+
+
+def node_runs(node: ir.Node, shapes: Shapes, settings: Settings) -> bool | None:
+    """Whether the target runs a node; None where that is not known."""
+    inputs, outputs = _types(node.inputs, shapes), _types(node.outputs, shapes)
+    return runs(settings.target, settings.release, _name(node), inputs, outputs, _numbers(node))
 
 
 @cache
@@ -54,6 +60,8 @@ def runs(
     out (`GraphPartitioner`), unless the processor has a kernel. What has float32 kernels on the processor runs in
     float16 between two casts (`InsertCastTransformer`).
     """
+    if name[:2] == ("", "Constant"):  # becomes an initializer
+        return True
     answer = has_kernel(target, release, *name, inputs, outputs)
     if answer is not False:
         return answer
@@ -72,7 +80,7 @@ def _body_runs(
     """The same for the body that the standard gives to the operator; False where it gives none."""
     domain, op_type, opset = name
     signature = ir.function_signature(op_type, opset) if not domain else None
-    if signature is None:
+    if signature is None or not ir.body_is_current(op_type, opset):
         return False
     if None in inputs:
         return None
