@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 
 from ... import ir
 from ..analyses import Shapes
@@ -45,7 +45,7 @@ def node_runs(node: ir.Node, shapes: Shapes, settings: Settings) -> bool | None:
     return runs(settings.target, settings.release, _name(node), inputs, outputs, _numbers(node))
 
 
-@cache
+@lru_cache(maxsize=1 << 14)
 def runs(
     target: str,
     release: str,
