@@ -51,7 +51,7 @@ from .facts import (
     scalar,
 )
 from .fingerprint import digest, fingerprint
-from .function_bodies import InputType, Signature, function_body, function_signature
+from .function_bodies import InputType, Signature, body_is_current, function_body, function_signature
 from .graph_view import dominators, graph_view, is_convex
 from .inline import inlinable_functions, inline_call, instantiate
 from .io import data_files, from_proto, load, load_remarks, not_representable, to_bytes, to_proto
@@ -118,6 +118,7 @@ __all__ = [
     "VerificationError",
     "attribute",
     "attributes",
+    "body_is_current",
     "constant",
     "constant_tensor",
     "convert_opset",

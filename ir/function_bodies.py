@@ -71,6 +71,28 @@ def function_body(
     return _function_body(op_type, opset, tuple(sorted(attributes.items())), tuple(inputs))
 
 
+@cache
+def body_is_current(op_type: str, opset: int) -> bool:
+    """Whether the operators in a function's body still mean at `opset` what they meant when the standard wrote it.
+
+    onnx takes no other body (`OpSchema::GetFunction` with validation), and so ONNX Runtime writes no other out; but it
+    asks no such thing of bodies that depend on the call.
+    """
+    known, version = schema(op_type, opset), _body_version(op_type, opset)
+    if known is None or version is None:
+        return False
+    functions, proto = _functions_of(known), onnx.FunctionProto()
+    if functions.has_context_dependent_function:
+        return True
+    proto.ParseFromString(functions.get_function_with_opset_version(version))
+    return all(_since(node, version) == _since(node, opset) for node in proto.node)
+
+
+def _since(node: onnx.NodeProto, opset: int) -> int | None:
+    known = schema(node.op_type, opset, node.domain)
+    return None if known is None else known.since_version
+
+
 def _body_version(op_type: str, opset: int) -> int | None:
     known = schema(op_type, opset)
     if known is None:

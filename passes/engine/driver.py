@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from ... import ir
 from .journal import Refusal
+from .kernels import missing_kernel
 from .pass_ import PassContext, PassFailure, sketch, spell, where
 from .rule import Builder, Match, Operand, Rule
 
@@ -108,8 +109,10 @@ class _Driver:
             because = f"opset {unknown.version} has no {unknown.op_type}"
             return Refusal(rule.name, where(match.root), "operators that the model's opset has", because)
         old, shapes = match.root.outputs[0], match.shapes
+        shapes.learn_all(made)
+        if (refusal := missing_kernel(rule.name, match.root, made, match.nodes(), self.context)) is not None:
+            return refusal
         if result.graph is None or result.producer() in made:
-            shapes.learn_all(made)
             if shapes.may_be_same(old, result):
                 return None
             because = f"{shapes.show(old)} would become {shapes.show(result)}"

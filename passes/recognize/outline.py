@@ -12,6 +12,7 @@ from ..analyses import Shapes
 from ..engine.analysis import Analysis
 from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
+from ..engine.kernels import missing_kernel
 from ..engine.pass_ import Pass, PassContext, spell, where
 from ..engine.registry import register
 from ..targets.onnxruntime import knows
@@ -108,8 +109,11 @@ class OutlineFunctions(Pass):
         results = {0: root.outputs[0], **found.exposed}
         shapes.learn_all([call])
         nodes = list(found.unification.nodes.values())
+        if (refusal := missing_kernel(self.name, root, [call], nodes, context)) is not None:
+            context.journal.refuse(refusal)
         if (
-            not all(shapes.may_be_same(old, call.outputs[index]) for index, old in results.items())
+            refusal is not None
+            or not all(shapes.may_be_same(old, call.outputs[index]) for index, old in results.items())
             or shapes.rank(root.outputs[0]) != shapes.rank(call.outputs[0])
             or not context.journal.permit(self.name, where(root), spell(nodes[::-1]), spell([call]), self.exactness)
         ):

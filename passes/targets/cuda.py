@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ... import ir
-from .cuda_kernels import FLOAT16, GAPS
+from .kernels import definition, kernels_of
 
 CONTRIB = "com.microsoft"
 HALVES = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
@@ -18,22 +18,23 @@ def kernels_lost(model: ir.Model, opset: int) -> list[str]:
     operator anew, ONNX Runtime runs it on the processor, between two copies, until its list follows
     (microsoft/onnxruntime#26393).
     """
-    found: set[str] = set()
-    for node in ir.nodes(model):
-        if node.domain == "" and (gaps := GAPS.get(node.op_type)):
-            defined = ir.schema(node.op_type, opset)
-            if defined is not None and defined.since_version in gaps:
-                found.add(node.op_type)
+    found = set()
+    for op_type in {node.op_type for node in ir.nodes(model) if node.domain == ""}:
+        kernels, version = kernels_of("ort-cuda", "", op_type), definition("", op_type, opset)
+        if version is None or any(kernel.first <= version <= kernel.last for kernel in kernels):
+            continue
+        if any(kernel.first < version for kernel in kernels):
+            found.add(op_type)
     return sorted(found)
 
 
 def computes_in_half(node: ir.Node) -> bool:
     """Whether the operator has a CUDA kernel for float16 at the version that the node is written for."""
-    versions = FLOAT16.get((node.domain, node.op_type), ())
-    if node.domain == CONTRIB:
-        return bool(versions)
-    defined = ir.schema_of(node)
-    return defined is not None and defined.since_version in versions
+    version = definition(node.domain, node.op_type, node.version or 0)
+    return version is not None and any(
+        kernel.first <= version <= kernel.last and "f16" in kernel.main_types
+        for kernel in kernels_of("ort-cuda", node.domain, node.op_type)
+    )
 
 
 @dataclass(frozen=True)

@@ -1,461 +1,377 @@
-"""Kernels of ONNX Runtime's CUDA provider, onnxruntime-gpu 1.31.1: data, made by `benchmarks/cuda_kernels.py`."""
+"""Kernels of ONNX Runtime's CUDAExecutionProvider, 1.31: data, made by `benchmarks/kernels.py`.
+
+A line: the operator, the versions of its definition that the kernel is for, and the element types that it takes: `0=`
+as first input, `>0=` as first output (`SETS` in kernels.py names several at once). `from` and `to` name the first and
+last release that has it, where they are not the oldest and the newest known.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-KERNELS: Final[Mapping[tuple[str, str], Mapping[int, str]]] = {
-    ("", "Add"): {
-        7: "f16 f32 f64 int32 int64 uint32 uint64",
-        13: "bf16 f16 f32 f64 int32 int64 uint32 uint64",
-        14: "bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "Attention"): {
-        23: "bf16 f16 f32",
-        24: "bf16 f16 f32",
-    },
-    ("", "Cast"): {
-        6: "b f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        9: "b f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        19: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        21: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        23: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        24: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        25: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "Clip"): {
-        6: "f32",
-        11: "f32",
-        12: "f16 f32 f64 int64 int8 uint64 uint8",
-        13: "f16 f32 f64 int64 int8 uint64 uint8",
-    },
-    ("", "Concat"): {
-        4: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        11: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "ConstantOfShape"): {
-        9: "int64",
-        20: "int64",
-        21: "int64",
-        23: "int64",
-        24: "int64",
-        25: "int64",
-    },
-    ("", "Conv"): {
-        1: "f16 f32 f64",
-        11: "f16 f32 f64",
-        22: "bf16 f16 f32 f64",
-    },
-    ("", "Cos"): {
-        7: "f16 f32 f64",
-        22: "bf16 f16 f32 f64",
-    },
-    ("", "DepthToSpace"): {
-        1: "f16 f32 f64",
-        11: "f16 f32 f64",
-        13: "f16 f32 f64",
-    },
-    ("", "Div"): {
-        7: "f16 f32 f64 int32 int64 uint32 uint64",
-        13: "bf16 f16 f32 f64 int32 int64 uint32 uint64",
-        14: "bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "Expand"): {
-        8: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "Gather"): {
-        1: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        11: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "Gelu"): {
-        20: "bf16 f16 f32 f64",
-    },
-    ("", "HardSigmoid"): {
-        6: "f16 f32 f64",
-        22: "bf16 f16 f32 f64",
-    },
-    ("", "HardSwish"): {
-        14: "f16 f32 f64",
-        22: "bf16 f16 f32 f64",
-    },
-    ("", "Identity"): {
-        1: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        14: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        16: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        19: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        21: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        23: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        24: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        25: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "LayerNormalization"): {
-        17: "bf16 f16 f32 f64",
-    },
-    ("", "LeakyRelu"): {
-        6: "f16 f32 f64",
-        16: "f16 f32 f64",
-    },
-    ("", "MatMul"): {
-        1: "f16 f32 f64",
-        9: "f16 f32 f64",
-        13: "bf16 f16 f32 f64",
-    },
-    ("", "Max"): {
-        6: "bf16 f16 f32 f64",
-        8: "bf16 f16 f32 f64",
-        12: "bf16 f16 f32 f64 int32 int64 uint32 uint64",
-        13: "bf16 f16 f32 f64 int32 int64 uint32 uint64",
-    },
-    ("", "Min"): {
-        6: "bf16 f16 f32 f64",
-        8: "bf16 f16 f32 f64",
-        12: "bf16 f16 f32 f64 int32 int64 uint32 uint64",
-        13: "bf16 f16 f32 f64 int32 int64 uint32 uint64",
-    },
-    ("", "Mul"): {
-        7: "f16 f32 f64 int32 int64 uint32 uint64",
-        13: "bf16 f16 f32 f64 int32 int64 uint32 uint64",
-        14: "bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "RMSNormalization"): {
-        23: "bf16 f16 f32 f64",
-    },
-    ("", "Reshape"): {
-        1: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        5: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        14: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        19: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        21: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        23: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        24: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        25: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "RotaryEmbedding"): {
-        23: "bf16 f16 f32",
-    },
-    ("", "Shape"): {
-        1: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        15: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        19: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        21: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        23: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        24: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        25: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "Sin"): {
-        7: "f16 f32 f64",
-        22: "bf16 f16 f32 f64",
-    },
-    ("", "Slice"): {
-        1: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        10: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        11: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "SpaceToDepth"): {
-        1: "f16 f32 f64",
-        13: "f16 f32 f64",
-    },
-    ("", "Split"): {
-        2: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        11: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        18: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "Sqrt"): {
-        6: "f16 f32 f64",
-        13: "bf16 f16 f32 f64",
-    },
-    ("", "Squeeze"): {
-        1: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        11: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        21: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        23: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        24: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        25: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "Sum"): {
-        6: "bf16 f16 f32 f64",
-        8: "bf16 f16 f32 f64",
-        13: "bf16 f16 f32 f64",
-    },
-    ("", "Transpose"): {
-        1: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        21: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        23: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        24: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        25: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "Unsqueeze"): {
-        1: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        11: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        13: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        21: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        23: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        24: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-        25: "b bf16 f16 f32 f64 int16 int32 int64 int8 uint16 uint32 uint64 uint8",
-    },
-    ("", "Where"): {
-        9: "f16 f32 f64 int32 int64 uint8",
-        16: "bf16 f16 f32 f64 int32 int64 uint8",
-    },
-    ("com.microsoft", "MultiHeadAttention"): {
-        1: "bf16 f16 f32",
-    },
-    ("com.microsoft", "QuickGelu"): {
-        1: "bf16 f16 f32 f64",
-    },
-    ("com.microsoft", "SkipLayerNormalization"): {
-        1: "bf16 f16 f32",
-    },
-    ("com.microsoft", "SkipSimplifiedLayerNormalization"): {
-        1: "bf16 f16 f32",
-    },
-}
-"""The element types of each operator's kernels, by the version of its definition."""
+FIRST: Final = "1.31"
+"""The oldest release of which the kernels are known."""
 
-GAPS: Final[Mapping[str, tuple[int, ...]]] = {
-    "Attention": (25,),
-    "Cast": (28,),
-    "Compress": (28,),
-    "DepthToSpace": (28,),
-    "DequantizeLinear": (28,),
-    "Dropout": (22,),
-    "Einsum": (28,),
-    "Elu": (22,),
-    "EyeLike": (22,),
-    "InstanceNormalization": (22,),
-    "MaxPool": (22,),
-    "Mod": (28,),
-    "OneHot": (28,),
-    "QuantizeLinear": (28,),
-    "ReduceLogSum": (28,),
-    "ReduceLogSumExp": (28,),
-    "ReverseSequence": (28,),
-    "Scatter": (11,),
-    "Selu": (22,),
-    "SpaceToDepth": (28,),
-    "ThresholdedRelu": (22,),
-    "Upsample": (10,),
+KERNELS: Final[Mapping[str, str]] = {
+    "": """
+Abs 6 0=f16,f32,f64,i16,i32,i64,i8,u16,u32,u64,u8
+Abs 13 0=number
+Add 7 0=f16,f32,f64,i32,i64,u32,u64
+Add 13 0=half,f32,f64,i32,i64,u32,u64
+Add 14 0=number
+Affine 1 0=f16,f32,f64
+And 7 0=b8 >0=b8
+ArgMax 1-13 0=f16,f32,f64
+ArgMin 1-13 0=f16,f32,f64
+Attention 23-24 0=bf16 2=bf16 3=b8,bf16
+Attention 23-24 0=f16 2=f16 3=b8,f16
+Attention 23-24 0=f32 2=f32 3=b8,f32
+AveragePool 7-19 0=f16,f32,f64
+AveragePool 22 0=half,f32,f64
+BatchNormalization 7-9 0=f16,f32,f64
+BatchNormalization 14 0=f16 3=f16
+BatchNormalization 14 0=f32 3=f32
+BatchNormalization 14 0=f64 3=f64
+BatchNormalization 15 0=f16 1=f16 3=f16
+BatchNormalization 15 0=f32 1=f32 3=f32
+BatchNormalization 15 0=f64 1=f64 3=f64
+Cast 6-9 0=b8,f16,f32,f64,i16,i32,i64,i8,u16,u32,u64,u8 >0=fixed,f4e2m1,f8e4m3fn,f8e5m2
+Cast 13 0=fixed >0=fixed,f4e2m1,f8e4m3fn,f8e5m2
+Cast 19-21 0=fixed,f8e4m3fn,f8e5m2 >0=fixed,f4e2m1,f8e4m3fn,f8e5m2
+Cast 23-25 0=fixed,f8e4m3fn,f8e5m2 >0=fixed,f4e2m1,f8e4m3fn,f8e5m2
+Cast 23-25 0=f4e2m1 >0=f32
+Ceil 6-13 0=f16,f32,f64
+Clip 6-11 0=f32
+Clip 12-13 0=f16,f32,f64,i64,i8,u64,u8
+Compress 9-11 0=fixed 1=b8
+Concat 4-13 0=fixed
+ConcatFromSequence 11
+ConstantOfShape 9-25 0=i64 >0=fixed
+Conv 1-11 0=f16,f32,f64
+Conv 22 0=half,f32,f64
+ConvTranspose 1-22 0=f16,f32,f64
+Cos 7 0=f16,f32,f64
+Cos 22 0=half,f32,f64
+Crop 1 0=f16,f32,f64
+CumSum 11 0=f32,f64,i32,i64,u32,u64 1=i32,i64
+CumSum 14 0=f16,f32,f64,i32,i64,u32,u64 1=i32,i64
+DeformConv 19 0=f16,f32,f64
+DeformConv 22 0=half,f32,f64
+DepthToSpace 1-13 0=f16,f32,f64
+DequantizeLinear 10-13 0=i8,u8
+DequantizeLinear 19 0=f8e4m3fn,f8e5m2,i8,u8 1=f16,f32
+DequantizeLinear 21 0=f8e4m3fn,f8e5m2,i4,i8,u4,u8 1=f16,f32
+DequantizeLinear 23-25 0=f8e4m3fn,f8e5m2,i4,i8,u4,u8 1=f16 >0=f16
+DequantizeLinear 23-25 0=f8e4m3fn,f8e5m2,i4,i8,u4,u8 1=f32 >0=f32
+Div 7 0=f16,f32,f64,i32,i64,u32,u64
+Div 13 0=half,f32,f64,i32,i64,u32,u64
+Div 14 0=number
+Dropout 7 0=f16,f32,f64
+Dropout 10 0=f16,f32,f64 >1=b8
+Dropout 12 0=f16,f32,f64 1=f16,f32,f64 2=b8
+Dropout 13 0=half,f32,f64 1=half,f32,f64 2=b8
+DynamicSlice 1 0=fixed 1=i32,i64
+Einsum 12 0=f16,f32,f64
+Elu 6 0=f16,f32,f64
+Equal 7 0=b8,i32,i64
+Equal 11 0=b8,f16,f32,f64,i32,i64,u32,u64
+Equal 13-19 0=b8,f16,f32,f64,i32,i64,u32,u64 >0=b8
+Erf 9 0=f16,f32,f64
+Erf 13 0=half,f32,f64
+Exp 6 0=f16,f32,f64
+Exp 13 0=half,f32,f64
+Expand 8-13 0=fixed
+EyeLike 9 0=f32,f64,i32,i64,u64 >0=f32,f64,i32,i64,u64
+Flatten 1-25 0=fixed
+Floor 6-13 0=f16,f32,f64
+GRU 7-22 0=f16,f32,f64 4=i32
+Gather 1-13 0=fixed 1=i32,i64
+GatherElements 11-13 0=fixed 1=i32,i64
+GatherND 11-12 0=b8,f16,f32,f64,i64 1=i64
+GatherND 13 0=half,b8,f32,f64,i64 1=i64
+Gelu 20 0=half,f32,f64
+Gemm 7-11 0=f16,f32,f64
+Gemm 13 0=half,f32,f64
+GlobalAveragePool 1-22 0=f16,f32,f64
+GlobalMaxPool 1-22 0=f16,f32,f64
+Greater 7 0=f16,f32,f64
+Greater 9 0=f16,f32,f64,i32,i64,u32,u64
+Greater 13 0=f16,f32,f64,i32,i64,u32,u64 >0=b8
+GreaterOrEqual 12-16 0=f16,f32,f64,i32,i64,u32,u64 >0=b8
+GridSample 16-22 0=f32 1=f32
+HardSigmoid 6 0=f16,f32,f64
+HardSigmoid 22 0=half,f32,f64
+HardSwish 14 0=f16,f32,f64
+HardSwish 22 0=half,f32,f64
+Identity 1-16 0=fixed
+Identity 19-25 0=fixed,float8
+If 1-11 0=b8 >0=fixed
+If 13-16 0=b8 >0=any
+If 19-25 0=b8 >0=any,float8
+ImageScaler 1 0=f16,f32,f64
+InstanceNormalization 6 0=f16,f32,f64
+IsInf 10 0=f32,f64 >0=b8
+IsInf 20 0=half,float8,f32,f64 >0=b8
+IsNaN 9 0=f16,f32,f64 >0=b8
+IsNaN 13 0=half,f32,f64 >0=b8
+IsNaN 20 0=half,float8,f32,f64 >0=b8
+LRN 1-13 0=f16,f32,f64
+LSTM 7-22 0=f16,f32,f64 4=i32
+LayerNormalization 1 0=bf16 1=bf16 >1=f32
+LayerNormalization 1 0=f16,f32 1=f16,f32 >1=f32
+LayerNormalization 1 0=f64 1=f64 >1=f64
+LayerNormalization 17 0=half,f32,f64 >1=f32
+LeakyRelu 6-16 0=f16,f32,f64
+Less 7 0=f16,f32,f64
+Less 9 0=f16,f32,f64,i32,i64,u32,u64
+Less 13 0=f16,f32,f64,i32,i64,u32,u64 >0=b8
+LessOrEqual 12-16 0=f16,f32,f64,i32,i64,u32,u64 >0=b8
+Log 6-13 0=f16,f32,f64
+LogSoftmax 1-13 0=f16,f32,f64
+Loop 1-11 0=i64 1=b8 2=fixed
+Loop 13-16 0=i64 1=b8 2=any
+Loop 19-25 0=i64 1=b8 2=any,float8
+LpNormalization 1 0=f16,f32
+LpNormalization 22 0=half,f32
+MatMul 1-9 0=f16,f32,f64
+MatMul 13 0=half,f32,f64
+MatMulInteger 10 0=i8 1=i8 >0=i32
+Max 6-8 0=half,f32,f64
+Max 12-13 0=half,f32,f64,i32,i64,u32,u64
+MaxPool 1 0=f16,f32,f64
+MaxPool 8-11 0=f16,f32,f64 >1=i64
+MaxPool 12 0=f16,f32,f64,i8,u8 >1=i64
+MemcpyFromHost 1 0=fixed,float8
+MemcpyToHost 1 0=fixed,float8
+Min 6-8 0=half,f32,f64
+Min 12-13 0=half,f32,f64,i32,i64,u32,u64
+Mod 10 0=f16,f32,f64,i32,i64,u32,u64
+Mod 13 0=half,f32,f64,i32,i64,u32,u64
+Mul 7 0=f16,f32,f64,i32,i64,u32,u64
+Mul 13 0=half,f32,f64,i32,i64,u32,u64
+Mul 14 0=number
+Neg 6 0=f16,f32,f64,i16,i32,i64,i8
+Neg 13 0=half,f32,f64,i16,i32,i64,i8
+NonMaxSuppression 10-11
+NonZero 9-13 0=b8,f16,f32,i32,i64,u8
+Not 1 0=b8
+OneHot 11 0=i32 1=i32 2=f16,f32
+OneHot 11 0=i64 1=i64 2=f16,f32,i64
+Or 7 0=b8 >0=b8
+PRelu 7-16 0=f16,f32,f64
+Pad 2-11 0=f16,f32,f64
+Pad 13-25 0=b8,f16,f32,f64
+ParametricSoftplus 1 0=f16,f32,f64
+Pow 7 0=f16,f32,f64
+Pow 12 0=f16,f32,f64,i32,i64 1=f16,f32,f64,i32,i64
+Pow 13 0=half,f32,f64,i32,i64 1=f16,f32,f64,i32,i64
+Pow 15 0=half,f32,f64,i32,i64 1=half,f32,f64,i32,i64
+QuantizeLinear 10-13 0=f32 >0=i8,u8
+QuantizeLinear 19 0=f16,f32 >0=f8e4m3fn,f8e5m2,i8,u8
+QuantizeLinear 21 0=f16,f32 >0=f8e4m3fn,f8e5m2,i4,i8,u4,u8
+QuantizeLinear 23-25 0=f16 1=f16 >0=f8e4m3fn,f8e5m2,i4,i8,u4,u8
+QuantizeLinear 23-25 0=f32 1=f32 >0=f8e4m3fn,f8e5m2,i4,i8,u4,u8
+RMSNormalization 23 0=bf16 1=bf16
+RMSNormalization 23 0=f16,f32 1=f16,f32
+RMSNormalization 23 0=f64 1=f64
+RNN 7-22 0=f16,f32,f64 4=i32
+RandomNormal 1 >0=f16,f32,f64
+RandomNormal 22 >0=half,f32,f64
+RandomNormalLike 1 0=any >0=f16,f32,f64
+RandomNormalLike 22 0=any >0=half,f32,f64
+RandomUniform 1 >0=f16,f32,f64
+RandomUniform 22 >0=half,f32,f64
+RandomUniformLike 1 0=any >0=f16,f32,f64
+RandomUniformLike 22 0=any >0=half,f32,f64
+Range 11-27 0=f32,f64,i16,i32,i64
+Reciprocal 6-13 0=f16,f32,f64
+ReduceL1 1-18 0=f16,f32,f64,i32
+ReduceL2 1-18 0=f16,f32,f64,i32
+ReduceLogSum 1-18 0=f16,f32,f64
+ReduceLogSumExp 1-18 0=f16,f32,f64
+ReduceMax 1-20 0=f16,f32,f64,i32,i64,i8,u8
+ReduceMean 1-18 0=half,f32,f64,i32
+ReduceMin 1-20 0=f16,f32,f64,i32,i64,i8,u8
+ReduceProd 1-18 0=f16,f32,f64,i32
+ReduceSum 1-11 0=f16,f32,f64,i32,i64
+ReduceSum 13 0=half,f32,f64,i32,i64
+ReduceSumSquare 1-18 0=f16,f32,f64
+Relu 6 0=f16,f32,f64
+Relu 13-14 0=half,f32,f64
+Reshape 1 0=fixed
+Reshape 5-14 0=fixed 1=i64
+Reshape 19-25 0=fixed,float8 1=i64
+Resize 10-19 0=f16,f32,f64,i32,u8
+ReverseSequence 10 0=fixed
+RoiAlign 10 0=f32,f64 2=i64
+RoiAlign 16 0=f16,f32,f64 2=i64
+RoiAlign 22 0=half,f32,f64 2=i64
+RotaryEmbedding 23 0=half,f32 3=i64
+Round 11-22 0=f16,f32,f64
+ScaledTanh 1 0=f16,f32,f64
+Scan 8 0=i64 1=any
+Scan 9-16 0=fixed
+Scan 19-25 0=fixed,float8
+Scatter 9 0=fixed 1=i32,i64
+ScatterElements 11-18 0=fixed 1=i32,i64
+ScatterND 11-18 0=fixed
+Selu 6 0=f16,f32,f64
+SequenceAt 11 1=i32,i64 >0=fixed
+SequenceConstruct 11 0=fixed
+SequenceEmpty 11
+SequenceErase 11 1=i32,i64
+SequenceInsert 11 2=i32,i64
+SequenceLength 11 >0=i64
+Shape 1-15 0=fixed >0=i64
+Shape 19-25 0=fixed,float8 >0=i64
+Shrink 9 0=f16,f32,f64,i16,i32,i64,i8,u16,u32,u64,u8
+Sigmoid 6 0=f16,f32,f64
+Sigmoid 13 0=half,f32,f64
+Sign 13 0=number
+SimplifiedLayerNormalization 1 0=bf16 1=bf16 >1=f32
+SimplifiedLayerNormalization 1 0=f16,f32 1=f16,f32 >1=f32
+SimplifiedLayerNormalization 1 0=f64 1=f64 >1=f64
+Sin 7 0=f16,f32,f64
+Sin 22 0=half,f32,f64
+Size 1-25 0=any >0=i64
+Slice 1 0=fixed
+Slice 10-13 0=fixed 1=i32,i64
+Softmax 1-11 0=f16,f32,f64
+Softmax 13 0=half,f32,f64
+Softplus 1 0=f16,f32,f64
+Softplus 22 0=half,f32,f64
+Softsign 1 0=f16,f32,f64
+Softsign 22 0=half,f32,f64
+SpaceToDepth 1-13 0=f16,f32,f64
+Split 2-18 0=fixed
+Sqrt 6 0=f16,f32,f64
+Sqrt 13 0=half,f32,f64
+Squeeze 1-25 0=fixed
+Sub 7 0=f16,f32,f64,i32,i64,u32,u64
+Sub 13 0=half,f32,f64,i32,i64,u32,u64
+Sub 14 0=number
+Sum 6-13 0=half,f32,f64
+Tanh 6 0=f16,f32,f64
+Tanh 13 0=half,f32,f64
+TensorScatter 24 0=fixed
+ThresholdedRelu 1-10 0=f16,f32,f64
+Tile 6 0=f16,f32,f64,i32,i64 1=i64
+Tile 13 0=half,f32,f64,i32,i64 1=i64
+TopK 1 0=f16,f32,f64,i32,i64
+TopK 10 0=f16,f32,f64,i32,i64 >1=i64
+TopK 11 0=f16,f32,f64,i16,i32,i64,i8,u8 >1=i64
+TopK 24 0=half,f32,f64,i16,i32,i64,i8,u8 >1=i64
+Transpose 1-25 0=fixed
+Trilu 14 0=fixed
+Unsqueeze 1-25 0=fixed
+Upsample 7-9 0=f16,f32,f64,i32,u8
+Where 9 0=b8 1=f16,f32,f64,i32,i64,u8
+Where 16 0=b8 1=half,f32,f64,i32,i64,u8
+Xor 7 0=b8 >0=b8
+""",
+    "ai.onnx.ml": """
+LabelEncoder 2 0=f32,i64 >0=f32,i64
+LabelEncoder 4 0=f32 >0=f32,i64
+LabelEncoder 4 0=f64 >0=f64,i64
+LabelEncoder 4 0=i64 >0=f32,f64,i64
+""",
+    "com.microsoft": """
+Attention 1 0=half,f32
+BeamSearch 1 5=f16,f32
+BiasAdd 1 0=f16,f32
+BiasDropout 1 0=half,f32,f64 3=half,f32,f64 4=b8
+BiasGelu 1 0=half,f32,f64
+BiasSoftmax 1 0=f16,f32,f64
+BiasSplitGelu 1 0=f16,f32
+BitmaskBiasDropout 1 0=half,f32,f64 3=half,f32,f64 4=b8 >1=u32
+BitmaskDropout 1 0=half,f32,f64 1=half,f32,f64 2=b8 >1=u32
+BranchwiseRMSNorm 1 0=half,f32 1=half,f32
+CausalConvWithState 1 0=half,f32
+ComplexMul 1 0=f16,f32
+ComplexMulConj 1 0=f16,f32
+ConvTransposeWithDynamicPads 1 0=f32
+DecoderAttention 1 0=f16,f32
+DecoderMaskedMultiHeadAttention 1 0=f16,f32 >3=f16,f32
+DecoderMaskedSelfAttention 1 0=f16,f32
+DequantizeLinear 1 0=i8,u8 1=f16
+DequantizeWithOrder 1 0=i8 1=f32 >0=f16,f32
+DynamicSparseAttention 1 0=half,f32 7=i32
+DynamicTimeWarping 1 0=f32 >0=i32
+EmbedLayerNormalization 1 2=f16,f32
+EngramGate 1 0=half,f32
+FastGelu 1 0=half,f32,f64
+FusedConv 1 0=f32
+FusedMatMul 1 0=half,f32,f64
+GatedAdd 1 0=half,f32
+GatedDeltaNet 1 0=half,f32 3=i32 4=f32
+GatedRMSNorm 1 0=half,f32
+GatedRelativePositionBias 1 0=f16,f32
+GatherBlockQuantized 1 0=float8,f4e2m1,i4,u4,u8 1=i32,i64 2=half,f32
+Gelu 1 0=half,f32,f64
+GemmFloat8 1 0=half,f32,f8e4m3fn,f8e5m2 1=half,f32,f8e4m3fn,f8e5m2 2=half,f32 3=f32 >0=half,f32,f8e4m3fn,f8e5m2
+GemmaRotaryEmbedding 1 0=f32 1=f16
+GreedySearch 1 3=f16,f32
+GridSample 1 0=f32 >0=f32
+GroupNorm 1 0=f16,f32
+GroupQueryAttention 1 0=bf16 12=f32 3=bf16,f8e4m3fn,i8,u8 5=i32
+GroupQueryAttention 1 0=f16 12=f32 3=f16,f8e4m3fn,i8,u8 5=i32
+HyperConnectionPostMix 1 0=half,f32 2=half,f32
+HyperConnectionPreMix 1 0=half,f32 1=half,f32
+Inverse 1 0=f16,f32,f64
+Irfft 1 0=f16,f32,f64
+LinearAttention 1 0=half,f32
+LinearAttentionGate 1 0=half,f32 1=f32
+LongformerAttention 1 0=f16,f32
+MRotaryEmbedding 1 0=half,f32 1=i64
+MatMulBlockQuantizedFp4Weight 1 0=half 1=u8 2=u8 3=f32
+MatMulBlockQuantizedFp8Weight 1 0=half 1=f8e4m3fn 2=f32
+MatMulBnb4 1 0=half,f32 1=u8
+MatMulNBits 1 0=bf16 1=u8 3=bf16,u8
+MatMulNBits 1 0=f16 1=u8 3=f16,u8
+MatMulNBits 1 0=f32 1=u8 3=f32,u8
+MoE 1 0=half,f32
+MultiHeadAttention 1 0=bf16 >3=bf16,f32
+MultiHeadAttention 1 0=f16 >3=f16,f32
+MultiHeadAttention 1 0=f32 >3=half,f32
+NGramHashMapping 1 0=i32,i64
+NGramRepeatBlock 1 0=i64 1=f32
+NhwcConv 1 0=f16,f32
+PackedAttention 1 0=f16,f32
+PackedMultiHeadAttention 1 0=f16,f32
+PackedSparseAttentionIndexer 1 0=half,f32 11=i64 6=i32
+PagedAttention 1 0=bf16 14=f32 3=bf16,f8e4m3fn,i8,u8 5=i32
+PagedAttention 1 0=f16 14=f32 3=f16,f8e4m3fn,i8,u8 5=i32
+QAttention 1 0=i8 1=i8 2=f16,f32 5=i32
+QMoE 1 0=half 15=f32 2=f8e4m3fn,u8 3=half,f32,f8e4m3fn,f8e8m0
+QOrderedAttention 1 0=i8 1=f32 17=i32
+QOrderedGelu 1 0=i8 1=f32
+QOrderedLayerNormalization 1 0=i8 1=f32 2=f16,f32
+QOrderedLongformerAttention 1 0=i8 1=f32 12=i32 7=f16
+QOrderedMatMul 1 0=i8 1=f32
+QuantizeLinear 1 0=f16 >0=i8,u8
+QuantizeWithOrder 1 0=f16,f32 1=f32 >0=i8
+QuickGelu 1 0=half,f32,f64
+RelativePositionBias 1 0=f16,f32
+RemovePadding 1 0=f16,f32
+RestorePadding 1 0=f16,f32
+Rfft 1 0=f16,f32,f64
+RotaryEmbedding 1 0=half,f32 1=i64
+Sampling 1 3=f16,f32
+ScaledSiLU 1 0=half,f32 1=half,f32
+SkipGroupNorm 1 0=f16,f32
+SkipLayerNormalization 1 0=half,f32
+SkipSimplifiedLayerNormalization 1 0=half,f32
+SparseAttention 1 0=half 5=i32
+SparseAttentionIndexer 1 0=half,f32 11=i64 6=i64 >0=i32
+SparsePagedAttention 1 0=bf16 19=f32 3=bf16,i8 5=i32
+SparsePagedAttention 1 0=f16 19=f32 3=f16,i8 5=i32
+TransposeMatMul 1 0=half,f32,f64
+Trilu 1 0=fixed
+UnfoldTensor 1 0=any
+VarlenCausalConvWithState 1 0=half,f32 2=i32
+VarlenNGramHashMapping 1 0=i32,i64 3=i32
+WhisperBeamSearch 1 5=f16,f32
+""",
 }
-"""Standard operators with versions that have no kernel although an older one has."""
-
-FLOAT16: Final[Mapping[tuple[str, str], tuple[int, ...]]] = {
-    ("", "Abs"): (6, 13),
-    ("", "Add"): (7, 13, 14),
-    ("", "Affine"): (1,),
-    ("", "ArgMax"): (1, 11, 12, 13),
-    ("", "ArgMin"): (1, 11, 12, 13),
-    ("", "Attention"): (23, 24),
-    ("", "AveragePool"): (7, 10, 11, 19, 22),
-    ("", "BatchNormalization"): (7, 9, 14, 15),
-    ("", "Cast"): (6, 9, 13, 19, 21, 23, 24, 25),
-    ("", "Ceil"): (6, 13),
-    ("", "Clip"): (12, 13),
-    ("", "Compress"): (9, 11),
-    ("", "Concat"): (4, 11, 13),
-    ("", "Conv"): (1, 11, 22),
-    ("", "ConvTranspose"): (1, 11, 22),
-    ("", "Cos"): (7, 22),
-    ("", "Crop"): (1,),
-    ("", "CumSum"): (14,),
-    ("", "DeformConv"): (19, 22),
-    ("", "DepthToSpace"): (1, 11, 13),
-    ("", "Div"): (7, 13, 14),
-    ("", "Dropout"): (7, 10, 12, 13),
-    ("", "DynamicSlice"): (1,),
-    ("", "Einsum"): (12,),
-    ("", "Elu"): (6,),
-    ("", "Equal"): (11, 13, 19),
-    ("", "Erf"): (9, 13),
-    ("", "Exp"): (6, 13),
-    ("", "Expand"): (8, 13),
-    ("", "Flatten"): (1, 9, 11, 13, 21, 23, 24, 25),
-    ("", "Floor"): (6, 13),
-    ("", "GRU"): (7, 14, 22),
-    ("", "Gather"): (1, 11, 13),
-    ("", "GatherElements"): (11, 13),
-    ("", "GatherND"): (11, 12, 13),
-    ("", "Gelu"): (20,),
-    ("", "Gemm"): (7, 9, 11, 13),
-    ("", "GlobalAveragePool"): (1, 22),
-    ("", "GlobalMaxPool"): (1, 22),
-    ("", "Greater"): (7, 9, 13),
-    ("", "GreaterOrEqual"): (12, 16),
-    ("", "HardSigmoid"): (6, 22),
-    ("", "HardSwish"): (14, 22),
-    ("", "Identity"): (1, 13, 14, 16, 19, 21, 23, 24, 25),
-    ("", "ImageScaler"): (1,),
-    ("", "InstanceNormalization"): (6,),
-    ("", "IsInf"): (20,),
-    ("", "IsNaN"): (9, 13, 20),
-    ("", "LRN"): (1, 13),
-    ("", "LSTM"): (7, 14, 22),
-    ("", "LayerNormalization"): (17,),
-    ("", "LeakyRelu"): (6, 16),
-    ("", "Less"): (7, 9, 13),
-    ("", "LessOrEqual"): (12, 16),
-    ("", "Log"): (6, 13),
-    ("", "LogSoftmax"): (1, 11, 13),
-    ("", "LpNormalization"): (1, 22),
-    ("", "MatMul"): (1, 9, 13),
-    ("", "Max"): (6, 8, 12, 13),
-    ("", "MaxPool"): (1, 8, 10, 11, 12),
-    ("", "MemcpyFromHost"): (1,),
-    ("", "MemcpyToHost"): (1,),
-    ("", "Min"): (6, 8, 12, 13),
-    ("", "Mod"): (10, 13),
-    ("", "Mul"): (7, 13, 14),
-    ("", "Neg"): (6, 13),
-    ("", "NonZero"): (9, 13),
-    ("", "PRelu"): (7, 9, 16),
-    ("", "Pad"): (2, 11, 13, 18, 19, 21, 23, 24, 25),
-    ("", "ParametricSoftplus"): (1,),
-    ("", "Pow"): (7, 12, 13, 15),
-    ("", "QuantizeLinear"): (19, 21, 23, 24, 25),
-    ("", "RMSNormalization"): (23,),
-    ("", "RNN"): (7, 14, 22),
-    ("", "RandomNormal"): (1, 22),
-    ("", "RandomNormalLike"): (1, 22),
-    ("", "RandomUniform"): (1, 22),
-    ("", "RandomUniformLike"): (1, 22),
-    ("", "Reciprocal"): (6, 13),
-    ("", "ReduceL1"): (1, 11, 13, 18),
-    ("", "ReduceL2"): (1, 11, 13, 18),
-    ("", "ReduceLogSum"): (1, 11, 13, 18),
-    ("", "ReduceLogSumExp"): (1, 11, 13, 18),
-    ("", "ReduceMax"): (1, 11, 12, 13, 18, 20),
-    ("", "ReduceMean"): (1, 11, 13, 18),
-    ("", "ReduceMin"): (1, 11, 12, 13, 18, 20),
-    ("", "ReduceProd"): (1, 11, 13, 18),
-    ("", "ReduceSum"): (1, 11, 13),
-    ("", "ReduceSumSquare"): (1, 11, 13, 18),
-    ("", "Relu"): (6, 13, 14),
-    ("", "Reshape"): (1, 5, 13, 14, 19, 21, 23, 24, 25),
-    ("", "Resize"): (10, 11, 13, 18, 19),
-    ("", "ReverseSequence"): (10,),
-    ("", "RoiAlign"): (16, 22),
-    ("", "RotaryEmbedding"): (23,),
-    ("", "Round"): (11, 22),
-    ("", "ScaledTanh"): (1,),
-    ("", "Scan"): (9, 11, 16, 19, 21, 23, 24, 25),
-    ("", "Scatter"): (9,),
-    ("", "ScatterElements"): (11, 13, 16, 18),
-    ("", "ScatterND"): (11, 13, 16, 18),
-    ("", "Selu"): (6,),
-    ("", "SequenceAt"): (11,),
-    ("", "SequenceConstruct"): (11,),
-    ("", "Shape"): (1, 13, 15, 19, 21, 23, 24, 25),
-    ("", "Shrink"): (9,),
-    ("", "Sigmoid"): (6, 13),
-    ("", "Sign"): (13,),
-    ("", "SimplifiedLayerNormalization"): (1,),
-    ("", "Sin"): (7, 22),
-    ("", "Size"): (1, 13, 19, 21, 23, 24, 25),
-    ("", "Slice"): (1, 10, 11, 13),
-    ("", "Softmax"): (1, 11, 13),
-    ("", "Softplus"): (1, 22),
-    ("", "Softsign"): (1, 22),
-    ("", "SpaceToDepth"): (1, 13),
-    ("", "Split"): (2, 11, 13, 18),
-    ("", "Sqrt"): (6, 13),
-    ("", "Squeeze"): (1, 11, 13, 21, 23, 24, 25),
-    ("", "Sub"): (7, 13, 14),
-    ("", "Sum"): (6, 8, 13),
-    ("", "Tanh"): (6, 13),
-    ("", "TensorScatter"): (24,),
-    ("", "ThresholdedRelu"): (10,),
-    ("", "Tile"): (6, 13),
-    ("", "TopK"): (1, 10, 11, 24),
-    ("", "Transpose"): (1, 13, 21, 23, 24, 25),
-    ("", "Trilu"): (14,),
-    ("", "Unsqueeze"): (1, 11, 13, 21, 23, 24, 25),
-    ("", "Upsample"): (7, 9),
-    ("", "Where"): (9, 16),
-    ("com.microsoft", "Attention"): (1,),
-    ("com.microsoft", "BeamSearch"): (1,),
-    ("com.microsoft", "BiasAdd"): (1,),
-    ("com.microsoft", "BiasDropout"): (1,),
-    ("com.microsoft", "BiasGelu"): (1,),
-    ("com.microsoft", "BiasSoftmax"): (1,),
-    ("com.microsoft", "BiasSplitGelu"): (1,),
-    ("com.microsoft", "BitmaskBiasDropout"): (1,),
-    ("com.microsoft", "BitmaskDropout"): (1,),
-    ("com.microsoft", "BranchwiseRMSNorm"): (1,),
-    ("com.microsoft", "CausalConvWithState"): (1,),
-    ("com.microsoft", "ComplexMul"): (1,),
-    ("com.microsoft", "ComplexMulConj"): (1,),
-    ("com.microsoft", "DecoderAttention"): (1,),
-    ("com.microsoft", "DecoderMaskedMultiHeadAttention"): (1,),
-    ("com.microsoft", "DecoderMaskedSelfAttention"): (1,),
-    ("com.microsoft", "DequantizeWithOrder"): (1,),
-    ("com.microsoft", "DynamicSparseAttention"): (1,),
-    ("com.microsoft", "EmbedLayerNormalization"): (1,),
-    ("com.microsoft", "EngramGate"): (1,),
-    ("com.microsoft", "FastGelu"): (1,),
-    ("com.microsoft", "FusedMatMul"): (1,),
-    ("com.microsoft", "GatedAdd"): (1,),
-    ("com.microsoft", "GatedDeltaNet"): (1,),
-    ("com.microsoft", "GatedRMSNorm"): (1,),
-    ("com.microsoft", "GatedRelativePositionBias"): (1,),
-    ("com.microsoft", "Gelu"): (1,),
-    ("com.microsoft", "GemmFloat8"): (1,),
-    ("com.microsoft", "GemmaRotaryEmbedding"): (1,),
-    ("com.microsoft", "GreedySearch"): (1,),
-    ("com.microsoft", "GroupNorm"): (1,),
-    ("com.microsoft", "GroupQueryAttention"): (1,),
-    ("com.microsoft", "HyperConnectionPostMix"): (1,),
-    ("com.microsoft", "HyperConnectionPreMix"): (1,),
-    ("com.microsoft", "Inverse"): (1,),
-    ("com.microsoft", "Irfft"): (1,),
-    ("com.microsoft", "LinearAttention"): (1,),
-    ("com.microsoft", "LinearAttentionGate"): (1,),
-    ("com.microsoft", "LongformerAttention"): (1,),
-    ("com.microsoft", "MRotaryEmbedding"): (1,),
-    ("com.microsoft", "MatMulBlockQuantizedFp4Weight"): (1,),
-    ("com.microsoft", "MatMulBlockQuantizedFp8Weight"): (1,),
-    ("com.microsoft", "MatMulBnb4"): (1,),
-    ("com.microsoft", "MatMulNBits"): (1,),
-    ("com.microsoft", "MoE"): (1,),
-    ("com.microsoft", "MultiHeadAttention"): (1,),
-    ("com.microsoft", "NhwcConv"): (1,),
-    ("com.microsoft", "PackedAttention"): (1,),
-    ("com.microsoft", "PackedMultiHeadAttention"): (1,),
-    ("com.microsoft", "PackedSparseAttentionIndexer"): (1,),
-    ("com.microsoft", "PagedAttention"): (1,),
-    ("com.microsoft", "QMoE"): (1,),
-    ("com.microsoft", "QOrderedLayerNormalization"): (1,),
-    ("com.microsoft", "QOrderedLongformerAttention"): (1,),
-    ("com.microsoft", "QuantizeLinear"): (1,),
-    ("com.microsoft", "QuantizeWithOrder"): (1,),
-    ("com.microsoft", "QuickGelu"): (1,),
-    ("com.microsoft", "RelativePositionBias"): (1,),
-    ("com.microsoft", "RemovePadding"): (1,),
-    ("com.microsoft", "RestorePadding"): (1,),
-    ("com.microsoft", "Rfft"): (1,),
-    ("com.microsoft", "RotaryEmbedding"): (1,),
-    ("com.microsoft", "Sampling"): (1,),
-    ("com.microsoft", "ScaledSiLU"): (1,),
-    ("com.microsoft", "SkipGroupNorm"): (1,),
-    ("com.microsoft", "SkipLayerNormalization"): (1,),
-    ("com.microsoft", "SkipSimplifiedLayerNormalization"): (1,),
-    ("com.microsoft", "SparseAttention"): (1,),
-    ("com.microsoft", "SparseAttentionIndexer"): (1,),
-    ("com.microsoft", "SparsePagedAttention"): (1,),
-    ("com.microsoft", "TransposeMatMul"): (1,),
-    ("com.microsoft", "Trilu"): (1,),
-    ("com.microsoft", "UnfoldTensor"): (1,),
-    ("com.microsoft", "VarlenCausalConvWithState"): (1,),
-    ("com.microsoft", "WhisperBeamSearch"): (1,),
-}
-"""The versions of each operator's definition that have a kernel for float16."""
+"""The kernels of each domain, a line each."""

@@ -54,9 +54,8 @@ def loads_in(version: str) -> Support:
 
     Raises PipelineError (`unknown-onnxruntime`) for one that is too old, or no version at all.
     """
-    found = re.fullmatch(r"(\d+)\.(\d+)([.+-].*)?", version)
-    wanted = (int(found[1]), int(found[2])) if found else (0, 0)
-    known = [row for row in RELEASES if _number(row) <= wanted]
+    wanted = release_number(version)
+    known = [row for row in RELEASES if release_number(row.release) <= wanted]
     if not known:
         message = f"what ONNX Runtime {version!r} loads is not known"
         hint = f"known are {RELEASES[0].release} to {RELEASES[-1].release}"
@@ -71,9 +70,10 @@ LATER = {("Attention", 25): ("1.32", "1.31.1 and 1.32.0 ran: the older refuses i
 def knows(release: str, op_type: str, since: int) -> bool:
     """Whether ONNX Runtime `release` (the newest known where it is empty) knows this definition of an operator."""
     first, _ = LATER.get((op_type, since), ("", ""))
-    return not first or not release or _number(loads_in(release)) >= _number(loads_in(first))
+    return not first or not release or release_number(release) >= release_number(first)
 
 
-def _number(row: Support) -> tuple[int, int]:
-    major, _, minor = row.release.partition(".")
-    return int(major), int(minor)
+def release_number(version: str) -> tuple[int, int]:
+    """The release that a version (`1.20`, `1.20.1`) belongs to, to be compared; (0, 0) for what is no version."""
+    found = re.fullmatch(r"(\d+)\.(\d+)([.+-].*)?", version)
+    return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -33,7 +33,7 @@ def test_a_function_on_a_surgeon_graph_runs_as_a_pass_and_is_verified() -> None:
     assert result.model.producer_name == "us"
 
 
-def test_a_surgeon_pass_that_changes_the_function_is_caught() -> None:
+def test_a_surgeon_pass_that_changes_the_function_is_caught_and_left_out() -> None:
     with REGISTRY.scope():
 
         @surgeon_pass("ours-exp")
@@ -41,8 +41,11 @@ def test_a_surgeon_pass_that_changes_the_function_is_caught() -> None:
             for node in graph.nodes:
                 node.op = "Exp" if node.op == "Relu" else node.op
 
+        result = optimize(MODEL, options=Options(passes="ours-exp"))
+        assert [each.rule for each in result.quarantined] == ["ours-exp"]
+        assert "Exp" not in [node.op_type for node in result.model.graph]
         with pytest.raises(VerificationError, match="ours-exp"):
-            optimize(MODEL, options=Options(passes="ours-exp"))
+            optimize(MODEL, options=Options(passes="ours-exp", strict=True))
 
 
 def test_a_surgeon_pass_that_does_nothing_counts_as_no_change() -> None:

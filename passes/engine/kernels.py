@@ -1,0 +1,117 @@
+"""Whether the target has kernels for what a rewrite is about to emit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from ... import ir
+from ..analyses import Shapes
+from ..analyses.facts import Call, Fact
+from ..analyses.shapes import infer
+from ..targets.kernels import ABSENT, has_kernel
+from .journal import Refusal
+from .pass_ import PassContext, Settings, where
+
+Types = tuple[ir.DataType | None, ...]
+Attributes = tuple[tuple[str, int | float | str], ...]
+
+
+def missing_kernel(
+    name: str, root: ir.Node, made: Sequence[ir.Node], replaced: Sequence[ir.Node], context: PassContext
+) -> Refusal | None:
+    """Why rule or pass `name` may not write `made` at `root`: the target has no kernel for one of them; else None.
+
+    A place that did not run before either is none the worse. The types come from `Shapes`, which must have learnt
+    about the nodes.
+    """
+    settings, shapes = context.settings, context.analyses.get(Shapes)
+    if not settings.target.startswith("ort-"):
+        return None
+
+    def lacking(nodes: Sequence[ir.Node]) -> ir.Node | None:
+        return next((node for node in nodes if node_runs(node, shapes, settings) is False), None)
+
+    lost = lacking(made)
+    if lost is None or lacking(replaced) is not None:
+        return None
+    types = ", ".join(each.name for each in dict.fromkeys(_types(lost.inputs, shapes)) if each)
+    return Refusal(name, where(root), "a kernel on the target", f"none for {lost.op_type} on {types}")
+
+
+def node_runs(node: ir.Node, shapes: Shapes, settings: Settings) -> bool | None:
+    """Whether the target runs a node; None where that is not known."""
+    inputs, outputs = _types(node.inputs, shapes), _types(node.outputs, shapes)
+    return runs(settings.target, settings.release, _name(node), inputs, outputs, _numbers(node))
+
+
+@lru_cache(maxsize=1 << 14)
+def runs(
+    target: str,
+    release: str,
+    name: tuple[str, str, int],
+    inputs: Types,
+    outputs: Types,
+    attributes: Attributes = (),
+) -> bool | None:
+    """Whether ONNX Runtime runs an operator (domain, name, opset) on these types; None where that is not known.
+
+    Without a kernel of its own for them, a function of the standard runs where its body does: ONNX Runtime writes that
+    out (`GraphPartitioner`), unless the processor has a kernel. What has float32 kernels on the processor runs in
+    float16 between two casts (`InsertCastTransformer`).
+    """
+    if name[:2] == ("", "Constant"):  # becomes an initializer
+        return True
+    answer = has_kernel(target, release, *name, inputs, outputs)
+    if answer is not False:
+        return answer
+    if target != "ort-cpu" and has_kernel("ort-cpu", release, *name, inputs, outputs):
+        return False
+    if target == "ort-cpu" and ir.DataType.FLOAT16 in (*inputs, *outputs):
+        single = runs(target, release, name, _in_single(inputs), _in_single(outputs), attributes)
+        if single is not False:
+            return single
+    return _body_runs(target, release, name, inputs, attributes)
+
+
+def _body_runs(
+    target: str, release: str, name: tuple[str, str, int], inputs: Types, attributes: Attributes
+) -> bool | None:
+    """The same for the body that the standard gives to the operator; False where it gives none."""
+    domain, op_type, opset = name
+    signature = ir.function_signature(op_type, opset) if not domain else None
+    if signature is None or not ir.body_is_current(op_type, opset):
+        return False
+    if None in inputs:
+        return None
+    given = [*inputs, *(ABSENT,) * (len(signature.inputs) - len(inputs))]
+    known = [(each, None) if each not in (ABSENT, None) else None for each in given]
+    body = ir.function_body(op_type, opset, dict(attributes), known)
+    if body is None:
+        return False
+    facts = {value: Fact(value.dtype, None) for value in body.inputs}
+    answers = set()
+    for node in body:
+        results = infer(Call(node, [None if value is None else facts[value] for value in node.inputs]))
+        facts.update(zip(node.outputs, results, strict=True))
+        types = tuple(ABSENT if value is None else facts[value].dtype for value in node.inputs)
+        answers.add(runs(target, release, _name(node), types, tuple(each.dtype for each in results), _numbers(node)))
+    return False if False in answers else None if None in answers else True
+
+
+def _name(node: ir.Node) -> tuple[str, str, int]:
+    return node.domain, node.op_type, node.version or 0
+
+
+def _types(values: Sequence[ir.Value | None], shapes: Shapes) -> Types:
+    return tuple(ABSENT if value is None or value.name == "" else shapes.dtype(value) for value in values)
+
+
+def _in_single(types: Types) -> Types:
+    return tuple(ir.DataType.FLOAT if each == ir.DataType.FLOAT16 else each for each in types)
+
+
+def _numbers(node: ir.Node) -> Attributes:
+    """The attributes that may choose among bodies."""
+    plain = ((name, each.value) for name, each in node.attributes.items() if not each.is_ref())
+    return tuple(sorted((name, value) for name, value in plain if isinstance(value, (int, float, str))))
