@@ -12,10 +12,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .api import optimize
-    from .comparing import Comparison, compare
-    from .exporting import export
-    from .inspecting import Inspection, inspect
     from .ir.diagnostics import (
         Diagnostic,
         MachineError,
@@ -24,24 +20,36 @@ if TYPE_CHECKING:
         PipelineError,
         VerificationError,
     )
-    from .measuring import Measurement, measure
+    from .jobs.bisect import Finding, bisect
+    from .jobs.compare import Comparison, compare
+    from .jobs.explain import Explanation, explain
+    from .jobs.export import export
+    from .jobs.inspect import Inspection, inspect
+    from .jobs.measure import Measurement, measure
+    from .jobs.optimize import optimize
+    from .jobs.reduce import reduce
     from .options import Options
     from .passes.analyses.figures import Figures, figures
     from .result import Result
 
 _HOMES = {
-    "Comparison": ".comparing",
+    "Comparison": ".jobs.compare",
+    "Explanation": ".jobs.explain",
+    "Finding": ".jobs.bisect",
     "Figures": ".passes.analyses.figures",
-    "Inspection": ".inspecting",
-    "Measurement": ".measuring",
+    "Inspection": ".jobs.inspect",
+    "Measurement": ".jobs.measure",
     "Options": ".options",
     "Result": ".result",
-    "compare": ".comparing",
-    "export": ".exporting",
+    "bisect": ".jobs.bisect",
+    "compare": ".jobs.compare",
+    "explain": ".jobs.explain",
+    "export": ".jobs.export",
     "figures": ".passes.analyses.figures",
-    "inspect": ".inspecting",
-    "measure": ".measuring",
-    "optimize": ".api",
+    "inspect": ".jobs.inspect",
+    "measure": ".jobs.measure",
+    "optimize": ".jobs.optimize",
+    "reduce": ".jobs.reduce",
     "Diagnostic": ".ir.diagnostics",
     "MachineError": ".ir.diagnostics",
     "ModelError": ".ir.diagnostics",
@@ -53,7 +61,9 @@ _HOMES = {
 __all__ = [
     "Comparison",
     "Diagnostic",
+    "Explanation",
     "Figures",
+    "Finding",
     "Inspection",
     "MachineError",
     "Measurement",
@@ -63,12 +73,15 @@ __all__ = [
     "PipelineError",
     "Result",
     "VerificationError",
+    "bisect",
     "compare",
+    "explain",
     "export",
     "figures",
     "inspect",
     "measure",
     "optimize",
+    "reduce",
 ]
 
 

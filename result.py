@@ -12,10 +12,10 @@ from .passes.engine.exactness import Exactness
 from .passes.engine.journal import Refusal, Rewrite
 
 if TYPE_CHECKING:
-    from .measuring import Measurement
-    from .quarantine import Culprit
+    from .jobs.measure import Measurement
+    from .jobs.quarantine import Culprit
+    from .jobs.tune import Tuning
     from .runtime import Profile, Verification
-    from .tune import Tuning
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..bisection import Finding
-from ..explain import Explanation
+from ..jobs.bisect import Finding
+from ..jobs.explain import Explanation
 from ..passes.engine.registry import REGISTRY
 from ..result import Result
 from . import words

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from ..comparing import Comparison, OutputGap
+from ..jobs.compare import Comparison, OutputGap
 from . import words
 
 

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 from .. import ir
+from ..jobs.versions import installed_versions
 from ..result import Result
-from ..versions import installed_versions
 
 SCHEMA = 1
 """Version of the JSON report: raised when a key changes its meaning or goes; new keys may come."""

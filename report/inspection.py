@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from ..inspecting import Inspection, Port
+from ..jobs.inspect import Inspection, Port
 from ..passes.analyses.figures import Share
 from ..runtime import Profile
 from . import words

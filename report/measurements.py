@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from ..measuring import Measurement, Point, Standing
+from ..jobs.measure import Measurement, Point, Standing
 from ..passes.analyses import Figures
 from . import words
 

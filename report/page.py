@@ -11,10 +11,10 @@ from pathlib import Path
 import jinja2
 
 from .. import ir, runtime
+from ..jobs.versions import installed_versions
 from ..passes.engine.journal import Refusal, Rewrite, Sketch, Sketched
 from ..passes.engine.registry import REGISTRY
 from ..result import Result
-from ..versions import installed_versions
 from . import drawing, words
 from .console import result_rows
 

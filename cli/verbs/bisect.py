@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from ...bisection import bisect
+    from ...jobs.bisect import bisect
     from ...report import console
 
     with arguments.progress(given.json) as progress:

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from ...comparing import compare
+    from ...jobs.compare import compare
     from ...report.differences import print_comparison
 
     with arguments.progress(given.json) as progress:

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from ...explain import explain
+    from ...jobs.explain import explain
     from ...report import console
 
     console.print_explanation(explain(given.rule, given.model, arguments.options(given)), as_json=given.json)

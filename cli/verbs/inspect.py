@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if len(given.at) + len(given.inputs) > 1:
         parser.error("one --at or one --inputs is enough")
-    from ...inspecting import inspect
+    from ...jobs.inspect import inspect
     from ...report.inspection import print_inspection
 
     with arguments.progress(given.json) as progress:

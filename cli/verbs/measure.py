@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from ...measuring import measure
+    from ...jobs.measure import measure
     from ...report.measurements import print_measurement
 
     with arguments.progress(given.json) as progress:

@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if given.output is None and not given.dry_run:
         parser.error("the place for the result is missing (or --dry-run)")
-    from ...api import optimize
+    from ...jobs.optimize import optimize
     from ...report.console import print_result
     from ...report.document import to_json, write_json
     from ...report.page import write_page

@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from ...jobs.reduce import reduce
     from ...report import console
-    from ...reproducer import reduce
 
     with arguments.progress(given.json) as progress:
         nodes = reduce(

@@ -8,14 +8,15 @@ from pathlib import Path
 import onnx
 import onnx.parser
 import pytest
-from optimize_graph import Options, ir, optimize, tune
-from optimize_graph.optimizer import Optimizer
+from optimize_graph import Options, ir, optimize
+from optimize_graph.jobs import tune
+from optimize_graph.jobs.optimizer import Optimizer
+from optimize_graph.jobs.proof import Proof
+from optimize_graph.jobs.source import Source
+from optimize_graph.jobs.tune import Choices, Tuner, Tuning
+from optimize_graph.jobs.tuning_cache import TuningCache
 from optimize_graph.passes import Without
-from optimize_graph.proof import Proof
 from optimize_graph.runtime import Ratio
-from optimize_graph.source import Source
-from optimize_graph.tune import Choices, Tuner, Tuning
-from optimize_graph.tuning_cache import TuningCache
 
 TEXT = """<ir_version: 10, opset_import: ["" : 21]>
 g (float[2, 4, 8] x, float[2, 4, 8] y) => (float[2, 4, 8] z) <float[8] w = {1, 2, 3, 4, 5, 6, 7, 8}, float half = {0.5},

@@ -12,6 +12,7 @@ import onnx.parser
 import pytest
 from onnx.defs import OpSchema
 from optimize_graph import ir
+from optimize_graph.jobs.versions import installed_release
 from optimize_graph.passes import Pipeline, Settings
 from optimize_graph.passes.analyses import Shapes
 from optimize_graph.passes.engine.analysis import AnalysisManager
@@ -19,7 +20,6 @@ from optimize_graph.passes.engine.kernels import node_runs
 from optimize_graph.passes.targets import cpu_kernels, cuda_kernels
 from optimize_graph.passes.targets.kernels import ABSENT, has_kernel, kernels_of
 from optimize_graph.runtime import SessionOptions, open_session
-from optimize_graph.versions import installed_release
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
 from test_golden import CASES, Case, parse

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import onnxruntime
 from optimize_graph import ir
+from optimize_graph.jobs.versions import installed_release
 from optimize_graph.passes import Pipeline, Report, Settings, VerifyEach
 from optimize_graph.runtime import EXACT, Datum, OrtEvaluator, Outputs, Tolerance
 from optimize_graph.runtime import compare as compare_outputs
 from optimize_graph.runtime.comparison import leaves
-from optimize_graph.versions import installed_release
 from random_models import RANDOM
 
 Feeds = Mapping[str, np.ndarray]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from . import ir, runtime
-from .passes.analyses import Figures, figures
-from .runtime.measure import Timing
+from .. import ir, runtime
+from ..passes.analyses import Figures, figures
+from ..runtime.measure import Timing
 
 TRYING_S = 60.0  # how long inputs are looked for
 

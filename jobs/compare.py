@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from . import ir, runtime
-from .inspecting import operators, port
-from .passes.analyses.figures import node_count, weight_bytes, weights
+from .. import ir, runtime
+from ..passes.analyses.figures import node_count, weight_bytes, weights
+from .inspect import operators, port
 
 Pair = tuple[int, int]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import ir, runtime
-from .measuring import Subject, point_feeds, shapes_of
-from .passes.analyses import Figures, figures
-from .passes.analyses.figures import operator, weights
-from .runtime.feeds import made_shapes
+from .. import ir, runtime
+from ..passes.analyses import Figures, figures
+from ..passes.analyses.figures import operator, weights
+from ..runtime.feeds import made_shapes
+from .measure import Subject, point_feeds, shapes_of
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import ir
+from .. import ir
+from ..options import Options
+from ..passes.engine.instruments import Instrument
+from ..passes.engine.pass_ import PassFailure
+from ..passes.engine.pipeline import Report, seconds_by_pass
+from ..result import Result, Size, size_of
 from .optimizer import Optimizer, exactness_of
-from .options import Options
-from .passes.engine.instruments import Instrument
-from .passes.engine.pass_ import PassFailure
-from .passes.engine.pipeline import Report, seconds_by_pass
 from .quarantine import Culprit, Quarantine
-from .result import Result, Size, size_of
 from .source import Given, Source
 from .versions import Fitted
 
 if TYPE_CHECKING:
+    from ..runtime import Verification
     from .proof import Proof
-    from .runtime import Verification
     from .tune import Tuning
 
 LOG = logging.getLogger("optimize_graph")

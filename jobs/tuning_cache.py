@@ -11,7 +11,7 @@ from pathlib import Path
 
 import platformdirs
 
-from . import ir, runtime
+from .. import ir, runtime
 from .optimizer import Optimizer
 from .tune import Tuning
 from .versions import installed_versions

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import ir
+from .. import ir
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +104,7 @@ def _export(
 
 
 def _check(torch: Any, module: torch.nn.Module, inputs: Sequence[Any], path: Path, rtol: float, atol: float) -> None:
-    from .runtime import Tolerance, compare, open_session
+    from ..runtime import Tolerance, compare, open_session
 
     with torch.no_grad():
         given = _arrays(torch, module(*inputs))

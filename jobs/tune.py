@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import ir, runtime
+from .. import ir, runtime
+from ..passes.engine.journal import Group, Without
+from ..passes.engine.pipeline import Report
+from ..passes.engine.registry import REGISTRY
 from .optimizer import Optimizer
-from .passes.engine.journal import Group, Without
-from .passes.engine.pipeline import Report
-from .passes.engine.registry import REGISTRY
 from .proof import Proof
 
 LAST_SHARE = 0.25

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from . import ir
-from .options import Options
+from .. import ir
+from ..options import Options
 from .versions import Fitted, fit_versions
 
 if TYPE_CHECKING:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from . import ir
+from .. import ir
+from ..options import Options
+from ..passes.engine.journal import Refusal, Rewrite
+from ..passes.engine.mismatch import fit
+from ..passes.engine.pass_ import where
+from ..passes.engine.registry import REGISTRY
+from ..passes.engine.rule import Rule
 from .optimizer import Optimizer
-from .options import Options
-from .passes.engine.journal import Refusal, Rewrite
-from .passes.engine.mismatch import fit
-from .passes.engine.pass_ import where
-from .passes.engine.registry import REGISTRY
-from .passes.engine.rule import Rule
 from .source import Given, Source
 
 

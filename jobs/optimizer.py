@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from . import ir
-from .options import TARGETS, Options
-from .passes.engine.exactness import Exactness
-from .passes.engine.instruments import Instrument, Progress, VerifyEach
-from .passes.engine.journal import Without
-from .passes.engine.pass_ import Settings
-from .passes.engine.pipeline import Pipeline, Report
-from .passes.engine.registry import REGISTRY
-from .passes.targets.onnxruntime import loads_in
+from .. import ir
+from ..options import TARGETS, Options
+from ..passes.engine.exactness import Exactness
+from ..passes.engine.instruments import Instrument, Progress, VerifyEach
+from ..passes.engine.journal import Without
+from ..passes.engine.pass_ import Settings
+from ..passes.engine.pipeline import Pipeline, Report
+from ..passes.engine.registry import REGISTRY
+from ..passes.targets.onnxruntime import loads_in
 from .source import Source
 from .versions import Fitted, installed_release
 
@@ -62,7 +62,7 @@ class Optimizer:
 
         `eager`: rules that do also what is not expected to pay. Raises PassFailure with on_failure="raise".
         """
-        from .runtime.evaluator import OrtEvaluator
+        from ..runtime.evaluator import OrtEvaluator
 
         model = (fitted or self.fresh()).model
         checks = [VerifyEach()] if self.options.check_each_pass else []

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 import shlex
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from . import ir, runtime
-from .bisection import run_test
+from .. import ir, runtime
+from ..options import Options
+from ..passes.engine import spec
+from ..passes.engine.exactness import Exactness
+from ..passes.engine.pass_ import Pass, PassFailure
+from ..passes.engine.pipeline import Fixpoint, Pipeline
+from ..passes.engine.registry import REGISTRY
 from .optimizer import Optimizer
-from .options import Options
-from .passes.engine import spec
-from .passes.engine.exactness import Exactness
-from .passes.engine.pass_ import Pass, PassFailure
-from .passes.engine.pipeline import Fixpoint, Pipeline
-from .passes.engine.registry import REGISTRY
-from .proof import Proof, saying_how_to_go_on
-from .source import Given, Source
+from .source import Source
 from .versions import installed_versions
 
 SECONDS = 30.0  # for cutting one out
@@ -60,49 +57,6 @@ def write_reproducer(
     return shlex.join(command)
 
 
-def reduce(
-    model: Given,
-    output: Path,
-    options: Options | None = None,
-    *,
-    test: str | None = None,
-    around: str = "",
-    seconds: float = 120.0,
-    progress: Callable[[str], None] = lambda step: None,
-) -> tuple[int, int]:
-    """Write the smallest part of `model` that goes wrong to `output`, and its inputs beside it as `.npz`.
-
-    `test`: a command that exits with 0 where a part, whose path stands for {}, shows what is looked for; by default
-    that the pipeline raises on it or makes it compute something else. Gives back the nodes before and after.
-    Raises VerificationError where not even the whole model shows it, and what `optimize` raises.
-    """
-    options = options or Options()
-    source = Source.of(model, options)
-    with tempfile.TemporaryDirectory(prefix="optimize-graph-") as name:
-        proof = Proof(source, options, Path(name), progress)
-        whole, candidate = source.load(), Path(name) / "part.onnx"
-        plain = _without_interface(options)
-
-        def shows(piece: runtime.Piece) -> bool:
-            progress(f"{piece.nodes} nodes")
-            if test is None:
-                return goes_wrong(piece, plain)
-            candidate.write_bytes(piece.model)
-            return not run_test(test, candidate)
-
-        with saying_how_to_go_on():
-            feeds = proof.feeds[0].feeds
-            piece = runtime.reduce_model(whole, feeds, shows, around=around, options=proof.how, seconds=seconds)
-    if piece is None:
-        raise ir.VerificationError(ir.Diagnostic("nothing-to-reduce", "not even the whole model shows it"))
-    try:
-        output.write_bytes(piece.model)
-        np.savez(output.with_suffix(".npz"), **piece.feeds)  # type: ignore[arg-type]  # a name may be allow_pickle
-    except OSError as error:
-        raise ir.MachineError(ir.Diagnostic("part-not-written", f"{output}: {error.strerror}")) from error
-    return sum(1 for _ in whole.graph), piece.nodes
-
-
 def goes_wrong(piece: runtime.Piece, options: Options) -> bool:
     """Whether the pipeline of `options` raises on a model, makes it compute something else, or is not repeatable."""
     try:
@@ -130,12 +84,12 @@ def alone(rule: str, optimizer: Optimizer) -> Options:
     text = f"rewrite{{rules={rule}}}"
     if rule not in REGISTRY.rules:
         text = next((spec.show(each) for each in _passes(optimizer.pipeline) if each.name == rule), rule)
-    plain = _without_interface(optimizer.options)
+    plain = without_interface(optimizer.options)
     more = replace(plain, shrink=False, strip=False, cpu_fp16_as_fp32=False, fp16=False)
     return replace(more, passes=text, disable=(), limit=None)
 
 
-def _without_interface(options: Options) -> Options:
+def without_interface(options: Options) -> Options:
     """For a part of the model, whose inputs are others."""
     return replace(options, opset=None, input_shapes={}, dims={}, inputs=())
 

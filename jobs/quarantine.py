@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from . import ir
+from .. import ir
+from ..passes.engine.journal import Without
+from ..passes.engine.pipeline import Failure, Report
 from .optimizer import Optimizer
-from .passes.engine.journal import Without
-from .passes.engine.pipeline import Failure, Report
 
 NOT_REPEATABLE = "it does not do the same every time"
 RUNS = 6

@@ -7,8 +7,8 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import ir
-from .passes.targets.onnxruntime import RELEASES, Support, loads_in
+from .. import ir
+from ..passes.targets.onnxruntime import RELEASES, Support, loads_in
 
 _ML = "ai.onnx.ml"
 
@@ -54,7 +54,7 @@ def fit_versions(model: ir.Model, opset: int | None = None, min_ort: str | None 
 
 def installed_release() -> str:
     """The version of the installed ONNX Runtime, which is not imported; the newest known one when there is none."""
-    from .runtime.session import DISTRIBUTIONS
+    from ..runtime.session import DISTRIBUTIONS
 
     found = (version for name in DISTRIBUTIONS if (version := _version(name)) is not None)
     return next(found, RELEASES[-1].release)

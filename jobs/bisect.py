@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import ir
+from .. import ir
+from ..options import Options
+from ..passes.engine.journal import Rewrite, Without
+from ..passes.engine.pipeline import Report
 from .optimizer import Optimizer
-from .options import Options
-from .passes.engine.journal import Rewrite, Without
-from .passes.engine.pipeline import Report
 from .quarantine import Search
 from .source import Given, Source
 

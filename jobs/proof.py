@@ -11,14 +11,14 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from . import ir, runtime
-from .measuring import Measurement, Subject, measure_on, point_feeds, shapes_of
+from .. import ir, runtime
+from ..options import Options
+from ..passes.analyses.figures import live_bytes, operator
+from ..passes.engine.exactness import Exactness
+from ..passes.engine.pipeline import Report
+from ..result import Anatomy
+from .measure import Measurement, Subject, measure_on, point_feeds, shapes_of
 from .optimizer import exactness_of
-from .options import Options
-from .passes.analyses.figures import live_bytes, operator
-from .passes.engine.exactness import Exactness
-from .passes.engine.pipeline import Report
-from .result import Anatomy
 from .source import Source
 from .versions import Fitted
 

@@ -1,0 +1,1 @@
+"""What the tool does with models, above rewriting and running: one file per job, and what jobs share."""

@@ -1,0 +1,59 @@
+"""Cutting a model down to the smallest part that still goes wrong."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from .. import ir, runtime
+from ..options import Options
+from .bisect import run_test
+from .proof import Proof, saying_how_to_go_on
+from .reproducer import goes_wrong, without_interface
+from .source import Given, Source
+
+
+def reduce(
+    model: Given,
+    output: Path,
+    options: Options | None = None,
+    *,
+    test: str | None = None,
+    around: str = "",
+    seconds: float = 120.0,
+    progress: Callable[[str], None] = lambda step: None,
+) -> tuple[int, int]:
+    """Write the smallest part of `model` that goes wrong to `output`, and its inputs beside it as `.npz`.
+
+    `test`: a command that exits with 0 where a part, whose path stands for {}, shows what is looked for; by default
+    that the pipeline raises on it or makes it compute something else. Gives back the nodes before and after.
+    Raises VerificationError where not even the whole model shows it, and what `optimize` raises.
+    """
+    options = options or Options()
+    source = Source.of(model, options)
+    with tempfile.TemporaryDirectory(prefix="optimize-graph-") as name:
+        proof = Proof(source, options, Path(name), progress)
+        whole, candidate = source.load(), Path(name) / "part.onnx"
+        plain = without_interface(options)
+
+        def shows(piece: runtime.Piece) -> bool:
+            progress(f"{piece.nodes} nodes")
+            if test is None:
+                return goes_wrong(piece, plain)
+            candidate.write_bytes(piece.model)
+            return not run_test(test, candidate)
+
+        with saying_how_to_go_on():
+            feeds = proof.feeds[0].feeds
+            piece = runtime.reduce_model(whole, feeds, shows, around=around, options=proof.how, seconds=seconds)
+    if piece is None:
+        raise ir.VerificationError(ir.Diagnostic("nothing-to-reduce", "not even the whole model shows it"))
+    try:
+        output.write_bytes(piece.model)
+        np.savez(output.with_suffix(".npz"), **piece.feeds)  # type: ignore[arg-type]  # a name may be allow_pickle
+    except OSError as error:
+        raise ir.MachineError(ir.Diagnostic("part-not-written", f"{output}: {error.strerror}")) from error
+    return sum(1 for _ in whole.graph), piece.nodes
