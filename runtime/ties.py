@@ -54,14 +54,17 @@ def near_ties(found: Choice, want: Array, got: Array, scores: Array, allowed: To
     shape = (*scores.shape[:axis], found.count, *scores.shape[axis + 1 :])
     if want.shape != got.shape or want.size != int(np.prod(shape, dtype=np.int64)):
         return None
-    ours, theirs = (np.asarray(each).astype(np.int64).reshape(shape) for each in (want, got))
+    with np.errstate(invalid="ignore"):  # indices that were cast to floats may be anything in a wrong result
+        ours, theirs = (np.asarray(each).astype(np.int64).reshape(shape) for each in (want, got))
     size = scores.shape[axis]
     if ((theirs < -size) | (theirs >= size)).any():
         return None
     best = np.take_along_axis(scores, ours % size, axis).astype(np.float64)
     chosen = np.take_along_axis(scores, theirs % size, axis).astype(np.float64)
     flipped = ours != theirs
-    worse = np.abs(best - chosen) > allowed.atol + allowed.rtol * np.abs(best)
+    with np.errstate(invalid="ignore"):  # an infinity is as good as itself alone, and so is NaN
+        near = np.isfinite(best) & (np.abs(best - chosen) <= allowed.atol + allowed.rtol * np.abs(best))
+    worse = ~(near | (best == chosen) | (np.isnan(best) & np.isnan(chosen)))
     repeated = found.count > 1 and _repeats(theirs, axis)
     return None if (flipped & worse).any() or repeated else int(flipped.sum())
 

@@ -71,6 +71,23 @@ def test_the_scores_of_what_was_chosen_decide(want: list, got: list, flips: int 
     assert near_ties(choice, np.array(want), np.array(got), SCORES, Tolerance(atol=0.06)) == flips
 
 
+@pytest.mark.parametrize(
+    ("want", "got", "flips"),
+    [
+        (0, 1, None),  # NaN wins over 1 in both or in none
+        (0, 2, 1),
+        (3, 1, None),  # 1 is no infinity, however wide the noise of one is
+        (3, 4, 1),
+        (5, 1, None),
+        (5, 6, 1),
+    ],
+)
+def test_scores_that_are_no_numbers_agree_with_their_like_alone(want: int, got: int, flips: int | None) -> None:
+    choice = Choice("i", ir.from_proto(made("g (float[1] x) => (float[1] y) { y = Relu(x) }")).graph.inputs[0], 1, 1)
+    scores = np.array([[np.nan, 1, np.nan, np.inf, np.inf, -np.inf, -np.inf]], np.float32)
+    assert near_ties(choice, np.array([[want]]), np.array([[got]]), scores, Tolerance(0.1, 0.1)) == flips
+
+
 # --- the truth --------------------------------------------------------------------------------------------------------
 
 CANCELS = """g (float[256] x) => (float[1] y) <float big = {1e8}, int64[1] axis = {0}> {
