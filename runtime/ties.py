@@ -15,7 +15,8 @@ from .. import ir
 from .comparison import Tolerance
 from .options import Array, Outputs
 
-KEEPS_NUMBERS = frozenset({"Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten"})
+KEEPS_NUMBERS = frozenset({"Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten"})
+HOLD_INDICES = frozenset({ir.DataType.INT32, ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.DOUBLE})
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def choices(model: ir.Model) -> list[Choice]:
     found = []
     for output in model.graph.outputs:
         value: ir.Value | None = output
-        while value is not None and (node := value.producer()) is not None and node.op_type in KEEPS_NUMBERS:
+        while value is not None and (node := value.producer()) is not None and _keeps_numbers(node):
             value = node.inputs[0]
         node = value.producer() if value is not None else None
         if node is None or value is None or node.domain != "" or not output.name or node.inputs[0] is None:
@@ -46,6 +47,10 @@ def choices(model: ir.Model) -> list[Choice]:
             if isinstance(count, int):
                 found.append(Choice(output.name, node.inputs[0], axis, count))
     return found
+
+
+def _keeps_numbers(node: ir.Node) -> bool:
+    return node.op_type in KEEPS_NUMBERS or (node.op_type == "Cast" and ir.attribute(node, "to") in HOLD_INDICES)
 
 
 def near_ties(found: Choice, want: Array, got: Array, scores: Array, allowed: Tolerance) -> int | None:
