@@ -13,7 +13,10 @@ import pytest
 from optimize_graph import OptimizeGraphError, Options, Result, optimize
 from optimize_graph.cli import main
 from optimize_graph.passes import REGISTRY
-from wrong_rules import NAMES
+
+with REGISTRY.scope():  # or every test of the same run would see them
+    import wrong_rules
+    from wrong_rules import NAMES
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 TEXT = """g (float[N, 6, 8] x, float[N, 8, 8, 8] image) => (float[N, 6, 8] y, float[N, 8, a, b] z) {
@@ -23,15 +26,12 @@ TEXT = """g (float[N, 6, 8] x, float[N, 8, 8, 8] image) => (float[N, 6, 8] y, fl
 
 
 @pytest.fixture(scope="module", autouse=True)
-def wrong_rules() -> Iterator[None]:
-    """Registered for these tests alone."""
-    import wrong_rules as module
-
-    known = {name: rule for rule in vars(module).values() if (name := getattr(rule, "name", None)) in NAMES}
+def registered() -> Iterator[None]:
+    """For these tests alone."""
+    known = {rule.name: rule for rule in vars(wrong_rules).values() if getattr(rule, "name", None) in NAMES}
     with REGISTRY.scope():
         for rule in known.values():
-            if rule.name not in REGISTRY.rules:
-                REGISTRY.add_rule(rule)
+            REGISTRY.add_rule(rule)
         yield
 
 
