@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from . import ir, runtime
 from .bisection import run_test
 from .optimizer import Optimizer
@@ -52,7 +50,7 @@ def write_reproducer(
         place.mkdir(parents=True, exist_ok=True)
         (place / "model.onnx").write_bytes(piece.model)
         if piece.feeds:
-            np.savez(place / "inputs.npz", **piece.feeds)  # type: ignore[arg-type]  # a name may be allow_pickle
+            runtime.write_feeds(place / "inputs.npz", piece.feeds)
         document = {**said, "command": command, "pipeline": str(optimizer.pipeline), "versions": installed_versions()}
         (place / "reproducer.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -97,7 +95,7 @@ def reduce(
         raise ir.VerificationError(ir.Diagnostic("nothing-to-reduce", "not even the whole model shows it"))
     try:
         output.write_bytes(piece.model)
-        np.savez(output.with_suffix(".npz"), **piece.feeds)  # type: ignore[arg-type]  # a name may be allow_pickle
+        runtime.write_feeds(output.with_suffix(".npz"), piece.feeds)
     except OSError as error:
         raise ir.MachineError(ir.Diagnostic("part-not-written", f"{output}: {error.strerror}")) from error
     return sum(1 for _ in whole.graph), piece.nodes
