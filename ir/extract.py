@@ -8,10 +8,14 @@ from pathlib import Path
 import onnx
 import onnx_ir as oir
 
+from .diagnostics import Diagnostic, ModelError
+from .external import all_tensors, in_memory, substituted
 from .facts import constant_tensor
+from .io import serialized
 
 # Old enough for every ONNX Runtime that we support, new enough for every type that its CPU kernels take.
 IR_VERSION = 10
+MOST_BYTES = (2 << 30) - (64 << 20)  # of weights in one file: protobuf ends at 2 GiB, and nodes need some
 
 ValueType = tuple[oir.DataType, Sequence[int]]
 
@@ -57,11 +61,17 @@ def _embedded(content: oir.TensorProtocol, name: str) -> onnx.TensorProto:
 
 
 def tapped(model: oir.Model, values: Iterable[oir.Value]) -> bytes:
-    """A serialized model that gives `values` of the main graph besides its own outputs."""
-    proto = oir.serde.serialize_model(model)
+    """A serialized model that gives `values` of the main graph besides its own outputs, with all weights in it.
+
+    Raises ModelError when it is larger than protobuf allows.
+    """
+    if sum(tensor.nbytes for tensor in all_tensors(model)) > MOST_BYTES:
+        raise ModelError(Diagnostic("file-too-large", "the model is larger than protobuf allows"))
+    with substituted(model, in_memory):  # ONNX Runtime opens no absolute places
+        proto = oir.serde.serialize_model(model)
     given = {output.name for output in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in values if value.name not in given)
-    return bytes(proto.SerializeToString())
+    return serialized(proto)
 
 
 def _value_info(value: oir.Value, known: ValueType | None) -> onnx.ValueInfoProto:

@@ -6,8 +6,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from .. import ir, runtime
 from ..options import Options
 from .bisect import run_test
@@ -53,7 +51,7 @@ def reduce(
         raise ir.VerificationError(ir.Diagnostic("nothing-to-reduce", "not even the whole model shows it"))
     try:
         output.write_bytes(piece.model)
-        np.savez(output.with_suffix(".npz"), **piece.feeds)  # type: ignore[arg-type]  # a name may be allow_pickle
+        runtime.write_feeds(output.with_suffix(".npz"), piece.feeds)
     except OSError as error:
         raise ir.MachineError(ir.Diagnostic("part-not-written", f"{output}: {error.strerror}")) from error
     return sum(1 for _ in whole.graph), piece.nodes

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from .. import ir, runtime
 from ..options import Options
 from ..passes.engine import spec
@@ -49,7 +47,7 @@ def write_reproducer(
         place.mkdir(parents=True, exist_ok=True)
         (place / "model.onnx").write_bytes(piece.model)
         if piece.feeds:
-            np.savez(place / "inputs.npz", **piece.feeds)  # type: ignore[arg-type]  # a name may be allow_pickle
+            runtime.write_feeds(place / "inputs.npz", piece.feeds)
         document = {**said, "command": command, "pipeline": str(optimizer.pipeline), "versions": installed_versions()}
         (place / "reproducer.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     except OSError as error:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .comparison import EXACT, Element, Tolerance, Verdict, compare
     from .device import device_name
     from .evaluator import OrtEvaluator
-    from .feeds import FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds
+    from .feeds import FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds, write_feeds
     from .measure import Latency, Race, Ratio, Timing, bytes_of, race, time_models
     from .memory import Peak, peak_memory
     from .options import Datum, Feeds, Outputs, SessionOptions
@@ -27,7 +27,7 @@ _MODULES = {
     "check": ("Reference", "verify"),
     "comparison": ("EXACT", "Element", "Tolerance", "Verdict", "compare"),
     "evaluator": ("OrtEvaluator",),
-    "feeds": ("FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds"),
+    "feeds": ("FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds", "write_feeds"),
     "device": ("device_name",),
     "measure": ("Latency", "Race", "Ratio", "Timing", "bytes_of", "race", "time_models"),
     "memory": ("Peak", "peak_memory"),
@@ -82,6 +82,7 @@ __all__ = [
     "time_models",
     "usable_feeds",
     "verify",
+    "write_feeds",
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -293,7 +295,7 @@ def read_feeds(path: Path, model: ir.Model) -> FeedSet:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays: Mapping[str, Array] = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _misfit(path, f"not an .npz file of plain arrays: {error}") from None
     wanted = {value.name or "": value for value in open_inputs(model)}
     optional = {value.name or "": value for value in model.graph.inputs if value.is_initializer()}
@@ -304,6 +306,14 @@ def read_feeds(path: Path, model: ir.Model) -> FeedSet:
         raise _misfit(path, f"{said}; the model's inputs are {list(wanted)}")
     fitted = {name: _fit(path, {**wanted, **optional}[name], array) for name, array in arrays.items()}
     return FeedSet(fitted, f"read from {path.name}")
+
+
+def write_feeds(path: Path, feeds: Mapping[str, Array]) -> None:
+    """Write inputs as `read_feeds` reads them, whatever their names are: `np.savez` keeps `file` for itself."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in feeds.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def _fit(path: Path, value: ir.Value, array: Array) -> Array:

@@ -3,7 +3,8 @@
 The device's is what NVML says is used once the model has run, less what was used before: ONNX Runtime keeps what it
 took. It counts the CUDA context and what other processes do meanwhile, and is None without the package `nvidia-ml-py`.
 
-The child is `python -m optimize_graph.runtime.memory`, which imports ONNX Runtime and NumPy and nothing of `ir`.
+The child is `python -P -m optimize_graph.runtime.memory`, which imports ONNX Runtime and NumPy and nothing of `ir`, nor
+what lies in the folder of an untrusted model.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def command(model: Path, feeds: Feeds, options: SessionOptions, folder: Path) ->
     """The child's command line; what it is to do lies in `folder`."""
     request = folder / "request.pickle"
     request.write_bytes(pickle.dumps((str(model.resolve()), dict(feeds), options)))
-    return [sys.executable, "-m", "optimize_graph.runtime.memory", str(request)]
+    return [sys.executable, "-P", "-m", "optimize_graph.runtime.memory", str(request)]
 
 
 def resident_peak() -> int:

@@ -15,7 +15,8 @@ from .. import ir
 from .comparison import Tolerance
 from .options import Array, Outputs
 
-KEEPS_NUMBERS = frozenset({"Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten"})
+KEEPS_NUMBERS = frozenset({"Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten"})
+HOLD_INDICES = frozenset({ir.DataType.INT32, ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.DOUBLE})
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def choices(model: ir.Model) -> list[Choice]:
     found = []
     for output in model.graph.outputs:
         value: ir.Value | None = output
-        while value is not None and (node := value.producer()) is not None and node.op_type in KEEPS_NUMBERS:
+        while value is not None and (node := value.producer()) is not None and _keeps_numbers(node):
             value = node.inputs[0]
         node = value.producer() if value is not None else None
         if node is None or value is None or node.domain != "" or not output.name or node.inputs[0] is None:
@@ -48,20 +49,27 @@ def choices(model: ir.Model) -> list[Choice]:
     return found
 
 
+def _keeps_numbers(node: ir.Node) -> bool:
+    return node.op_type in KEEPS_NUMBERS or (node.op_type == "Cast" and ir.attribute(node, "to") in HOLD_INDICES)
+
+
 def near_ties(found: Choice, want: Array, got: Array, scores: Array, allowed: Tolerance) -> int | None:
     """How many choices fell the other way between scores as good as equal; None where one is worse than that."""
     axis = found.axis % scores.ndim
     shape = (*scores.shape[:axis], found.count, *scores.shape[axis + 1 :])
     if want.shape != got.shape or want.size != int(np.prod(shape, dtype=np.int64)):
         return None
-    ours, theirs = (np.asarray(each).astype(np.int64).reshape(shape) for each in (want, got))
+    with np.errstate(invalid="ignore"):  # indices that were cast to floats may be anything in a wrong result
+        ours, theirs = (np.asarray(each).astype(np.int64).reshape(shape) for each in (want, got))
     size = scores.shape[axis]
     if ((theirs < -size) | (theirs >= size)).any():
         return None
     best = np.take_along_axis(scores, ours % size, axis).astype(np.float64)
     chosen = np.take_along_axis(scores, theirs % size, axis).astype(np.float64)
     flipped = ours != theirs
-    worse = np.abs(best - chosen) > allowed.atol + allowed.rtol * np.abs(best)
+    with np.errstate(invalid="ignore"):  # an infinity is as good as itself alone, and so is NaN
+        near = np.isfinite(best) & (np.abs(best - chosen) <= allowed.atol + allowed.rtol * np.abs(best))
+    worse = ~(near | (best == chosen) | (np.isnan(best) & np.isnan(chosen)))
     repeated = found.count > 1 and _repeats(theirs, axis)
     return None if (flipped & worse).any() or repeated else int(flipped.sum())
 

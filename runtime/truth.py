@@ -1,6 +1,7 @@
 """What a model computes when nothing is rounded: float64 in the reference evaluator, where it can be had and trusted.
 
-The child is `python -m optimize_graph.runtime.truth`: the evaluator may take any time, so it must be one to be stopped.
+The child is `python -P -m optimize_graph.runtime.truth`: the evaluator may take any time, so it must be one to be
+stopped. `-P`, since a Python file in the folder of an untrusted model must not be imported.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 
 from .. import ir
+from ..ir.extract import tapped
 from .comparison import Tolerance, compare, is_inexact, scale_of
 from .options import Datum, Feeds, Outputs
 
@@ -25,15 +28,19 @@ def truth(model: ir.Model, feeds: Feeds, plain: Outputs, *, seconds: float = 60.
     """The outputs of `model` in float64, rounded to the types of `plain`; None where they cannot be had or trusted.
 
     `plain`: what ONNX Runtime gives with its optimizations off. The evaluator is trusted where its float32 agrees with
-    that on this very model and these inputs. Only tensors are compared.
+    that on this very model and these inputs. Only tensors are compared, and floats alone are trusted. `seconds`: for
+    all of it.
     """
+    until = time.monotonic() + seconds
     weights = (value.const_value for value in model.graph.initializers.values() if value.const_value is not None)
     if sum(tensor.nbytes for tensor in weights) > MOST_BYTES or not all(map(_is_tensor, plain.values())):
         return None
-    single = _in_child("evaluate", model, feeds, seconds)
+    if not any(is_inexact(np.asarray(each)) for each in plain.values()):
+        return None
+    single = _in_child("evaluate", model, feeds, until)
     if single is None or not _means(plain, single):
         return None
-    double = _in_child("evaluate_in_double", model, feeds, seconds)
+    double = _in_child("evaluate_in_double", model, feeds, until)
     if double is None or not all(map(_is_tensor, double.values())):
         return None
     rounded: Outputs = {
@@ -59,13 +66,13 @@ def _means(plain: Outputs, other: Outputs) -> bool:
     return True
 
 
-def _in_child(function: str, model: ir.Model, feeds: Feeds, seconds: float) -> Outputs | None:
+def _in_child(function: str, model: ir.Model, feeds: Feeds, until: float) -> Outputs | None:
     with tempfile.TemporaryDirectory() as folder:
         request, answer = Path(folder) / "request.pickle", Path(folder) / "answer.pickle"
-        request.write_bytes(pickle.dumps((function, ir.to_bytes(model.clone()), dict(feeds))))
-        command = [sys.executable, "-m", "optimize_graph.runtime.truth", str(request), str(answer)]
+        request.write_bytes(pickle.dumps((function, tapped(model, []), dict(feeds))))
+        command = [sys.executable, "-P", "-m", "optimize_graph.runtime.truth", str(request), str(answer)]
         try:
-            subprocess.run(command, capture_output=True, timeout=seconds, check=True)
+            subprocess.run(command, capture_output=True, timeout=max(until - time.monotonic(), 0.0), check=True)
             found: Outputs = pickle.loads(answer.read_bytes())
         except (OSError, subprocess.SubprocessError):  # it has no kernel for something, or takes too long
             return None

@@ -13,7 +13,10 @@ import pytest
 from optimize_graph import OptimizeGraphError, Options, Result, optimize
 from optimize_graph.cli import main
 from optimize_graph.passes import REGISTRY
-from wrong_rules import NAMES
+
+with REGISTRY.scope():  # or every test of the same run would see them
+    import wrong_rules
+    from wrong_rules import NAMES
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 TEXT = """g (float[N, 6, 8] x, float[N, 8, 8, 8] image) => (float[N, 6, 8] y, float[N, 8, a, b] z) {
@@ -23,15 +26,12 @@ TEXT = """g (float[N, 6, 8] x, float[N, 8, 8, 8] image) => (float[N, 6, 8] y, fl
 
 
 @pytest.fixture(scope="module", autouse=True)
-def wrong_rules() -> Iterator[None]:
-    """Registered for these tests alone."""
-    import wrong_rules as module
-
-    known = {name: rule for rule in vars(module).values() if (name := getattr(rule, "name", None)) in NAMES}
+def registered() -> Iterator[None]:
+    """For these tests alone."""
+    known = {rule.name: rule for rule in vars(wrong_rules).values() if getattr(rule, "name", None) in NAMES}
     with REGISTRY.scope():
         for rule in known.values():
-            if rule.name not in REGISTRY.rules:
-                REGISTRY.add_rule(rule)
+            REGISTRY.add_rule(rule)
         yield
 
 
@@ -103,3 +103,27 @@ def test_a_right_catalogue_leaves_nobody_out(model: Path) -> None:
     result = optimized(model, "")
     assert not result.quarantined and not result.remarks
     assert not model.with_name("out.onnx.reproducers").exists()
+
+
+def test_a_model_with_weights_beside_it_has_a_reproducer_that_holds_them(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "external" / "model.onnx"
+    path.parent.mkdir()
+    onnx.save(onnx.load(model), path, save_as_external_data=True, location="model.data", size_threshold=100)
+    culprit = optimized(path, "lost-bias").quarantined[0]
+    _, small, *words = shlex.split(culprit.reproducer)
+    (path.parent / "model.data").unlink()
+    others = [word for name in NAMES if name != "lost-bias" for word in ("--disable", name)]
+    assert main([small, *words, *others]) == 3
+    assert "lost-bias" in capsys.readouterr().err
+
+
+def test_inputs_of_any_name_are_kept_for_the_reproducer(model: Path) -> None:
+    made = onnx.load(model)
+    for node in made.graph.node:
+        node.input[:] = ["file" if name == "x" else name for name in node.input]
+    made.graph.input[0].name = "file"
+    onnx.save(made, model)
+    culprit = optimized(model, "lost-bias").quarantined[0]
+    assert "inputs.npz" in culprit.reproducer

@@ -10,7 +10,7 @@ import onnx.numpy_helper
 import onnx.parser
 import pytest
 from optimize_graph import ir
-from optimize_graph.runtime import feed_sets, make_feeds, open_session, read_feeds, usable_feeds
+from optimize_graph.runtime import feed_sets, make_feeds, open_session, read_feeds, usable_feeds, write_feeds
 from optimize_graph.runtime.feeds import SIZINGS, Plan
 from optimize_graph.runtime.sizes import Binding, OpenInput, Sizing, bind, symbols
 
@@ -234,9 +234,10 @@ def test_a_file_that_does_not_fit_is_refused_with_the_reason(
     assert said in str(caught.value)
 
 
-def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more", b"no archive"])
+def test_a_file_that_is_no_npz_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "own.npz"
-    path.write_text("no archive")
+    path.write_bytes(content)
     with pytest.raises(ir.ModelError, match="inputs-do-not-fit"):
         read_feeds(path, load("g (float[N,3] x) => (float[N,3] y) { y = Relu(x) }"))
 
@@ -254,3 +255,17 @@ def test_a_constant_that_is_no_number_is_no_offset_of_indices(shift: float) -> N
     text = "g (float[2] x) => (float[2] y) { y = Add(x, c) }"
     model = ir.from_proto(proto(text, c=np.array([1.0, shift], np.float32)))
     assert make_feeds(model)["x"].shape == (2,)  # type: ignore[union-attr]
+
+
+def test_inputs_are_written_whatever_they_are_called(tmp_path: Path) -> None:
+    model = load(
+        "g (float[2] file, float[2] allow_pickle, bfloat16[2] b) => (float[2] y) { y = Add(file, allow_pickle) }"
+    )
+    model.graph.inputs[1].name = "a/b:0.npy"
+    feeds = make_feeds(model, seed=0)
+    write_feeds(tmp_path / "inputs.npz", feeds)  # type: ignore[arg-type]
+    found = read_feeds(tmp_path / "inputs.npz", model).feeds
+    assert found.keys() == {"file", "a/b:0.npy", "b"}
+    for name, array in feeds.items():
+        assert np.asarray(found[name]).dtype == np.asarray(array).dtype
+        assert np.asarray(found[name]).tobytes() == np.asarray(array).tobytes()
