@@ -32,10 +32,17 @@ def write_reproducer(
     """
     options = alone(rule, optimizer)
     how = runtime.SessionOptions(custom_ops=options.custom_ops, seed=options.seed)
+
+    def cut(*, looks_again: bool) -> runtime.Piece | None:
+        def shows(piece: runtime.Piece) -> bool:
+            return goes_wrong(piece, options, looks_again=looks_again)
+
+        return runtime.reduce_model(before, feeds, shows, around=where, options=how, seconds=SECONDS)
+
     try:
-        piece = runtime.reduce_model(
-            before, feeds, lambda each: goes_wrong(each, options), around=where, options=how, seconds=SECONDS
-        )
+        piece = cut(looks_again=False)
+        if piece is not None and not goes_wrong(piece, options):  # the command that replays it looks again
+            piece = cut(looks_again=True)
     except ir.ModelError:  # the model as it is between two rewrites does not run
         return ""
     if piece is None:
@@ -55,8 +62,11 @@ def write_reproducer(
     return shlex.join(command)
 
 
-def goes_wrong(piece: runtime.Piece, options: Options) -> bool:
-    """Whether the pipeline of `options` raises on a model, makes it compute something else, or is not repeatable."""
+def goes_wrong(piece: runtime.Piece, options: Options, *, looks_again: bool = True) -> bool:
+    """Whether the pipeline of `options` raises on a model, makes it compute something else, or is not repeatable.
+
+    `looks_again`: see `runtime.Reference`.
+    """
     try:
         optimizer = Optimizer(Source(piece.model), options)
         report, again = optimizer.run(), optimizer.run()
@@ -68,6 +78,7 @@ def goes_wrong(piece: runtime.Piece, options: Options) -> bool:
             exact=report.journal.exactness is Exactness.EXACT,
             rtol=options.rtol,
             atol=options.atol,
+            looks_again=looks_again,
         )
         feeds = [runtime.FeedSet(piece.feeds, "the tensors of the whole model")]
         return not reference.verify(ir.to_bytes(report.model), feeds, result_model=report.model).ok
