@@ -101,7 +101,7 @@ class _Expected:
 class Reference:
     """The original in ONNX Runtime: its outputs and noise on each set of inputs, computed once for many results.
 
-    The arguments are those of `verify`. `looks_again`: what is beyond the noise gets a second look (near-ties, float64),
+    The arguments are those of `verify`. `looks_again`: what is beyond the noise gets a second look (ties, float64),
     which takes a second or more.
     """
 
