@@ -115,7 +115,9 @@ class LoopMaker:
             shapes = [(1, 1, columns)]
         if self.chance(0.7):
             bias = self.random.uniform(-1, 1, shapes[int(self.random.integers(len(shapes)))])
-            value = self.emit("Add", *((value, self.constant(bias)) if self.chance(0.8) else (self.constant(bias), value)))
+            value = self.emit(
+                "Add", *((value, self.constant(bias)) if self.chance(0.8) else (self.constant(bias), value))
+            )
         return self.emit("Mul", value, self.number(0.75)) if self.chance(0.1) else value
 
     def fed(self, x: str, h: str, columns: int) -> str:
@@ -201,8 +203,9 @@ class LoopMaker:
         return self._looped(states, starts, ends, rows)
 
     def _looped(self, states: list[str], starts: list[str], ends: list[str], rows: list[str]) -> onnx.ModelProto:
-        formal = [self._info(name, STATE) for name in states]
-        handed = [*(self._info(name, STATE) for name in ends), *(self._info(name, (None, None)) for name in rows)]
+        dims = None if self.slips else STATE  # who knows what a slip makes of them
+        formal = [self._info(name, dims) for name in states]
+        handed = [self._info(name, dims) for name in (*ends, *rows)]
         results = [*(f"{name}_last" for name in states), *(f"all{index}" for index in range(len(rows)))]
         if self.chance(0.4):
             body = helper.make_graph(self.body, "body", [*formal, self._info("x", ("b", FEATURES))], handed, self.own)
@@ -252,7 +255,7 @@ class LoopMaker:
     def _start(self, name: str) -> onnx.ValueInfoProto:
         return self._info(name, (1, SIZE) if self.slip() else STATE)
 
-    def _info(self, name: str, dims: Sequence[int | str | None]) -> onnx.ValueInfoProto:
+    def _info(self, name: str, dims: Sequence[int | str | None] | None) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, self.dtype, dims)
 
 

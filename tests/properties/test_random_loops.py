@@ -53,7 +53,9 @@ def check(seed: int, tally: Counter[str]) -> None:
                     continue
                 # Of what a Loop that does not run would stack, ONNX Runtime knows no dims.
                 found = after.run(None, feeds)
-                wanted = [other if each.size == other.size == 0 else each for each, other in zip(wanted, found, strict=True)]
+                wanted = [
+                    other if each.size == other.size == 0 else each for each, other in zip(wanted, found, strict=True)
+                ]
             compare(model, feeds, wanted, after, exact=report.journal.exactness is Exactness.EXACT)
         tally.update([*report.journal.by_rule(), *operators.intersection(RECURRENT)])
         tally.update({"refused"} if any("recurrences" in each.rule for each in report.refusals) else ())
