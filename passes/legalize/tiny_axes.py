@@ -42,8 +42,8 @@ def _is_outer_product(m: Match) -> bool:
 
 
 def _is_long(m: Match) -> bool:
-    size = (m.thin.dims or (0, 0))[-2]
-    return isinstance(size, int) and size >= _SHORTEST_COLUMN
+    *batch, size, _ = m.thin.dims or (0, 0)
+    return all(each == 1 for each in batch) or (isinstance(size, int) and size >= _SHORTEST_COLUMN)
 
 
 def _is_one_for_each_row(m: Match) -> bool:
@@ -61,7 +61,7 @@ def _is_one_for_each_row(m: Match) -> bool:
         _FLOAT32,
         holds("a column and a row", _is_outer_product, _show),
         _width(_WIDEST_PRODUCT),
-        holds(f"a column of {_SHORTEST_COLUMN} or more", _is_long, _show),
+        holds(f"one product, or columns of {_SHORTEST_COLUMN} or more", _is_long, _show),
         _COMPUTED,
     ],
     exactness=Exactness.ROUNDING,

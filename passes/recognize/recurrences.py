@@ -30,8 +30,9 @@ class RecognizeRecurrences(Pass):
     """Replace a Loop or Scan whose body is one step of a recurrent network, over each element of a sequence in turn.
 
     The forms of tf2onnx (Keras layers that it leaves as Loop: hard sigmoids, a product for each gate, GRU that resets
-    before the product, SimpleRNN), and whatever is linear in input and state in the same way. Batches are taken not to
-    be empty: ONNX Runtime's GRU and LSTM never take those, from whichever exporter.
+    before the product, SimpleRNN), and whatever is linear in input and state in the same way. Batches of symbolic
+    size are taken not to be empty, and sequences of GRU neither: ONNX Runtime's GRU and LSTM end the process of who
+    feeds them such, from whichever exporter.
 
     before:  y, all = Loop(n, , h) <body = (i, c, s) -> (c, t, t) {
                t = Tanh(Add(MatMul(Gather(x, i), w), MatMul(s, r))) }>

@@ -11,8 +11,8 @@ from checking import assert_same_interface, compare, optimized, outputs_of, sess
 from optimize_graph.passes import Exactness
 from random_loops import LoopMaker, feeds_of
 
-BATCHES = 8
-LOOPS_AT_ONCE = 25
+BATCHES = 4
+LOOPS_AT_ONCE = 50
 PIPELINES = (
     "recognize-recurrences,dce",
     "fixpoint(hoist-loop-invariants,dce),project-sequences,dce",
