@@ -12,7 +12,8 @@ from optimize_graph.passes import Exactness
 from random_loops import LoopMaker, feeds_of
 
 BATCHES = 4
-LOOPS_AT_ONCE = 50
+LOOPS_AT_ONCE = 70
+TWICE = 4  # every so many loops: whether a second run has nothing to do takes as long as the rest
 PIPELINES = (
     "recognize-recurrences,dce",
     "fixpoint(hoist-loop-invariants,dce),project-sequences,dce",
@@ -42,9 +43,10 @@ def check(seed: int, tally: Counter[str]) -> None:
         produced = onnx.load_from_string(result)
         onnx.checker.check_model(produced)
         assert_same_interface(model, produced)
-        again, same = optimized(produced, pipeline)
-        assert not again.rewrites, [str(each) for each in again.rewrites[:3]]
-        assert same == result
+        if seed % TWICE == 0:
+            again, same = optimized(produced, pipeline)
+            assert not again.rewrites, [str(each) for each in again.rewrites[:3]]
+            assert same == result
         after = session_of(result)
         operators = {node.op_type for node in produced.graph.node}
         for feeds, wanted in cases:
