@@ -15,6 +15,7 @@ x, thin = values("x thin")
 
 _WIDEST_PRODUCT = 32
 _WIDEST_COPY = 4
+_SHORTEST_COLUMN = 32  # at 16 the product of each pair costs as much as 16 inner loops, at 2 five times as much
 
 _FLOAT32 = holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype))
 _COMPUTED = holds("no constant", lambda m: not m.x.is_constant and not m.thin.is_constant)
@@ -37,7 +38,12 @@ def _is_outer_product(m: Match) -> bool:
     column, row = m.thin.dims, m.x.dims
     if column is None or row is None or len(column) != len(row) or len(row) < 2:
         return False
-    return column[:-2] == row[:-2] and column[-1] == 1 and row[-2] == 1 and column[-2] != 1
+    return column[:-2] == row[:-2] and column[-1] == 1 and row[-2] == 1
+
+
+def _is_long(m: Match) -> bool:
+    *batch, size, _ = m.thin.dims or (0, 0)
+    return all(each == 1 for each in batch) or (isinstance(size, int) and size >= _SHORTEST_COLUMN)
 
 
 def _is_one_for_each_row(m: Match) -> bool:
@@ -55,6 +61,7 @@ def _is_one_for_each_row(m: Match) -> bool:
         _FLOAT32,
         holds("a column and a row", _is_outer_product, _show),
         _width(_WIDEST_PRODUCT),
+        holds(f"one product, or columns of {_SHORTEST_COLUMN} or more", _is_long, _show),
         _COMPUTED,
     ],
     exactness=Exactness.ROUNDING,

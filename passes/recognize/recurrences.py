@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from ... import ir
 from ..analyses import Shapes
@@ -18,7 +19,7 @@ from ..engine.pass_ import Pass, PassContext, where
 from ..engine.registry import register
 from ..engine.rewrite import quantizer_in
 from ..simplify.sequence_walks import Walk, walks_of
-from .recurrent_cells import Cell, Step
+from .recurrent_cells import Cell, Matrix, Step
 
 _DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 
@@ -29,8 +30,9 @@ class RecognizeRecurrences(Pass):
     """Replace a Loop or Scan whose body is one step of a recurrent network, over each element of a sequence in turn.
 
     The forms of tf2onnx (Keras layers that it leaves as Loop: hard sigmoids, a product for each gate, GRU that resets
-    before the product, SimpleRNN), and whatever is linear in input and state in the same way. Batches are taken not to
-    be empty: ONNX Runtime's GRU and LSTM never take those, from whichever exporter.
+    before the product, SimpleRNN), and whatever is linear in input and state in the same way. Batches of symbolic
+    size are taken not to be empty, and sequences of GRU neither: ONNX Runtime's GRU and LSTM end the process of who
+    feeds them such, from whichever exporter.
 
     before:  y, all = Loop(n, , h) <body = (i, c, s) -> (c, t, t) {
                t = Tanh(Add(MatMul(Gather(x, i), w), MatMul(s, r))) }>
@@ -93,8 +95,8 @@ def _faults(loop: ir.Node, walk: Walk, cell: Cell, step: Step, shapes: Shapes) -
         yield "gates of the input and the state", "one of them is not fed to each gate"
     inner = [] if cell.inner_bias is None else [cell.inner_bias]
     contents = [each for gate in cell.gates for each in (*gate.weights.values(), gate.bias)]
-    if not all(np.isfinite(each).all() for each in [*contents, *inner]):
-        yield "finite weights", "there is NaN or infinity"
+    if not all(np.isfinite(_float32(each)).all() for each in [*contents, *inner]):
+        yield "finite weights", "there is NaN or infinity, or a product of factors that is beyond float32"
     for state in states.values():
         if state.start is None or not shapes.same_dims(shapes.dims(state.start), (batch, size)):
             found = "nothing" if state.start is None else shapes.show(state.start)
@@ -108,6 +110,11 @@ def _faults(loop: ir.Node, walk: Walk, cell: Cell, step: Step, shapes: Shapes) -
     for row, stack in walk.rows:
         if ir.is_read(stack) and row is not ir.origin(states[cell.states[0]].end):
             yield "only results of a recurrent operator are read", f"{stack.name!r} is read"
+
+
+def _float32(content: Matrix) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return content.astype(np.float32)
 
 
 def _width(value: ir.Value | None, shapes: Shapes) -> int | None:
@@ -128,7 +135,7 @@ def _replace(loop: ir.Node, walk: Walk, cell: Cell, context: PassContext) -> Non
     if cell.inner_bias is not None:
         inner[-cell.inner_bias.size :] = cell.inner_bias
     contents = (*weights, np.concatenate([bias, inner]))
-    constants = [ir.pending_constant(each[np.newaxis].astype(np.float32), name="weights") for each in contents]
+    constants = [ir.pending_constant(_float32(each[np.newaxis]), name="weights") for each in contents]
     starts = [_with_axis("Unsqueeze", state.start, 0, loop, context) for state in ordered]
     made = ir.new_node(
         cell.operator,

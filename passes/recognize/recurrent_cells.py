@@ -97,11 +97,11 @@ class Step:
                 self._split(node, linear)
             case "Slice" if linear is not None and (taken := window(node, self.shapes)) is not None and taken[0] == 1:
                 self._learn(result, linear.columns(*taken[1:3]))
-            case "Min" if linear is not None and [ir.scalar(each) for each in inputs[1:]] == [1]:
+            case "Min" if linear is not None and len(inputs) == 2 and _is(inputs[1], 1):
                 self.clipped[result] = linear
-            case "Max" if inputs[0] in self.clipped and [ir.scalar(each) for each in inputs[1:]] == [0]:
+            case "Max" if inputs[0] in self.clipped and len(inputs) == 2 and _is(inputs[1], 0):
                 self.gates[result] = Gate("HardSigmoid", self.clipped[inputs[0]])
-            case "Clip" if linear is not None and [ir.scalar(each) for each in inputs[1:]] == [0, 1]:
+            case "Clip" if linear is not None and len(inputs) == 3 and _is(inputs[1], 0) and _is(inputs[2], 1):
                 self.gates[result] = Gate("HardSigmoid", linear)
             case "HardSigmoid" if linear is not None:
                 slope, offset = _numbers(node, "alpha", "beta")
@@ -183,20 +183,18 @@ class Step:
 
     def _gru(self, h: ir.Value, end: ir.Value) -> Iterator[Cell]:
         """Add(Mul(z, h), Mul(Sub(1, z), n))."""
-        for kept, new in _operands("Add", end):
-            for update, old in _operands("Mul", kept):
-                z = self.gates.get(update)
-                if z is None or old is not h:
-                    continue
-                for rest, candidate in _operands("Mul", new):
-                    for r, n, inner_bias in self._candidates(candidate, h) if _is_rest(rest, update) else ():
-                        if r.activation == z.activation:
-                            gates = [z.linear, r.linear, n.linear]
-                            yield Cell("GRU", gates, [z.activation, n.activation], [h], inner_bias)
+        for update, old, rest, candidate in _sums_of_products(end):
+            z, node = self.gates.get(update), _call(rest, "Sub")
+            if z is None or old is not h or node is None or not _is(node.inputs[0], 1) or node.inputs[1] is not update:
+                continue
+            for r, n, inner_bias in self._candidates(candidate, h):
+                if r.activation == z.activation:
+                    gates = [z.linear, r.linear, n.linear]
+                    yield Cell("GRU", gates, [z.activation, n.activation], [h], inner_bias)
 
     def _candidates(self, value: ir.Value, h: ir.Value) -> Iterator[tuple[Gate, Gate, Matrix | None]]:
         """What resets, and what activates the sum of a product of x and one of Mul(r, h), or Mul(r, that of h)."""
-        gate, node = self.gates.get(value), value.producer()
+        gate, node = self.gates.get(value), _call(value, *_ACTIVATIONS)
         if gate is not None:
             linear = gate.linear
             for leaf in linear.weights:
@@ -204,11 +202,11 @@ class Step:
                 if reset is not None and of is h and set(linear.weights) == {self.x, leaf}:
                     weights = {self.x: linear.weights[self.x], h: linear.weights[leaf]}
                     yield reset, Gate(gate.activation, Linear(weights, linear.bias)), None
-        elif node is not None and node.op_type in _ACTIVATIONS and node.inputs[0] is not None:
-            for given, product in _operands("Add", node.inputs[0]):
-                for update, fed in _operands("Mul", product):
+        elif node is not None:
+            for given, product in _operands(node.inputs[0], "Add"):
+                for update, fed in _operands(product, "Mul"):
                     reset, outer, inner = self.gates.get(update), self.linear.get(given), self.linear.get(fed)
-                    if reset is None or outer is None or inner is None:
+                    if reset is None or outer is None or inner is None or outer.bias.shape != inner.bias.shape:
                         continue
                     if set(outer.weights) == {self.x} and set(inner.weights) == {h}:
                         both = Linear({**outer.weights, **inner.weights}, outer.bias)
@@ -216,19 +214,17 @@ class Step:
 
     def _lstm(self, h: ir.Value, c: ir.Value, h_end: ir.Value, c_end: ir.Value) -> Iterator[Cell]:
         """c' = Add(Mul(f, c), Mul(i, g)) and h' = Mul(o, tanh(c'))."""
-        for output, shown in _operands("Mul", h_end):
-            o, node = self.gates.get(output), shown.producer()
-            if o is None or node is None or node.op_type not in _ACTIVATIONS or node.inputs[0] is not c_end:
+        for output, shown in _operands(h_end, "Mul"):
+            node = _call(shown, *_ACTIVATIONS)
+            if node is None or node.inputs[0] is not c_end:
                 continue
-            for kept, new in _operands("Add", c_end):
-                for forget, old in _operands("Mul", kept):
-                    for entrance, candidate in _operands("Mul", new):
-                        f, i, g = (self.gates.get(each) for each in (forget, entrance, candidate))
-                        if old is not c or f is None or i is None or g is None:
-                            continue
-                        if i.activation == o.activation == f.activation:
-                            gates = [each.linear for each in (i, o, f, g)]
-                            yield Cell("LSTM", gates, [i.activation, g.activation, node.op_type], [h, c])
+            for forget, old, entrance, candidate in _sums_of_products(c_end):
+                i, o, f, g = (self.gates.get(each) for each in (entrance, output, forget, candidate))
+                if old is not c or i is None or o is None or f is None or g is None:
+                    continue
+                if i.activation == o.activation == f.activation:
+                    gates = [each.linear for each in (i, o, f, g)]
+                    yield Cell("LSTM", gates, [i.activation, g.activation, node.op_type], [h, c])
 
 
 def _numbers(node: ir.Node, *names: str) -> tuple[float, ...]:
@@ -243,13 +239,25 @@ def _row(value: ir.Value, beside: Linear) -> Matrix | None:
     return np.asarray(content, dtype=np.float64).reshape(-1)
 
 
-def _operands(operator: str, value: ir.Value) -> Iterator[tuple[ir.Value, ...]]:
-    node = value.producer()
-    if node is not None and node.op_type == operator and node.domain == "":
+def _is(value: ir.Value | None, number: float) -> bool:
+    """Whether `value` is this constant, which leaves what it meets the matrix that it was."""
+    content = ir.constant(value)
+    return content is not None and content.ndim <= 2 and ir.scalar(value) == number
+
+
+def _call(value: ir.Value | None, *operators: str) -> ir.Node | None:
+    node = None if value is None else value.producer()
+    return node if node is not None and node.domain == "" and node.op_type in operators else None
+
+
+def _operands(value: ir.Value | None, operator: str) -> Iterator[tuple[ir.Value, ...]]:
+    """Those of a binary operator, in both orders."""
+    if (node := _call(value, operator)) is not None:
         yield from permutations([each for each in node.inputs if each is not None], 2)
 
 
-def _is_rest(value: ir.Value, gate: ir.Value) -> bool:
-    """Whether `value` is Sub(1, gate)."""
-    node = value.producer()
-    return node is not None and node.op_type == "Sub" and ir.scalar(node.inputs[0]) == 1 and node.inputs[1] is gate
+def _sums_of_products(value: ir.Value) -> Iterator[tuple[ir.Value, ...]]:
+    """a, b, c and d of Add(Mul(a, b), Mul(c, d)), in each order."""
+    for one, other in _operands(value, "Add"):
+        for left in _operands(one, "Mul"):
+            yield from ((*left, *right) for right in _operands(other, "Mul"))

@@ -171,8 +171,9 @@ def _takes_anything(node: ir.Node, shapes: Shapes) -> bool:
         case "MatMul":
             a, b = dims
             return len(a) > 1 < len(b) and a[-1] == b[-2] and _broadcast([a[:-2], b[:-2]])
-        case "Div" | "Mod":  # ONNX Runtime refuses to divide integers by zero
-            return dtype.is_floating_point() and _broadcast(dims)
+        case "Div" | "Mod":  # ONNX Runtime refuses to divide integers by zero, and floats by the Mod of integers
+            is_taken = node.op_type == "Div" or ir.attribute(node, "fmod") == 1
+            return dtype.is_floating_point() and is_taken and _broadcast(dims)
         case operator if operator in UNARY:
             return all(each == () for each in dims[1:])
         case operator:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from ... import ir
-from ..engine.conditions import constant, finite, fits, holds
+from ..engine.conditions import constant, finite, fits, holds, pays
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, Operand, rule
@@ -17,6 +19,8 @@ ids, depth, pair, numbers, w = values("ids depth pair numbers w")
 _INDICES = frozenset({ir.DataType.INT32, ir.DataType.INT64})
 _NARROW = frozenset({ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir.DataType.INT16})
 _SMALL = 1 << 16  # bytes that may be stored twice
+_LEAST_WORK = 1 << 14  # multiplications; for fewer, ONNX Runtime is as fast or faster
+_MOST_ROWS = 1 << 23  # float32 counts as far
 _SOURCE = "ONNX Gather; a byte classifier from JAX, x31 for the operators and x1.17 for the model"
 
 
@@ -31,6 +35,12 @@ def _lie_within(m: Match, low: int, high: int) -> bool:
 
 def _has_rows(m: Match) -> bool:
     return _lie_within(m, -_rows(m), _rows(m) - 1)
+
+
+def _has_work(m: Match) -> bool:
+    """Whether the product is worth the five operators where an index may have no row, as far as that is known."""
+    count = m.ids.static
+    return count is None or prod(count) * m.w.array.size >= _LEAST_WORK
 
 
 def _show_bounds(m: Match) -> str:
@@ -48,8 +58,13 @@ def _show_bounds(m: Match) -> str:
         holds("int32 or int64 indices", lambda m: m.ids.dtype in _INDICES, lambda m: str(m.ids.dtype)),
         holds(
             "indices that are proven to have a row, or a small matrix",
-            lambda m: _has_rows(m) or (m.w.array.nbytes <= _SMALL and (m.root.version or 0) >= 12),
+            lambda m: _has_rows(m) or (m.w.array.nbytes <= _SMALL and (m.root.version or 0) >= 11),
             _show_bounds,
+        ),
+        pays(
+            "no five operators for a tiny product",
+            lambda m: _has_rows(m) or _has_work(m),
+            lambda m: m.shapes.show(m.ids.value),
         ),
     ],
     exactness=Exactness.ROUNDING,
@@ -64,7 +79,7 @@ def gather_instead_of_one_hot(m: Match, op: Builder) -> ir.Value:
     """
     if _has_rows(m):
         return op.Gather(m.w, m.ids, axis=0)
-    return _gather_or_zeros(np.concatenate([m.w.array] * 2), -_rows(m) - 1, m.ids, m.ids.dtype, op)
+    return _gather_or_zeros(np.concatenate([m.w.array] * 2), -_rows(m) - 1, m.ids, op)
 
 
 def _counts_up(m: Match) -> bool:
@@ -72,7 +87,7 @@ def _counts_up(m: Match) -> bool:
     content, dims = m.numbers.array, m.ids.dims
     if not dims or dims[-1] != 1 or not content.ndim or content.ndim > len(dims) or content.size != content.shape[-1]:
         return False
-    return content.size == _rows(m) and bool(np.array_equal(content.reshape(-1), np.arange(content.size)))
+    return content.size == _rows(m) <= _MOST_ROWS and bool(np.array_equal(content.reshape(-1), np.arange(content.size)))
 
 
 @rule(
@@ -84,6 +99,11 @@ def _counts_up(m: Match) -> bool:
         UNSHARED,
         holds("integers", lambda m: m.ids.dtype in _INDICES | _NARROW, lambda m: str(m.ids.dtype)),
         holds("compared with the number of each row", _counts_up, lambda m: m.shapes.show(m.ids.value)),
+        pays(
+            "no five operators for a tiny product",
+            lambda m: _lie_within(m, 0, _rows(m) - 1) or _has_work(m),
+            lambda m: m.shapes.show(m.ids.value),
+        ),
     ],
     exactness=Exactness.ROUNDING,
     source=_SOURCE,
@@ -93,22 +113,22 @@ def gather_instead_of_comparison(m: Match, op: Builder) -> ir.Value:
     """Rows of a matrix by their numbers; where an index may have no row, zeros before the first and after the last.
 
     before:  ids -> Unsqueeze(-1) -> Equal(·, [0, 1, 2, 3]) -> Cast -> MatMul(·, w[4, n]) -> y
-    after:   ids -> Clip(-1, 4) -> Add(1) -> Gather([0, w, 0], ·) -> y
+    after:   ids -> Cast -> Clip(-1, 4) -> Add(1) -> Cast -> Gather([0, w, 0], ·) -> y
     """
     indices = op.Squeeze(m.ids, op.constant(np.array([-1], dtype=np.int64)))
+    if not _lie_within(m, 0, _rows(m) - 1):
+        return _gather_or_zeros(m.w.array, -1, indices, op)
     if m.ids.dtype in _NARROW:
         indices = op.Cast(indices, to=ir.DataType.INT64.value)
-    if _lie_within(m, 0, _rows(m) - 1):
-        return op.Gather(m.w, indices, axis=0)
-    return _gather_or_zeros(m.w.array, -1, indices, m.ids.dtype, op)
+    return op.Gather(m.w, indices, axis=0)
 
 
-def _gather_or_zeros(
-    rows: ir.Array, below: int, indices: ir.Value | Operand, dtype: ir.DataType | None, op: Builder
-) -> ir.Value:
+def _gather_or_zeros(rows: ir.Array, below: int, indices: ir.Value | Operand, op: Builder) -> ir.Value:
     """`rows`, of which the first has the number `below + 1`, and zeros before and after them."""
-    if dtype == ir.DataType.INT32:  # ONNX Runtime's Clip on CUDA does not take it
-        indices = op.Cast(indices, to=ir.DataType.INT64.value)
-    least, most, shift = (np.asarray(each, dtype=np.int64) for each in (below, below + 1 + len(rows), -below))
-    places = op.Add(op.Clip(indices, op.constant(least), op.constant(most)), op.constant(shift))
-    return op.Gather(op.constant(np.pad(rows, ((1, 1), (0, 0)))), places, axis=0)
+    numbers = op.Cast(
+        indices, to=ir.DataType.FLOAT.value
+    )  # ONNX Runtime's Clip is wrong on int64, none on CUDA of int32
+    least, most, shift = (np.asarray(each, dtype=np.float32) for each in (below, below + 1 + len(rows), -below))
+    places = op.Add(op.Clip(numbers, op.constant(least), op.constant(most)), op.constant(shift))
+    padded = op.constant(np.pad(rows, ((1, 1), (0, 0))))
+    return op.Gather(padded, op.Cast(places, to=ir.DataType.INT64.value), axis=0)

@@ -79,6 +79,6 @@ def _project(node: ir.Node, walk: Walk, loop: ir.Node, context: PassContext) -> 
 
     projected = made("MatMul", walk.sequence, weight, before=loop)
     result = made("Gather", projected, picked.inputs[1], before=node)
-    if node.op_type == "Gemm" and len(node.inputs) > 2:
+    if node.op_type == "Gemm" and len(node.inputs) > 2 and node.inputs[2] is not None:
         result = made("Add", result, node.inputs[2], before=node)
     rewriter.replace(node, [result])

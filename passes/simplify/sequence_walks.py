@@ -71,7 +71,7 @@ def _walks_of_loop(loop: ir.Node, body: ir.Graph, shapes: Shapes) -> Iterator[Wa
         return
     count = len(states)
     rows = list(zip(map(ir.origin, body.outputs[1 + count :]), loop.outputs[count:], strict=True))
-    counters = {body.inputs[0], *(state.value for state in states if _counts(state))}
+    counters = {body.inputs[0], *(state.value for state in states if _counts(state, shapes))}
     for node in body:
         sequence, index = [*node.inputs, None, None][:2]
         if node.op_type != "Gather" or node.domain != "" or sequence is None or index is None:
@@ -86,9 +86,10 @@ def _walks_of_loop(loop: ir.Node, body: ir.Graph, shapes: Shapes) -> Iterator[Wa
             yield Walk(body, sequence, node.outputs[0], states, rows)
 
 
-def _counts(state: ir.LoopState) -> bool:
-    """Whether a state is the number of the turn: it starts at 0 and a turn adds 1."""
-    return ir.scalar(state.start) == 0 and _is_next(ir.origin(state.end), {state.value})
+def _counts(state: ir.LoopState, shapes: Shapes) -> bool:
+    """Whether a state is the number of the turn: it starts at 0 and a turn adds 1, in a type with room for it."""
+    dtype = None if state.start is None else shapes.dtype(state.start)
+    return dtype in _WIDE and ir.scalar(state.start) == 0 and _is_next(ir.origin(state.end), {state.value})
 
 
 def _is_next(value: ir.Value, counters: Collection[ir.Value]) -> bool:

@@ -89,6 +89,7 @@ def test_what_may_fail_moves_only_where_the_loop_runs(turns: int) -> None:
         "e = Add(z, q)",  # n is 3 or 1, or else it fails
         "p = ReduceMax<axes = [1], keepdims = 0>(a)  e = Add(v, p)",
         "s = Mod(k, k)  p = Cast<to = 1>(s)  e = Add(v, p)",
+        "p = Mod(z, z)  e = Add(v, p)",  # of floats, with the sign of integers: refused
         "p = MatMul(z, q)  e = Add(z, p)",
         "p = Gather(q, k)  e = Exp(p)",
     ],

@@ -51,6 +51,8 @@ def test_what_a_gemm_adds_is_added_in_the_loop() -> None:
     assert "MatMul" in outside and "Gemm" not in inside and "Add" in inside
     outside, inside = projected(STEP.replace("MatMul(x, w)", "Gemm(x, w, h)"))
     assert "MatMul" in outside and "Add" in inside
+    outside, inside = projected(STEP.replace("MatMul(x, w)", 'Gemm(x, w, "")'))
+    assert "MatMul" in outside and "Add" not in inside
 
 
 @pytest.mark.parametrize(

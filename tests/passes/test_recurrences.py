@@ -192,6 +192,32 @@ def test_another_step_keeps_the_loop(cell: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cell", "sizes"),
+    [
+        # A number with more axes than a matrix gives the state one more.
+        (RNN.replace("h2 = Tanh(z)", "z3 = Min(z, deep)  h2 = Max(z3, deep0)"), ((4, 2), (1, 1))),
+        (GRU.replace("Sub(one, u)", "Sub(deep, u)"), ((1, 1),)),
+        # What the state is multiplied by is broadcast.
+        (LATE_GRU.replace("MatMul(h, r1)", "MatMul(h, thin)").replace("Add(n3, b2)", "Add(n3, one)"), ((4, 2),)),
+    ],
+)
+def test_what_broadcasting_widens_keeps_the_loop(cell: str, sizes: tuple[tuple[int, int], ...]) -> None:
+    deep = np.ones((1, 1, 1), np.float32)
+    more = {"deep": deep, "deep0": 0 * deep, "thin": np.ones((3, 1), np.float32)}
+    assert "Loop" in operators(loop(cell), more=more, sizes=sizes, outputs="float y")
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "float16"])
+def test_a_counter_that_may_be_too_narrow_keeps_the_loop(kind: str) -> None:
+    """The 128th turn of an int8 reads the element -128; 2048 + 1 is 2048 in float16."""
+    zero, one = (np.array(number, kind) for number in (0, 1))
+    body = f"""body (int64 turn, bool go, {kind} at, float[b,3] h) => (bool e, {kind} a2, float[b,3] h2, float[b,3] row)
+      {{ e = Identity(go)  i = Cast<to = 7>(at)  x = Gather(xs, i)  {RNN}  row = Identity(h2)  a2 = Add(at, at1) }}"""
+    nodes = f"{SIZE}  an, hn, y = Loop(ds, , at0, h0) <body = {body}>"
+    assert "Loop" in operators(nodes, sizes=((300, 1),), more={"at0": zero, "at1": one})
+
+
+@pytest.mark.parametrize(
     "nodes",
     [
         loop(RNN, count="turns"),  # the caller says how often
@@ -227,6 +253,12 @@ def test_what_the_operator_would_do_otherwise_is_said(nodes: str, condition: str
 def test_weights_that_are_not_finite_keep_the_loop() -> None:
     r1 = np.full((3, 3), np.inf, np.float32)
     assert recognized(scan(RNN), more={"r1": r1}, sizes=())[1] == {"finite weights"}
+
+
+def test_factors_whose_product_is_beyond_float32_keep_the_loop() -> None:
+    cell = RNN.replace("z0 = MatMul(x, w1)", "z3 = MatMul(x, w1)  z4 = Mul(z3, large)  z0 = Mul(z4, large)")
+    large = np.full(3, 1e25, np.float32)
+    assert recognized(scan(cell), more={"large": large}, sizes=())[1] == {"finite weights"}
 
 
 def test_doubles_keep_the_loop() -> None:
