@@ -6,6 +6,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,14 +90,14 @@ class _Job:
                 if verification is None or verification.ok:
                     if self.options.tune and tuning is None:
                         tuning = self.tune(quarantine)
-                        if tuning.speed.is_slower:
+                        if tuning.keeps_original:
                             self.remarks.append(_not_faster(tuning))
                             report = Report.unchanged(self.optimizer.fresh().model, report.pipeline)
                             continue
                         if tuning.choices.left_out or tuning.choices.eager:
                             report = self.rewrite(self.optimizer.fresh(), quarantine)
                             continue
-                    if self.options.strict:
+                    if self.options.strict and not (tuning is not None and tuning.keeps_original):
                         self.refuse_what_is_not_the_same_twice(report, quarantine)
                     result = self.result(report, fitted, before, quarantine.culprits, verification)
                     result.tuning = tuning
@@ -136,7 +137,7 @@ class _Job:
 
     def tune(self, quarantine: Quarantine) -> Tuning:
         """Find what is faster here, or remember it, and have runs do that from now on."""
-        from .tune import Tuner, write_session_options
+        from .tune import Tuner
         from .tuning_cache import TuningCache, cache_key
 
         asked = self.options
@@ -159,17 +160,16 @@ class _Job:
                 cache.keep(key, found)
         quarantine.without |= found.choices.without
         quarantine.eager = found.choices.eager
-        if asked.session_options is not None:
-            write_session_options(found.choices, asked.session_options)
         return found
 
     def refuse_what_is_not_the_same_twice(self, report: Report, quarantine: Quarantine) -> None:
         """Raises VerificationError where another run gives another model: the next build may be wrong."""
         again = self.optimizer.run(without=quarantine.without, eager=quarantine.eager, on_failure="skip")
         if ir.fingerprint(again.model) != ir.fingerprint(report.model):
-            pairs = zip(report.rewrites, again.rewrites, strict=False)
-            first = next((one for one, two in pairs if one != two), report.rewrites[-1])
-            message = f"another run gives another model; {first.rule} at {first.where} is the first to differ"
+            pairs = zip_longest(report.rewrites, again.rewrites)
+            first = next((one or two for one, two in pairs if one != two), None)
+            found = "" if first is None else f"; {first.rule} at {first.where} is the first to differ"
+            message = f"another run gives another model{found}"
             raise ir.VerificationError(ir.Diagnostic("not-repeatable", message, hint="nothing was written"))
 
     @property
@@ -237,6 +237,8 @@ class _Job:
             result.measurement = self.proof.measure(staged.path, result.model)
         if self.options.anatomy:
             result.anatomy = self.proof.anatomy(staged.path, result.model)
+        if self.options.session_options is not None and result.tuning is not None:
+            result.tuning.write_session_options(self.options.session_options)
         if self.output is not None:
             staged.commit()
 

@@ -72,6 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if given.output is None and not given.dry_run:
         parser.error("the place for the result is missing (or --dry-run)")
+    if given.session_options is not None and not given.tune:
+        parser.error("--session-options is about what --tune finds: ask for that too")
     from ...api import optimize
     from ...report.console import print_result
     from ...report.document import to_json, write_json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import onnx
 import onnx.parser
 import pytest
 from optimize_graph import Options, ir, optimize, tune
+from optimize_graph.cli import main
 from optimize_graph.optimizer import Optimizer
 from optimize_graph.passes import Without
+from optimize_graph.passes.engine.pipeline import Report
 from optimize_graph.proof import Proof
 from optimize_graph.runtime import Ratio
 from optimize_graph.source import Source
@@ -109,14 +112,18 @@ def test_nothing_is_kept_or_remembered_in_a_cache_that_is_off(
         assert result.tuning is not None and not result.tuning.is_cached
 
 
+@pytest.mark.parametrize("strict", [False, True])
 def test_a_model_that_is_slower_in_every_form_is_delivered_as_it_came(
-    model: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, monkeypatch: pytest.MonkeyPatch, strict: bool
 ) -> None:
     def compare(self: Tuner, candidates: Sequence[tune._Candidate], seconds: float, **_: object) -> list[Ratio]:
         return [Ratio(1, 1, 1, 10), *[Ratio(0.9, 0.88, 0.92, 10)] * (len(candidates) - 1)]
 
     monkeypatch.setattr(Tuner, "compare", compare)
-    result = optimize(model, model.with_name("out.onnx"), Options(tune=True, tune_cache="off"))
+    said = model.with_name("session.json")
+    asked = Options(tune=True, tune_cache="off", strict=strict, session_options=said)
+    result = optimize(model, model.with_name("out.onnx"), asked)
+    assert json.loads(said.read_text())["disabled_optimizers"] == []  # those were measured with other models
     assert [each.code for each in result.remarks] == ["original-is-faster"]
     before, after = onnx.load(model), onnx.load(model.with_name("out.onnx"))
     assert [node.op_type for node in before.graph.node] == [node.op_type for node in after.graph.node]
@@ -137,6 +144,57 @@ def test_an_interrupted_search_keeps_the_best_so_far(model: Path, monkeypatch: p
     assert not found.is_complete
     assert len(found.trials) == 1 and found.choices == found.choices | Choices(found.choices.left_out)
     assert found.choices.left_out
+
+
+def test_an_interrupted_judgement_is_made_again_in_short(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    def compare(self: Tuner, candidates: Sequence[tune._Candidate], seconds: float, **how: object) -> list[Ratio]:
+        if "is_decided" not in how:
+            given.append(seconds)
+            if len(given) == 1:
+                raise KeyboardInterrupt
+        return [Ratio(1, 1, 1, 10), *[Ratio(1.2, 1.1, 1.3, 10)] * (len(candidates) - 1)]
+
+    monkeypatch.setattr(Tuner, "compare", compare)
+    found = tuned(model)
+    assert not found.is_complete and found.choices and given[1] == tune.LEAST_TRIAL_S
+
+
+def test_what_was_tried_in_vain_does_not_fill_the_disk(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = []
+
+    def compare(self: Tuner, candidates: Sequence[tune._Candidate], seconds: float, **_: object) -> list[Ratio]:
+        left.append(len(list(self.folder.glob("tuned-*/*"))))
+        assert all(each.path.exists() for each in candidates)
+        return [Ratio(1, 1, 1, 10), *[Ratio(0.9, 0.8, 0.99, 10)] * (len(candidates) - 1)]
+
+    monkeypatch.setattr(Tuner, "compare", compare)
+    assert len(tuned(model).trials) > 1
+    assert max(left) == 2
+
+
+@pytest.mark.parametrize("budget", [2, 4])
+def test_a_search_ends_before_a_trial_that_would_not_fit(
+    model: Path, monkeypatch: pytest.MonkeyPatch, budget: float
+) -> None:
+    now = [0.0]
+
+    def rewritten(self: Tuner, choices: Choices) -> Report:
+        now[0] += 0.5
+        return run(self, choices)
+
+    def compare(self: Tuner, candidates: Sequence[tune._Candidate], seconds: float, **_: object) -> list[Ratio]:
+        now[0] += seconds
+        return [Ratio(1, 1, 1, 10), *[Ratio(1.2, 1.1, 1.3, 10)] * (len(candidates) - 1)]
+
+    run = Tuner.rewritten
+    monkeypatch.setattr(Tuner, "rewritten", rewritten)
+    monkeypatch.setattr(Tuner, "compare", compare)
+    monkeypatch.setattr(tune.time, "monotonic", lambda: now[0])
+    found = tuned(model, tune_budget=budget)
+    assert not found.is_complete
+    assert now[0] <= max(budget, 0.5 + tune.LEAST_TRIAL_S)
 
 
 def test_a_gain_that_does_not_show_again_is_no_gain(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +235,12 @@ def test_fusions_of_the_runtime_are_tried_when_their_file_is_asked_for(
     found = tuned(model, session_options=said, disable=("sum-before-normalization",))
     assert found.choices.disabled == {"SkipLayerNormFusion"}
     assert '"disabled_optimizers": [\n    "SkipLayerNormFusion"\n  ]' in said.read_text()
+
+
+def test_session_options_without_a_search_are_a_mistake(model: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([str(model), "--dry-run", "--session-options", str(model.with_name("session.json"))])
+    assert caught.value.code == 2
 
 
 def test_a_cache_that_cannot_be_read_is_none(tmp_path: Path) -> None:
