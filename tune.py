@@ -134,10 +134,16 @@ class Tuning:
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Tuning:
         """Raises KeyError, TypeError or ValueError for what `to_json` never wrote."""
-        trials = tuple(Trial(each["what"], runtime.Ratio(**each["speed"]), each["kept"]) for each in found["trials"])
-        gain = None if found["gain"] is None else runtime.Ratio(**found["gain"])
-        rest = {name: found[name] for name in ("seconds", "is_complete", "is_cached")}
-        return cls(Choices.from_json(found["choices"]), trials, runtime.Ratio(**found["speed"]), gain, **rest)
+        trials = tuple(Trial(str(each["what"]), _ratio(each["speed"]), bool(each["kept"])) for each in found["trials"])
+        gain = None if found["gain"] is None else _ratio(found["gain"])
+        seconds, flags = float(found["seconds"]), (bool(found["is_complete"]), bool(found["is_cached"]))
+        return cls(Choices.from_json(found["choices"]), trials, _ratio(found["speed"]), gain, seconds, *flags)
+
+
+def _ratio(found: dict[str, Any]) -> runtime.Ratio:
+    """Raises KeyError, TypeError or ValueError for what is none."""
+    median, low, high = (float(found[name]) for name in ("median", "low", "high"))
+    return runtime.Ratio(median, low, high, int(found["pairs"]), int(found["sessions"]))
 
 
 @dataclass(frozen=True)
@@ -240,10 +246,13 @@ class Tuner:
         if not self.with_session:
             return ""
         shaped = found.path.with_name("shaped.onnx")
-        runtime.save_optimized(found.path, shaped, self.options(found.choices))
-        mark = ir.fingerprint(ir.load(shaped))
-        shaped.unlink()
-        return mark
+        try:
+            runtime.save_optimized(found.path, shaped, self.options(found.choices))
+            return ir.fingerprint(ir.load(shaped))
+        except ir.ModelError:  # above 2 GiB, say: then nobody knows that two are the same
+            return repr(sorted(found.choices.disabled))
+        finally:
+            shaped.unlink(missing_ok=True)
 
     def options(self, choices: Choices) -> runtime.SessionOptions:
         return replace(self.proof.how, disabled_optimizers=tuple(sorted(choices.disabled)))

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import onnx.parser
 import pytest
-from optimize_graph import Options, ir, optimize, tune
+from optimize_graph import Options, ir, optimize, runtime, tune
 from optimize_graph.cli import main
 from optimize_graph.optimizer import Optimizer
-from optimize_graph.passes import Without
+from optimize_graph.passes import REGISTRY, Without
 from optimize_graph.passes.engine.pipeline import Report
 from optimize_graph.proof import Proof
-from optimize_graph.runtime import Ratio
+from optimize_graph.runtime import Ratio, SessionOptions
 from optimize_graph.source import Source
 from optimize_graph.tune import Choices, Tuner, Tuning
-from optimize_graph.tuning_cache import TuningCache
+from optimize_graph.tuning_cache import TuningCache, cache_key
 
 TEXT = """<ir_version: 10, opset_import: ["" : 21]>
 g (float[2, 4, 8] x, float[2, 4, 8] y) => (float[2, 4, 8] z) <float[8] w = {1, 2, 3, 4, 5, 6, 7, 8}, float half = {0.5},
@@ -250,9 +251,47 @@ def test_a_cache_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     cache.keep("key", tuning)
     assert cache.find("key", 60) == Tuning(tuning.choices, (), tuning.speed, seconds=4.0, is_cached=True)
     (file,) = (tmp_path / "cache").iterdir()
-    for content in ("", "[]", '{"schema": 1}', file.read_text().replace("left_out", "other")):
+    good = file.read_text()
+    for content in (
+        "",
+        "[]",
+        '{"schema": 1}',
+        good.replace("left_out", "other"),
+        good.replace('"median": 1.1', '"median": "fast"'),
+    ):
         file.write_text(content)
         assert cache.find("key", 60) is None
+
+
+def test_a_cache_that_cannot_be_written_is_left_alone(tmp_path: Path) -> None:
+    cache = TuningCache(tmp_path)
+    (tmp_path / "key.json" / "in the way").mkdir(parents=True)
+    cache.keep("key", Tuning(Choices(), (), Ratio(1, 1, 1, 9)))
+    assert [each.name for each in tmp_path.iterdir()] == ["key.json"]
+
+
+def test_other_rules_are_another_key(model: Path, tmp_path: Path) -> None:
+    optimizer = Optimizer(Source.of(model, Options()), Options())
+
+    def key() -> str:
+        return cache_key(optimizer, optimizer.fresh().model, {}, SessionOptions(), with_session=False)
+
+    first = key()
+    with REGISTRY.scope():
+        REGISTRY.add_rule(replace(REGISTRY.rules["drop-identity"], name="another"))
+        assert key() != first
+    assert key() == first
+
+
+def test_a_model_that_the_runtime_cannot_write_is_tried_all_the_same(
+    model: Path, monkeypatch: pytest.MonkeyPatch, played: Callable[[dict[str, float]], None]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ir.ModelError(ir.Diagnostic("onnxruntime-refuses-model", "too large"))
+
+    played({"Gelu": 5})
+    monkeypatch.setattr(runtime, "save_optimized", refuse)
+    assert tuned(model, session_options=model.with_name("session.json")).choices.left_out
 
 
 def test_a_search_that_had_little_time_is_done_again_with_more(tmp_path: Path) -> None:
