@@ -124,6 +124,26 @@ def test_bisect_asks_a_command(model: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["bisect", str(model), "--test", "/no/such/program"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("test", "code"),
+    [("", 1), ("no 'end", 1), (f'{sys.executable} -c "import os; os.write(1, bytes([255]))"', 0)],
+)
+def test_a_test_that_is_no_command_is_said_and_what_one_prints_does_not_matter(
+    model: Path, test: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bisect", str(model), "--test", test]) == code
+    assert ("test-not-run" in capsys.readouterr().err) is bool(code)
+
+
+@pytest.mark.usefixtures("wrong")
+def test_a_place_that_cannot_keep_the_models_is_said(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["bisect", str(model), "--keep", str(tmp_path / "file" / "kept")]) == 1
+    assert "models-not-kept" in capsys.readouterr().err
+
+
 # --- reduce -----------------------------------------------------------------------------------------------------------
 
 
