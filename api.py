@@ -103,7 +103,7 @@ class _Job:
                     result.tuning = tuning
                     self.finish(result, staged)
                     return result
-            self.leave_out_who_is_wrong(quarantine, report, fitted, verification)
+            self.leave_out_who_is_wrong(quarantine, report, verification)
             report = self.rewrite(self.optimizer.fresh(), quarantine)
 
     # --- the steps --------------------------------------------------------------------------------------------------
@@ -124,16 +124,14 @@ class _Job:
         quarantine.add_failures(report.failures)
         return report
 
-    def leave_out_who_is_wrong(
-        self, quarantine: Quarantine, report: Report, fitted: Fitted, verification: Verification
-    ) -> None:
+    def leave_out_who_is_wrong(self, quarantine: Quarantine, report: Report, verification: Verification) -> None:
         """Raises VerificationError where nobody is found in time, and with `strict`."""
         self.tell("quarantine")
         until = time.monotonic() + self.options.verify_seconds
         self.failed_on = verification.failed_on or 0
-        culprit = quarantine.find(report, lambda each: self.proof.problem(each, fitted, verification), until)
+        culprit = quarantine.find(report, lambda each: self.proof.problem(each, verification), until)
         if culprit is None or self.options.strict:
-            raise _rejected(verification, report, culprit)
+            raise _rejected(verification, report, culprit, is_late=time.monotonic() > until)
 
     def tune(self, quarantine: Quarantine) -> Tuning:
         """Find what is faster here, or remember it, and have runs do that from now on."""
@@ -183,13 +181,14 @@ class _Job:
         return self.options.reproducers or beside
 
     def show(self, culprit: Culprit, before: ir.Model, number: int) -> str:
+        from .proof import saying_how_to_go_on
         from .reproducer import write_reproducer
 
         assert self.place_of_reproducers is not None
         place = self.place_of_reproducers / f"{number}-{culprit.rule}"
-        return write_reproducer(
-            place, before, culprit.rule, culprit.where, self.proof.feeds[self.failed_on].feeds, self.optimizer
-        )
+        with saying_how_to_go_on():
+            feeds = self.proof.feeds[self.failed_on].feeds
+        return write_reproducer(place, before, culprit.rule, culprit.where, feeds, self.optimizer)
 
     def result(
         self,
@@ -256,10 +255,14 @@ def _unchanged(lost: Sequence[str]) -> ir.Diagnostic:
     )
 
 
-def _rejected(verification: Verification, report: Report, culprit: Culprit | None) -> ir.VerificationError:
+def _rejected(
+    verification: Verification, report: Report, culprit: Culprit | None, *, is_late: bool = False
+) -> ir.VerificationError:
     if culprit is None:
         suspects = ", ".join(dict.fromkeys(rewrite.rule for rewrite in report.rewrites)) or "none"
-        found, hint = "", f"rules that fired: {suspects}; --disable leaves one out"
+        found = "; there was no time to find out why" if is_late else ""
+        hint = "--verify-seconds gives more time; " if is_late else ""
+        hint += f"rules that fired: {suspects}; --disable leaves one out"
     else:
         found, hint = f"; it is {culprit.rule} at {culprit.where}", f"--disable {culprit.rule} leaves it out"
         hint += f"; to see it again: {culprit.reproducer}" if culprit.reproducer else ""

@@ -18,7 +18,7 @@ from .passes.engine.exactness import Exactness
 from .passes.engine.pass_ import Pass, PassFailure
 from .passes.engine.pipeline import Fixpoint, Pipeline
 from .passes.engine.registry import REGISTRY
-from .proof import Proof, saying_how_to_go_on
+from .proof import Proof, computes_in_half, saying_how_to_go_on
 from .source import Given, Source
 from .versions import installed_versions
 
@@ -76,6 +76,8 @@ def reduce(
     """
     options = options or Options()
     source = Source.of(model, options)
+    if isinstance(source.given, Path) and output.exists() and output.samefile(source.given):
+        raise ir.MachineError(ir.Diagnostic("output-is-input", f"{output}: the part would replace the whole model"))
     with tempfile.TemporaryDirectory(prefix="optimize-graph-") as name:
         proof = Proof(source, options, Path(name), progress)
         whole, candidate = source.load(), Path(name) / "part.onnx"
@@ -114,6 +116,7 @@ def goes_wrong(piece: runtime.Piece, options: Options) -> bool:
             exact=report.journal.exactness is Exactness.EXACT,
             rtol=options.rtol,
             atol=options.atol,
+            in_half=computes_in_half(report),
         )
         feeds = [runtime.FeedSet(piece.feeds, "the tensors of the whole model")]
         return not reference.verify(ir.to_bytes(report.model), feeds, result_model=report.model).ok
