@@ -13,6 +13,7 @@ import onnx.parser
 import pytest
 from optimize_graph import OptimizeGraphError, Options, Result, optimize, quarantine
 from optimize_graph.cli import main
+from optimize_graph.ir import extract
 from optimize_graph.passes import REGISTRY
 from optimize_graph.quarantine import Search
 
@@ -143,3 +144,13 @@ def test_without_time_to_look_nothing_is_delivered_and_that_is_said(
     with pytest.raises(OptimizeGraphError, match="there was no time to find out why"):
         optimized(model, "lost-bias")
     assert not model.with_name("out.onnx").exists()
+
+
+def test_a_model_too_large_for_one_file_is_delivered_without_a_reproducer(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "MOST_BYTES", 0)
+    result = optimized(model, "abused-tolerance")
+    assert [each.reproducer for each in result.quarantined] == ["", ""]
+    assert result.verification is not None and result.verification.ok
+    assert model.with_name("out.onnx").exists()
