@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import pkgutil
 import sys
@@ -23,6 +24,8 @@ MAIN = "optimize"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; gives back the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names in models are any text, terminals are not
     words = list(sys.argv[1:] if arguments is None else arguments)
     verb = words.pop(0) if words and words[0] in names() else MAIN
     chosen = module(verb)

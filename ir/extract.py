@@ -32,7 +32,8 @@ def extract(
     """A serialized model that computes `outputs` from `inputs` and `constants` by `nodes` (in an order that can run).
 
     `types` has the element type and shape of every input, and may have those of outputs. What bodies in the nodes
-    capture must be an input, a constant or a result of the nodes too. Raises ValueError when a value has no name.
+    capture must be an input, a constant or a result of the nodes too. Raises ValueError when a value has no name,
+    ModelError when the model is larger than protobuf allows.
     """
     graph = onnx.GraphProto(name="region")
     for constant in constants:
@@ -47,7 +48,7 @@ def extract(
     for domain, version in opset_imports.items():
         model.opset_import.add(domain=domain, version=version)
     model.functions.extend(oir.serde.serialize_function(function) for function in functions)
-    return bytes(model.SerializeToString())
+    return serialized(model)
 
 
 def _embedded(content: oir.TensorProtocol, name: str) -> onnx.TensorProto:

@@ -60,11 +60,18 @@ def bisect(
             if number is None:
                 raise ir.VerificationError(ir.Diagnostic("wrong-from-the-start", f"before any rewrite: {said}"))
             if keep is not None:
-                keep.mkdir(parents=True, exist_ok=True)
-                ir.save(search.run(number - 1).model, keep / "before.onnx")
-                ir.save(search.run(number).model, keep / "after.onnx")
+                _keep(keep, search, number)
             return Finding(len(report.rewrites), search.run(number).rewrites[-1], search.reasons.get(number, said))
         return Finding(len(report.rewrites))
+
+
+def _keep(folder: Path, search: Search, number: int) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ir.MachineError(ir.Diagnostic("models-not-kept", f"{folder}: {error.strerror}")) from error
+    ir.save(search.run(number - 1).model, folder / "before.onnx")
+    ir.save(search.run(number).model, folder / "after.onnx")
 
 
 def run_test(command: str, model: Path) -> str:
@@ -72,9 +79,14 @@ def run_test(command: str, model: Path) -> str:
 
     Raises PipelineError when it cannot be run.
     """
-    words = [word.replace("{}", str(model)) for word in shlex.split(command)]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        words = [word.replace("{}", str(model)) for word in shlex.split(command)]
+    except ValueError as error:
+        raise ir.PipelineError(ir.Diagnostic("test-not-run", f"{command!r}: {error}")) from error
+    if not words:
+        raise ir.PipelineError(ir.Diagnostic("test-not-run", "the command is empty"))
+    try:
+        done = subprocess.run(words, capture_output=True, check=False)
     except OSError as error:
         raise ir.PipelineError(ir.Diagnostic("test-not-run", f"{words[0]}: {error.strerror}")) from error
     return f"the test exits with {done.returncode}" if done.returncode else ""

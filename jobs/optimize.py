@@ -6,6 +6,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,20 +90,20 @@ class _Job:
                 if verification is None or verification.ok:
                     if self.options.tune and tuning is None:
                         tuning = self.tune(quarantine)
-                        if tuning.speed.is_slower:
+                        if tuning.keeps_original:
                             self.remarks.append(_not_faster(tuning))
                             report = Report.unchanged(self.optimizer.fresh().model, report.pipeline)
                             continue
                         if tuning.choices.left_out or tuning.choices.eager:
                             report = self.rewrite(self.optimizer.fresh(), quarantine)
                             continue
-                    if self.options.strict:
+                    if self.options.strict and not (tuning is not None and tuning.keeps_original):
                         self.refuse_what_is_not_the_same_twice(report, quarantine)
                     result = self.result(report, fitted, before, quarantine.culprits, verification)
                     result.tuning = tuning
                     self.finish(result, staged)
                     return result
-            self.leave_out_who_is_wrong(quarantine, report, fitted, verification)
+            self.leave_out_who_is_wrong(quarantine, report, verification)
             report = self.rewrite(self.optimizer.fresh(), quarantine)
 
     # --- the steps --------------------------------------------------------------------------------------------------
@@ -123,20 +124,18 @@ class _Job:
         quarantine.add_failures(report.failures)
         return report
 
-    def leave_out_who_is_wrong(
-        self, quarantine: Quarantine, report: Report, fitted: Fitted, verification: Verification
-    ) -> None:
+    def leave_out_who_is_wrong(self, quarantine: Quarantine, report: Report, verification: Verification) -> None:
         """Raises VerificationError where nobody is found in time, and with `strict`."""
         self.tell("quarantine")
         until = time.monotonic() + self.options.verify_seconds
         self.failed_on = verification.failed_on or 0
-        culprit = quarantine.find(report, lambda each: self.proof.problem(each, fitted, verification), until)
+        culprit = quarantine.find(report, lambda each: self.proof.problem(each, verification), until)
         if culprit is None or self.options.strict:
-            raise _rejected(verification, report, culprit)
+            raise _rejected(verification, report, culprit, is_late=time.monotonic() > until)
 
     def tune(self, quarantine: Quarantine) -> Tuning:
         """Find what is faster here, or remember it, and have runs do that from now on."""
-        from .tune import Tuner, write_session_options
+        from .tune import Tuner
         from .tuning_cache import TuningCache, cache_key
 
         asked = self.options
@@ -159,17 +158,16 @@ class _Job:
                 cache.keep(key, found)
         quarantine.without |= found.choices.without
         quarantine.eager = found.choices.eager
-        if asked.session_options is not None:
-            write_session_options(found.choices, asked.session_options)
         return found
 
     def refuse_what_is_not_the_same_twice(self, report: Report, quarantine: Quarantine) -> None:
         """Raises VerificationError where another run gives another model: the next build may be wrong."""
         again = self.optimizer.run(without=quarantine.without, eager=quarantine.eager, on_failure="skip")
         if ir.fingerprint(again.model) != ir.fingerprint(report.model):
-            pairs = zip(report.rewrites, again.rewrites, strict=False)
-            first = next((one for one, two in pairs if one != two), report.rewrites[-1])
-            message = f"another run gives another model; {first.rule} at {first.where} is the first to differ"
+            pairs = zip_longest(report.rewrites, again.rewrites)
+            first = next((one or two for one, two in pairs if one != two), None)
+            found = "" if first is None else f"; {first.rule} at {first.where} is the first to differ"
+            message = f"another run gives another model{found}"
             raise ir.VerificationError(ir.Diagnostic("not-repeatable", message, hint="nothing was written"))
 
     @property
@@ -183,13 +181,14 @@ class _Job:
         return self.options.reproducers or beside
 
     def show(self, culprit: Culprit, before: ir.Model, number: int) -> str:
+        from .proof import saying_how_to_go_on
         from .reproducer import write_reproducer
 
         assert self.place_of_reproducers is not None
         place = self.place_of_reproducers / f"{number}-{culprit.rule}"
-        return write_reproducer(
-            place, before, culprit.rule, culprit.where, self.proof.feeds[self.failed_on].feeds, self.optimizer
-        )
+        with saying_how_to_go_on():
+            feeds = self.proof.feeds[self.failed_on].feeds
+        return write_reproducer(place, before, culprit.rule, culprit.where, feeds, self.optimizer)
 
     def result(
         self,
@@ -237,6 +236,8 @@ class _Job:
             result.measurement = self.proof.measure(staged.path, result.model)
         if self.options.anatomy:
             result.anatomy = self.proof.anatomy(staged.path, result.model)
+        if self.options.session_options is not None and result.tuning is not None:
+            result.tuning.write_session_options(self.options.session_options)
         if self.output is not None:
             staged.commit()
 
@@ -254,10 +255,14 @@ def _unchanged(lost: Sequence[str]) -> ir.Diagnostic:
     )
 
 
-def _rejected(verification: Verification, report: Report, culprit: Culprit | None) -> ir.VerificationError:
+def _rejected(
+    verification: Verification, report: Report, culprit: Culprit | None, *, is_late: bool = False
+) -> ir.VerificationError:
     if culprit is None:
         suspects = ", ".join(dict.fromkeys(rewrite.rule for rewrite in report.rewrites)) or "none"
-        found, hint = "", f"rules that fired: {suspects}; --disable leaves one out"
+        found = "; there was no time to find out why" if is_late else ""
+        hint = "--verify-seconds gives more time; " if is_late else ""
+        hint += f"rules that fired: {suspects}; --disable leaves one out"
     else:
         found, hint = f"; it is {culprit.rule} at {culprit.where}", f"--disable {culprit.rule} leaves it out"
         hint += f"; to see it again: {culprit.reproducer}" if culprit.reproducer else ""

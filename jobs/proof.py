@@ -23,7 +23,7 @@ from .source import Source
 from .versions import Fitted
 
 PROFILES = 3
-HALVING = "compute-in-float16"  # the pass after which results are compared as float16
+HALVING = "compute-in-float16"
 
 
 class Proof:
@@ -80,10 +80,10 @@ class Proof:
                 path, feeds, self.options.verify_seconds, result_model=report.model
             )
 
-    def problem(self, report: Report, fitted: Fitted, failed: runtime.Verification) -> str:
+    def problem(self, report: Report, failed: runtime.Verification) -> str:
         """Why another result is wrong, compared as one that `failed` was and on the inputs where it did; else empty."""
         feeds = self.feeds if failed.failed_on is None else [self.feeds[failed.failed_on]]
-        reference = self.reference(failed.exact, self._reference_for(report, fitted).rounded)
+        reference = self.reference(failed.exact, computes_in_half(report))
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             path = Path(name) / "probe.onnx"
             ir.save(report.model, path)
@@ -117,8 +117,12 @@ class Proof:
         return before, after
 
     def _reference_for(self, report: Report, fitted: Fitted) -> runtime.Reference:
-        in_half = any(rewrite.rule == HALVING for rewrite in report.rewrites)
-        return self.reference(exactness_of(report, fitted) is Exactness.EXACT, in_half)
+        return self.reference(exactness_of(report, fitted) is Exactness.EXACT, computes_in_half(report))
+
+
+def computes_in_half(report: Report) -> bool:
+    """Whether a result is to be compared as float16."""
+    return any(rewrite.rule == HALVING for rewrite in report.rewrites)
 
 
 @contextmanager

@@ -32,6 +32,8 @@ def reduce(
     """
     options = options or Options()
     source = Source.of(model, options)
+    if isinstance(source.given, Path) and output.exists() and output.samefile(source.given):
+        raise ir.MachineError(ir.Diagnostic("output-is-input", f"{output}: the part would replace the whole model"))
     with tempfile.TemporaryDirectory(prefix="optimize-graph-") as name:
         proof = Proof(source, options, Path(name), progress)
         whole, candidate = source.load(), Path(name) / "part.onnx"

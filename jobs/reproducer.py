@@ -16,6 +16,7 @@ from ..passes.engine.pass_ import Pass, PassFailure
 from ..passes.engine.pipeline import Fixpoint, Pipeline
 from ..passes.engine.registry import REGISTRY
 from .optimizer import Optimizer
+from .proof import computes_in_half
 from .source import Source
 from .versions import installed_versions
 
@@ -79,6 +80,7 @@ def goes_wrong(piece: runtime.Piece, options: Options, *, looks_again: bool = Tr
             rtol=options.rtol,
             atol=options.atol,
             looks_again=looks_again,
+            in_half=computes_in_half(report),
         )
         feeds = [runtime.FeedSet(piece.feeds, "the tensors of the whole model")]
         return not reference.verify(ir.to_bytes(report.model), feeds, result_model=report.model).ok

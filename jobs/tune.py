@@ -6,11 +6,13 @@ with confidence (coordinate descent with early stopping). What was learned is re
 
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +100,26 @@ class Tuning:
     is_complete: bool = True
     is_cached: bool = False
 
+    @property
+    def keeps_original(self) -> bool:
+        """Whether the original is faster, with confidence, than all that was tried."""
+        return self.speed.is_slower
+
+    def write_session_options(self, path: Path) -> None:
+        """What to tell ONNX Runtime where the model runs. Raises MachineError when the file cannot be written."""
+        disabled = [] if self.keeps_original else sorted(self.choices.disabled)
+        try:
+            path.write_text(
+                json.dumps({"schema": 1, "disabled_optimizers": disabled}, indent=2) + "\n", encoding="utf-8"
+            )
+        except OSError as error:
+            raise ir.MachineError(ir.Diagnostic("session-options-not-written", f"{path}: {error.strerror}")) from error
+
     def summary(self) -> str:
         """One line for a person."""
         low, high = self.speed.low, self.speed.high
         said = f"x{self.speed.median:.2f} [{low:.2f}, {high:.2f}] of the original's speed"
-        if self.speed.is_slower:
+        if self.keeps_original:
             said = f"slower than the original, {said}"
         elif not self.speed.is_faster:
             said = f"not shown to be faster than the original: {said}"
@@ -117,18 +134,26 @@ class Tuning:
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Tuning:
         """Raises KeyError, TypeError or ValueError for what `to_json` never wrote."""
-        trials = tuple(Trial(each["what"], runtime.Ratio(**each["speed"]), each["kept"]) for each in found["trials"])
-        gain = None if found["gain"] is None else runtime.Ratio(**found["gain"])
-        rest = {name: found[name] for name in ("seconds", "is_complete", "is_cached")}
-        return cls(Choices.from_json(found["choices"]), trials, runtime.Ratio(**found["speed"]), gain, **rest)
+        trials = tuple(Trial(str(each["what"]), _ratio(each["speed"]), bool(each["kept"])) for each in found["trials"])
+        gain = None if found["gain"] is None else _ratio(found["gain"])
+        seconds, flags = float(found["seconds"]), (bool(found["is_complete"]), bool(found["is_cached"]))
+        return cls(Choices.from_json(found["choices"]), trials, _ratio(found["speed"]), gain, seconds, *flags)
+
+
+def _ratio(found: dict[str, Any]) -> runtime.Ratio:
+    """Raises KeyError, TypeError or ValueError for what is none."""
+    median, low, high = (float(found[name]) for name in ("median", "low", "high"))
+    return runtime.Ratio(median, low, high, int(found["pairs"]), int(found["sessions"]))
 
 
 @dataclass(frozen=True)
 class _Candidate:
     choices: Choices
-    report: Report = field(repr=False)
     path: Path
-    mark: str
+
+    def remove(self) -> None:
+        """Its files: a search tries dozens of models, which may be large."""
+        shutil.rmtree(self.path.parent, ignore_errors=True)
 
 
 class Tuner:
@@ -149,25 +174,35 @@ class Tuner:
         self.budget_s, self.with_session, self.tell = budget_s, with_session, tell
         self.trials: list[Trial] = []
         self.seen: set[str] = set()
+        self.numbers = itertools.count()
 
     def run(self) -> Tuning:
         """Search until everything was tried, the budget is spent, or the user interrupts: the best so far is kept."""
         start = time.monotonic()
         until = start + self.budget_s * (1 - LAST_SHARE)
-        first = self.build(Choices())
+        report = self.rewritten(Choices())
+        moves = self.moves(report)
+        first = self.saved(Choices(), report)
         assert first is not None
+        del report  # the model that it holds
+        build_s = time.monotonic() - start
         best, is_complete = first, True
         try:
-            for rest, move in _countdown(self.moves(first.report)):
-                if time.monotonic() > until:
+            for rest, move in _countdown(moves):
+                left = until - time.monotonic()
+                if left < build_s + LEAST_TRIAL_S:
                     is_complete = False
                     break
                 self.show(len(self.trials), rest)
-                share = (until - time.monotonic()) / rest
-                best = self.tried(best, move, min(max(share, LEAST_TRIAL_S), MOST_TRIAL_S))
+                best = self.tried(best, move, min(max(left / rest - build_s, LEAST_TRIAL_S), MOST_TRIAL_S))
         except KeyboardInterrupt:
             is_complete = False
-        return self.judged(first, best, start, is_complete)
+        try:
+            return self.judged(first, best, start, self.budget_s, is_complete)
+        except KeyboardInterrupt:
+            if not is_complete:  # the second time, it is meant
+                raise
+            return self.judged(first, best, start, 0.0, is_complete=False)
 
     def moves(self, report: Report) -> list[tuple[str, Choices]]:
         """What can be changed, what concerns most places first; whole rules before single groups of theirs."""
@@ -191,24 +226,33 @@ class Tuner:
         ]
         return [(what, choices) for _, what, choices in [*found, *single]]
 
-    def build(self, choices: Choices) -> _Candidate | None:
-        """The model that some choices make; None where it was tried already."""
-        report = self.optimizer.run(without=self.without | choices.without, eager=choices.eager, on_failure="skip")
-        path = self.folder / f"tuned-{len(self.seen)}.onnx"
-        ir.save(report.model, path)
-        mark = f"{ir.fingerprint(report.model)} {self.shaped(path, choices)}"
+    def rewritten(self, choices: Choices) -> Report:
+        return self.optimizer.run(without=self.without | choices.without, eager=choices.eager, on_failure="skip")
+
+    def saved(self, choices: Choices, report: Report) -> _Candidate | None:
+        """The model that some choices made; None where it was tried already."""
+        found = _Candidate(choices, self.folder / f"tuned-{next(self.numbers)}" / "model.onnx")
+        found.path.parent.mkdir()
+        ir.save(report.model, found.path)
+        mark = f"{ir.fingerprint(report.model)} {self.shaped(found)}"
         if mark in self.seen:
+            found.remove()
             return None
         self.seen.add(mark)
-        return _Candidate(choices, report, path, mark)
+        return found
 
-    def shaped(self, path: Path, choices: Choices) -> str:
+    def shaped(self, found: _Candidate) -> str:
         """How ONNX Runtime's own optimizations leave the model, where choices are about them."""
         if not self.with_session:
             return ""
-        shaped = self.folder / "shaped.onnx"
-        runtime.save_optimized(path, shaped, self.options(choices))
-        return ir.fingerprint(ir.load(shaped))
+        shaped = found.path.with_name("shaped.onnx")
+        try:
+            runtime.save_optimized(found.path, shaped, self.options(found.choices))
+            return ir.fingerprint(ir.load(shaped))
+        except ir.ModelError:  # above 2 GiB, say: then nobody knows that two are the same
+            return repr(sorted(found.choices.disabled))
+        finally:
+            shaped.unlink(missing_ok=True)
 
     def options(self, choices: Choices) -> runtime.SessionOptions:
         return replace(self.proof.how, disabled_optimizers=tuple(sorted(choices.disabled)))
@@ -217,15 +261,24 @@ class Tuner:
         what, choices = move
         if choices.left_out and choices.left_out <= best.choices.left_out:
             return best
+        together = best.choices | choices
+        candidate = None
         try:
-            candidate = self.build(best.choices | choices)
+            candidate = self.saved(together, self.rewritten(together))
             if candidate is None:
                 return best
             speed = self.compare([best, candidate], seconds, is_decided=_is_decided)[1]
         except ir.ModelError:  # ONNX Runtime refuses it
+            if candidate is not None:
+                candidate.remove()
             return best
         self.trials.append(Trial(what, speed, speed.is_faster))
-        return candidate if speed.is_faster else best
+        if not speed.is_faster:
+            candidate.remove()
+            return best
+        if best.choices:  # the first is needed at the end
+            best.remove()
+        return candidate
 
     def compare(
         self,
@@ -245,12 +298,15 @@ class Tuner:
         )
         return [each.speed for each in timings]
 
-    def judged(self, first: _Candidate, best: _Candidate, start: float, is_complete: bool) -> Tuning:
-        """The best against the original, and against where the search began: luck in single trials is no gain."""
+    def judged(self, first: _Candidate, best: _Candidate, start: float, budget_s: float, is_complete: bool) -> Tuning:
+        """The best against the original, and against where the search began: luck in single trials is no gain.
+
+        `budget_s`: for search and judgement together.
+        """
         self.tell("tune: the best against the original")
-        original = _Candidate(Choices(), first.report, self.proof.original, "")
+        original = _Candidate(Choices(), self.proof.original)
         racers = [original, first] if best is first else [original, first, best]
-        seconds = max(self.budget_s * LAST_SHARE, LEAST_TRIAL_S)
+        seconds = max((start + budget_s - time.monotonic()) / (1 if best is first else 2), LEAST_TRIAL_S)
         speeds = self.compare(racers, seconds)
         gain = None
         if best is not first:
@@ -281,12 +337,3 @@ def _countdown(moves: Sequence[tuple[str, Choices]]) -> Iterator[tuple[int, tupl
 def _is_choice(name: str) -> bool:
     found = REGISTRY.rules.get(name) or REGISTRY.passes.get(name)
     return found is not None and found.is_choice
-
-
-def write_session_options(choices: Choices, path: Path) -> None:
-    """What to tell ONNX Runtime where the model runs. Raises MachineError when the file cannot be written."""
-    document = {"schema": 1, "disabled_optimizers": sorted(choices.disabled)}
-    try:
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ir.MachineError(ir.Diagnostic("session-options-not-written", f"{path}: {error.strerror}")) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from .. import ir, runtime
+from ..passes.engine.registry import REGISTRY
 from .optimizer import Optimizer
 from .tune import Tuning
 from .versions import installed_versions
@@ -41,9 +42,10 @@ class TuningCache:
         document = {"schema": SCHEMA, "versions": installed_versions(), "tuning": tuning.to_json()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.folder, delete=False, encoding="utf-8") as file:
-                json.dump(document, file, indent=1)
-            Path(file.name).replace(self._file(key))
+            with tempfile.TemporaryDirectory(dir=self.folder) as name:  # another process may write the same key
+                file = Path(name) / "new.json"
+                file.write_text(json.dumps(document, indent=1), encoding="utf-8")
+                file.replace(self._file(key))
         except OSError:
             return
 
@@ -61,13 +63,21 @@ def cache_key(
         str(optimizer.pipeline),
         repr(optimizer.settings),
         sorted(optimizer.options.disable),
+        optimizer.options.limit,
+        _rules(),
         versions.get("optimize-graph"),
         versions["onnxruntime"],
         runtime.device_name(how.provider),
         os.cpu_count(),
         how.provider,
         how.threads,
+        sorted(map(str, how.custom_ops)),
         sorted((name, str(getattr(datum, "shape", ""))) for name, datum in feeds.items()),
         with_session,
     )
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def _rules() -> Sequence[object]:
+    """What plugins may add to."""
+    return sorted((rule.name, rule.module) for rule in REGISTRY.rules.values()), sorted(REGISTRY.passes)

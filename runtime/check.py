@@ -121,7 +121,7 @@ class Reference:
             model = ir.from_proto(original) if isinstance(original, bytes) else ir.load(original, follow_links=True)
         options = options or SessionOptions()
         half = exact and computes_in_half(model)
-        self.exact = exact and not half
+        self.exact = exact and not half and rtol is None and atol is None
         self.rounded = in_half
         self.looks_again = looks_again
         self.model, self.rtol, self.atol = model, rtol, atol

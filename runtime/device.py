@@ -16,12 +16,13 @@ def device_name(provider: Provider = "cpu") -> str:
     if provider == "cuda":
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         try:
-            return subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
-        except (OSError, subprocess.CalledProcessError, IndexError):
+            done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20)
+            return done.stdout.splitlines()[0]
+        except (OSError, subprocess.SubprocessError, IndexError):
             return "a GPU without a name"
     information = Path("/proc/cpuinfo")
     if information.exists():  # Linux: `platform` says nothing there
-        for line in information.read_text().splitlines():
+        for line in information.read_text(errors="replace").splitlines():
             key, _, value = line.partition(":")
             if key.strip() == "model name":
                 return value.strip()

@@ -139,14 +139,15 @@ def time_models(
     Raises ModelError when one of them does not run.
     """
     how = [options or SessionOptions()] * len(models) if not isinstance(options, Sequence) else options
-    deadline = time.perf_counter() + budget_s
+    start = time.perf_counter()
     loads: list[Numbers] = []
     runs: list[Numbers] = []
     while True:
         loaded, ran = _in_new_sessions(models, feeds, how, len(runs), budget_s)
         loads.append(loaded)
         runs.append(ran)
-        is_over = len(runs) >= MOST_SESSIONS or time.perf_counter() > deadline
+        spent = time.perf_counter() - start
+        is_over = len(runs) >= MOST_SESSIONS or spent + spent / len(runs) > budget_s  # the next would be too late
         if len(runs) >= FEWEST_SESSIONS and is_over:
             break
         if len(runs) >= ENOUGH_SESSIONS and _is_precise(runs, precision, seed):

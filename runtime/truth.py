@@ -43,9 +43,12 @@ def truth(model: ir.Model, feeds: Feeds, plain: Outputs, *, seconds: float = 60.
     double = _in_child("evaluate_in_double", model, feeds, until)
     if double is None or not all(map(_is_tensor, double.values())):
         return None
-    rounded: Outputs = {
-        name: np.asarray(double[name]).astype(np.asarray(want).dtype) for name, want in plain.items() if name in double
-    }
+    with np.errstate(over="ignore"):
+        rounded: Outputs = {
+            name: np.asarray(double[name]).astype(np.asarray(want).dtype)
+            for name, want in plain.items()
+            if name in double
+        }
     return rounded if _means(plain, rounded) else None
 
 
@@ -69,12 +72,12 @@ def _means(plain: Outputs, other: Outputs) -> bool:
 def _in_child(function: str, model: ir.Model, feeds: Feeds, until: float) -> Outputs | None:
     with tempfile.TemporaryDirectory() as folder:
         request, answer = Path(folder) / "request.pickle", Path(folder) / "answer.pickle"
-        request.write_bytes(pickle.dumps((function, tapped(model, []), dict(feeds))))
         command = [sys.executable, "-P", "-m", "optimize_graph.runtime.truth", str(request), str(answer)]
         try:
+            request.write_bytes(pickle.dumps((function, tapped(model, []), dict(feeds))))
             subprocess.run(command, capture_output=True, timeout=max(until - time.monotonic(), 0.0), check=True)
             found: Outputs = pickle.loads(answer.read_bytes())
-        except (OSError, subprocess.SubprocessError):  # it has no kernel for something, or takes too long
+        except (OSError, subprocess.SubprocessError, ir.ModelError):  # too large, too slow, or a kernel is missing
             return None
         return found
 

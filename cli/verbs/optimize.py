@@ -66,12 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "-v", "--verbose", action="count", default=0, help="-v: rewrites by rule; -vv: each, and near misses"
     )
-    output.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    output.add_argument("-q", "--quiet", action="store_true", help="print nothing but warnings and errors")
 
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if given.output is None and not given.dry_run:
         parser.error("the place for the result is missing (or --dry-run)")
+    if given.session_options is not None and not given.tune:
+        parser.error("--session-options is about what --tune finds: ask for that too")
     from ...jobs.optimize import optimize
     from ...report.console import print_result
     from ...report.document import to_json, write_json

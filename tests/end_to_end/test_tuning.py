@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import onnx.parser
 import pytest
-from optimize_graph import Options, ir, optimize
+from optimize_graph import Options, ir, optimize, runtime
+from optimize_graph.cli import main
 from optimize_graph.jobs import tune
 from optimize_graph.jobs.optimizer import Optimizer
 from optimize_graph.jobs.proof import Proof
 from optimize_graph.jobs.source import Source
 from optimize_graph.jobs.tune import Choices, Tuner, Tuning
-from optimize_graph.jobs.tuning_cache import TuningCache
-from optimize_graph.passes import Without
-from optimize_graph.runtime import Ratio
+from optimize_graph.jobs.tuning_cache import TuningCache, cache_key
+from optimize_graph.passes import REGISTRY, Without
+from optimize_graph.passes.engine.pipeline import Report
+from optimize_graph.runtime import Ratio, SessionOptions
 
 TEXT = """<ir_version: 10, opset_import: ["" : 21]>
 g (float[2, 4, 8] x, float[2, 4, 8] y) => (float[2, 4, 8] z) <float[8] w = {1, 2, 3, 4, 5, 6, 7, 8}, float half = {0.5},
@@ -110,14 +114,18 @@ def test_nothing_is_kept_or_remembered_in_a_cache_that_is_off(
         assert result.tuning is not None and not result.tuning.is_cached
 
 
+@pytest.mark.parametrize("strict", [False, True])
 def test_a_model_that_is_slower_in_every_form_is_delivered_as_it_came(
-    model: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, monkeypatch: pytest.MonkeyPatch, strict: bool
 ) -> None:
     def compare(self: Tuner, candidates: Sequence[tune._Candidate], seconds: float, **_: object) -> list[Ratio]:
         return [Ratio(1, 1, 1, 10), *[Ratio(0.9, 0.88, 0.92, 10)] * (len(candidates) - 1)]
 
     monkeypatch.setattr(Tuner, "compare", compare)
-    result = optimize(model, model.with_name("out.onnx"), Options(tune=True, tune_cache="off"))
+    said = model.with_name("session.json")
+    asked = Options(tune=True, tune_cache="off", strict=strict, session_options=said)
+    result = optimize(model, model.with_name("out.onnx"), asked)
+    assert json.loads(said.read_text())["disabled_optimizers"] == []  # those were measured with other models
     assert [each.code for each in result.remarks] == ["original-is-faster"]
     before, after = onnx.load(model), onnx.load(model.with_name("out.onnx"))
     assert [node.op_type for node in before.graph.node] == [node.op_type for node in after.graph.node]
@@ -138,6 +146,57 @@ def test_an_interrupted_search_keeps_the_best_so_far(model: Path, monkeypatch: p
     assert not found.is_complete
     assert len(found.trials) == 1 and found.choices == found.choices | Choices(found.choices.left_out)
     assert found.choices.left_out
+
+
+def test_an_interrupted_judgement_is_made_again_in_short(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    def compare(self: Tuner, candidates: Sequence[tune._Candidate], seconds: float, **how: object) -> list[Ratio]:
+        if "is_decided" not in how:
+            given.append(seconds)
+            if len(given) == 1:
+                raise KeyboardInterrupt
+        return [Ratio(1, 1, 1, 10), *[Ratio(1.2, 1.1, 1.3, 10)] * (len(candidates) - 1)]
+
+    monkeypatch.setattr(Tuner, "compare", compare)
+    found = tuned(model)
+    assert not found.is_complete and found.choices and given[1] == tune.LEAST_TRIAL_S
+
+
+def test_what_was_tried_in_vain_does_not_fill_the_disk(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = []
+
+    def compare(self: Tuner, candidates: Sequence[tune._Candidate], seconds: float, **_: object) -> list[Ratio]:
+        left.append(len(list(self.folder.glob("tuned-*/*"))))
+        assert all(each.path.exists() for each in candidates)
+        return [Ratio(1, 1, 1, 10), *[Ratio(0.9, 0.8, 0.99, 10)] * (len(candidates) - 1)]
+
+    monkeypatch.setattr(Tuner, "compare", compare)
+    assert len(tuned(model).trials) > 1
+    assert max(left) == 2
+
+
+@pytest.mark.parametrize("budget", [2, 4])
+def test_a_search_ends_before_a_trial_that_would_not_fit(
+    model: Path, monkeypatch: pytest.MonkeyPatch, budget: float
+) -> None:
+    now = [0.0]
+
+    def rewritten(self: Tuner, choices: Choices) -> Report:
+        now[0] += 0.5
+        return run(self, choices)
+
+    def compare(self: Tuner, candidates: Sequence[tune._Candidate], seconds: float, **_: object) -> list[Ratio]:
+        now[0] += seconds
+        return [Ratio(1, 1, 1, 10), *[Ratio(1.2, 1.1, 1.3, 10)] * (len(candidates) - 1)]
+
+    run = Tuner.rewritten
+    monkeypatch.setattr(Tuner, "rewritten", rewritten)
+    monkeypatch.setattr(Tuner, "compare", compare)
+    monkeypatch.setattr(tune.time, "monotonic", lambda: now[0])
+    found = tuned(model, tune_budget=budget)
+    assert not found.is_complete
+    assert now[0] <= max(budget, 0.5 + tune.LEAST_TRIAL_S)
 
 
 def test_a_gain_that_does_not_show_again_is_no_gain(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +239,12 @@ def test_fusions_of_the_runtime_are_tried_when_their_file_is_asked_for(
     assert '"disabled_optimizers": [\n    "SkipLayerNormFusion"\n  ]' in said.read_text()
 
 
+def test_session_options_without_a_search_are_a_mistake(model: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([str(model), "--dry-run", "--session-options", str(model.with_name("session.json"))])
+    assert caught.value.code == 2
+
+
 def test_a_cache_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     cache = TuningCache(tmp_path / "cache")
     tuning = Tuning(Choices(frozenset({("a", "b")}), frozenset({"c"})), (), Ratio(1.1, 1.0, 1.2, 9), seconds=4.0)
@@ -187,9 +252,47 @@ def test_a_cache_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     cache.keep("key", tuning)
     assert cache.find("key", 60) == Tuning(tuning.choices, (), tuning.speed, seconds=4.0, is_cached=True)
     (file,) = (tmp_path / "cache").iterdir()
-    for content in ("", "[]", '{"schema": 1}', file.read_text().replace("left_out", "other")):
+    good = file.read_text()
+    for content in (
+        "",
+        "[]",
+        '{"schema": 1}',
+        good.replace("left_out", "other"),
+        good.replace('"median": 1.1', '"median": "fast"'),
+    ):
         file.write_text(content)
         assert cache.find("key", 60) is None
+
+
+def test_a_cache_that_cannot_be_written_is_left_alone(tmp_path: Path) -> None:
+    cache = TuningCache(tmp_path)
+    (tmp_path / "key.json" / "in the way").mkdir(parents=True)
+    cache.keep("key", Tuning(Choices(), (), Ratio(1, 1, 1, 9)))
+    assert [each.name for each in tmp_path.iterdir()] == ["key.json"]
+
+
+def test_other_rules_are_another_key(model: Path, tmp_path: Path) -> None:
+    optimizer = Optimizer(Source.of(model, Options()), Options())
+
+    def key() -> str:
+        return cache_key(optimizer, optimizer.fresh().model, {}, SessionOptions(), with_session=False)
+
+    first = key()
+    with REGISTRY.scope():
+        REGISTRY.add_rule(replace(REGISTRY.rules["drop-identity"], name="another"))
+        assert key() != first
+    assert key() == first
+
+
+def test_a_model_that_the_runtime_cannot_write_is_tried_all_the_same(
+    model: Path, monkeypatch: pytest.MonkeyPatch, played: Callable[[dict[str, float]], None]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ir.ModelError(ir.Diagnostic("onnxruntime-refuses-model", "too large"))
+
+    played({"Gelu": 5})
+    monkeypatch.setattr(runtime, "save_optimized", refuse)
+    assert tuned(model, session_options=model.with_name("session.json")).choices.left_out
 
 
 def test_a_search_that_had_little_time_is_done_again_with_more(tmp_path: Path) -> None:

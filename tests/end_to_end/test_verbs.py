@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx.parser
 import pytest
+from optimize_graph import Options
 from optimize_graph.cli import main, names, parser_of
+from optimize_graph.jobs.optimizer import Optimizer
+from optimize_graph.jobs.reproducer import goes_wrong
+from optimize_graph.jobs.source import Source
 from optimize_graph.passes import REGISTRY, Exactness, op, rule, values
+from optimize_graph.runtime import Piece
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 CHAIN = """g (float[2, 4] x, float[4] u) => (float[2, 4] y) <float[4] w = {1, 2, 3, 4}> {
@@ -124,6 +132,26 @@ def test_bisect_asks_a_command(model: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["bisect", str(model), "--test", "/no/such/program"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("test", "code"),
+    [("", 1), ("no 'end", 1), (f'{sys.executable} -c "import os; os.write(1, bytes([255]))"', 0)],
+)
+def test_a_test_that_is_no_command_is_said_and_what_one_prints_does_not_matter(
+    model: Path, test: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bisect", str(model), "--test", test]) == code
+    assert ("test-not-run" in capsys.readouterr().err) is bool(code)
+
+
+@pytest.mark.usefixtures("wrong")
+def test_a_place_that_cannot_keep_the_models_is_said(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["bisect", str(model), "--keep", str(tmp_path / "file" / "kept")]) == 1
+    assert "models-not-kept" in capsys.readouterr().err
+
+
 # --- reduce -----------------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +174,25 @@ def test_reduce_asks_a_command(model: Path, tmp_path: Path, capsys: pytest.Captu
 def test_reduce_of_what_goes_right_is_refused(model: Path, tmp_path: Path) -> None:
     assert main(["reduce", str(model), str(tmp_path / "small.onnx")]) == 3
     assert not (tmp_path / "small.onnx").exists()
+
+
+@pytest.mark.usefixtures("wrong")
+def test_reduce_does_not_replace_the_model(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = model.read_bytes()
+    assert main(["reduce", str(model), str(model)]) == 1
+    assert "output-is-input" in capsys.readouterr().err
+    assert model.read_bytes() == before
+
+
+def test_a_part_that_is_computed_in_float16_is_compared_as_such() -> None:
+    text = "g (float[4, 8] x) => (float[4, 8] y) { a = MatMul(x, w)  y = Tanh(a) }"
+    made = onnx.parser.parse_model(HEADER + text)
+    random = np.random.default_rng(0)
+    made.graph.initializer.append(onnx.numpy_helper.from_array(random.normal(size=(8, 8)).astype(np.float32), "w"))
+    piece = Piece(made.SerializeToString(), {"x": random.normal(size=(4, 8)).astype(np.float32)}, 2)
+    options = Options(passes="compute-in-float16", target="ort-cuda")
+    assert Optimizer(Source(piece.model), options).run().rewrites
+    assert not goes_wrong(piece, options)
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
@@ -178,3 +225,14 @@ def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
             _shtab_optimize_graph; echo "${{COMPREPLY[@]}}" """
         done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.split() == [wanted]
+
+
+def test_a_terminal_that_lacks_a_letter_gets_its_number(tmp_path: Path) -> None:
+    made = onnx.parser.parse_model(HEADER + "g (float[2] x) => (float[2] y) { inner = Identity(x)  y = Exp(inner) }")
+    made.graph.node[0].output[0] = made.graph.node[1].input[0] = "innen größer"
+    path = tmp_path / "model.onnx"
+    onnx.save(made, path)
+    words = [sys.executable, "-m", "optimize_graph", "explain", "drop-identity", str(path)]
+    done = subprocess.run(words, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert b"gr\\xf6\\xdfer" in done.stdout

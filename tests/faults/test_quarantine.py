@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import onnx.parser
 import pytest
 from optimize_graph import OptimizeGraphError, Options, Result, optimize
 from optimize_graph.cli import main
+from optimize_graph.ir import extract
+from optimize_graph.jobs import quarantine
+from optimize_graph.jobs.quarantine import Search
 from optimize_graph.passes import REGISTRY
 
 with REGISTRY.scope():  # or every test of the same run would see them
@@ -127,3 +131,27 @@ def test_inputs_of_any_name_are_kept_for_the_reproducer(model: Path) -> None:
     onnx.save(made, model)
     culprit = optimized(model, "lost-bias").quarantined[0]
     assert "inputs.npz" in culprit.reproducer
+
+
+def test_without_time_to_look_nothing_is_delivered_and_that_is_said(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(Search):
+        def __init__(self, *given: object) -> None:
+            super().__init__(*given[:3], 0.0)  # type: ignore[arg-type]
+            monkeypatch.setattr(time, "monotonic", lambda: 1e12)
+
+    monkeypatch.setattr(quarantine, "Search", Late)
+    with pytest.raises(OptimizeGraphError, match="there was no time to find out why"):
+        optimized(model, "lost-bias")
+    assert not model.with_name("out.onnx").exists()
+
+
+def test_a_model_too_large_for_one_file_is_delivered_without_a_reproducer(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "MOST_BYTES", 0)
+    result = optimized(model, "abused-tolerance")
+    assert [each.reproducer for each in result.quarantined] == ["", ""]
+    assert result.verification is not None and result.verification.ok
+    assert model.with_name("out.onnx").exists()

@@ -225,3 +225,11 @@ def test_the_truth_has_no_more_time_than_verification(monkeypatch: pytest.Monkey
     one, two = (made(f"g (float[2] x) => (float[2] y) {{ y = {name}(x) }}") for name in ("Neg", "Abs"))
     assert not verify(one, two, feeds, time_limit_s=5.0).ok
     assert len(given) == 1 and given[0] <= 5.0
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_overflows_in_float32_alone_overflows_without_a_word() -> None:
+    model = ir.from_proto(made("g (float[2] x) => (float[2] y) { y = Exp(x) }"))
+    plain = np.array([np.inf, 1], np.float32)
+    true = truth(model, {"x": np.array([100, 0], np.float32)}, {"y": plain})
+    assert true is not None and np.array_equal(true["y"], plain)
