@@ -30,6 +30,7 @@ FOR_GOLDEN_MODELS = {  # those of other targets, and those that random models se
     "legalize.cuda_attention",
     "legalize.cuda_quantization",
     "legalize.cuda_skip_normalization",
+    "legalize.lrn_as_convolution",
     "legalize.attention",
     "simplify.conv_before_resize",
     "legalize.rotary",
