@@ -40,6 +40,14 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_proven_job(parser: argparse.ArgumentParser) -> None:
+    """What is done to a model, how results are compared, and how models are run."""
+    add_job(parser)
+    proof = parser.add_argument_group("proof")
+    add_tolerance(proof)
+    add_session(proof)
+
+
 def add_dims(parser: argparse._ActionsContainer) -> None:
     """Sizes for open dims."""
     parser.add_argument(

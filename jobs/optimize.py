@@ -90,12 +90,8 @@ class _Job:
                 if verification is None or verification.ok:
                     if self.options.tune and tuning is None:
                         tuning = self.tune(quarantine)
-                        if tuning.keeps_original:
-                            self.remarks.append(_not_faster(tuning))
-                            report = Report.unchanged(self.optimizer.fresh().model, report.pipeline)
-                            continue
-                        if tuning.choices.left_out or tuning.choices.eager:
-                            report = self.rewrite(self.optimizer.fresh(), quarantine)
+                        if (other := self.tuned(tuning, quarantine)) is not None:
+                            report = other
                             continue
                     if self.options.strict and not (tuning is not None and tuning.keeps_original):
                         self.refuse_what_is_not_the_same_twice(report, quarantine)
@@ -141,9 +137,11 @@ class _Job:
         asked = self.options
         with_session = asked.session_options is not None
         cache = None if asked.tune_cache == "off" else TuningCache(asked.tune_cache)
-        feeds = self.proof.feeds[0].feeds
-        key = cache_key(self.optimizer, self.optimizer.fresh().model, feeds, self.proof.how, with_session=with_session)
-        found = None if cache is None else cache.find(key, asked.tune_budget)
+        key, found = "", None
+        if cache is not None:
+            model, feeds = self.optimizer.fresh().model, self.proof.feeds[0].feeds
+            key = cache_key(self.optimizer, model, feeds, self.proof.how, with_session=with_session)
+            found = cache.find(key, asked.tune_budget)
         if found is None:
             found = Tuner(
                 self.optimizer,
@@ -159,6 +157,15 @@ class _Job:
         quarantine.without |= found.choices.without
         quarantine.eager = found.choices.eager
         return found
+
+    def tuned(self, tuning: Tuning, quarantine: Quarantine) -> Report | None:
+        """What tuning would rather deliver; None where that is what is there."""
+        if tuning.keeps_original:
+            self.remarks.append(_not_faster(tuning))
+            return Report.unchanged(self.optimizer.fresh().model, str(self.optimizer.pipeline))
+        if tuning.choices.left_out or tuning.choices.eager:
+            return self.rewrite(self.optimizer.fresh(), quarantine)
+        return None
 
     def refuse_what_is_not_the_same_twice(self, report: Report, quarantine: Quarantine) -> None:
         """Raises VerificationError where another run gives another model: the next build may be wrong."""

@@ -102,7 +102,6 @@ class Proof:
         self.tell("profile")
         feeds = self.feeds[0].feeds
         shapes = shapes_of(feeds)
-
         sides = ((self.original, self.model), (path, model))
         # In turn, and of each the quietest session: another process may have been busy during one of them.
         profiles = [[runtime.profile(each, feeds, self.how) for each, _ in sides] for _ in range(PROFILES)]

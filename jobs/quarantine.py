@@ -91,17 +91,15 @@ class Quarantine:
         whole = not search.is_repeatable or any(each.rule == guilty.rule for each in self.culprits)
         return self._add(Culprit(guilty.rule, guilty.where, number, search.reasons.get(number, NOT_REPEATABLE), whole))
 
-    def _run(self, limit: int) -> Report:
-        return self.optimizer.run(limit=limit, without=self.without, eager=self.eager, on_failure="skip")
+    def _run(self, limit: int, silenced: frozenset[str] = frozenset()) -> Report:
+        without = self.without | Without(silenced)
+        return self.optimizer.run(limit=limit, without=without, eager=self.eager, on_failure="skip")
 
     def _add(self, culprit: Culprit) -> Culprit:
         known = any(each.rule == culprit.rule for each in self.culprits)
         if self.show is not None and not known:
             self.tell(f"reproducer of {culprit.rule}")
-            silenced = Without(frozenset({culprit.rule})) if culprit.raised else Without()
-            before = self.optimizer.run(
-                limit=culprit.number - 1, without=self.without | silenced, eager=self.eager, on_failure="skip"
-            )
+            before = self._run(culprit.number - 1, frozenset({culprit.rule} if culprit.raised else ()))
             culprit = replace(culprit, reproducer=self.show(culprit, before.model, len(self.culprits) + 1))
         self.culprits.append(culprit)
         self.without |= culprit.without()

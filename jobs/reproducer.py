@@ -32,13 +32,12 @@ def write_reproducer(
     Raises MachineError when the folder cannot be written.
     """
     options = alone(rule, optimizer)
-    how = runtime.SessionOptions(custom_ops=options.custom_ops, seed=options.seed)
 
     def cut(*, looks_again: bool) -> runtime.Piece | None:
         def shows(piece: runtime.Piece) -> bool:
             return goes_wrong(piece, options, looks_again=looks_again)
 
-        return runtime.reduce_model(before, feeds, shows, around=where, options=how, seconds=SECONDS)
+        return runtime.reduce_model(before, feeds, shows, around=where, options=how(options), seconds=SECONDS)
 
     try:
         piece = cut(looks_again=False)
@@ -63,6 +62,11 @@ def write_reproducer(
     return shlex.join(command)
 
 
+def how(options: Options) -> runtime.SessionOptions:
+    """Reproducers run on the processor, in one thread."""
+    return runtime.SessionOptions(custom_ops=options.custom_ops, seed=options.seed)
+
+
 def goes_wrong(piece: runtime.Piece, options: Options, *, looks_again: bool = True) -> bool:
     """Whether the pipeline of `options` raises on a model, makes it compute something else, or is not repeatable.
 
@@ -75,7 +79,7 @@ def goes_wrong(piece: runtime.Piece, options: Options, *, looks_again: bool = Tr
             return True
         reference = runtime.Reference(
             piece.model,
-            runtime.SessionOptions(custom_ops=options.custom_ops, seed=options.seed),
+            how(options),
             exact=report.journal.exactness is Exactness.EXACT,
             rtol=options.rtol,
             atol=options.atol,

@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,7 @@ class Tuner:
         build_s = time.monotonic() - start
         best, is_complete = first, True
         try:
-            for rest, move in _countdown(moves):
+            for rest, move in zip(range(len(moves), 0, -1), moves, strict=True):
                 left = until - time.monotonic()
                 if left < build_s + LEAST_TRIAL_S:
                     is_complete = False
@@ -210,21 +210,14 @@ class Tuner:
         rules: dict[str, list[Group]] = {}
         for group in groups:
             rules.setdefault(group[0], []).append(group)
-        found = [
-            (sum(groups[each] for each in mine), f"without {rule}", Choices(frozenset(mine)))
-            for rule, mine in rules.items()
-        ]
-        found.sort(key=lambda each: (-each[0], each[1]))
+        whole = sorted(rules, key=lambda rule: (-sum(groups[each] for each in rules[rule]), rule))
         eager = sorted({each.rule for each in report.refusals if each.is_profit})
-        found += [(0, f"{rule} wherever it is legal", Choices(eager=frozenset({rule}))) for rule in eager]
+        found = [(f"without {rule}", Choices(frozenset(rules[rule]))) for rule in whole]
+        found += [(f"{rule} wherever it is legal", Choices(eager=frozenset({rule}))) for rule in eager]
         if self.with_session:
-            found += [(0, f"without {name} of ONNX Runtime", Choices(disabled=frozenset({name}))) for name in FUSIONS]
-        single = [
-            (count, f"without {group[0]} at {group[1]}", Choices(frozenset({group})))
-            for group, count in groups.most_common()
-            if len(rules[group[0]]) > 1
-        ]
-        return [(what, choices) for _, what, choices in [*found, *single]]
+            found += [(f"without {name} of ONNX Runtime", Choices(disabled=frozenset({name}))) for name in FUSIONS]
+        single = [group for group, _ in groups.most_common() if len(rules[group[0]]) > 1]
+        return found + [(f"without {rule} at {where}", Choices(frozenset({(rule, where)}))) for rule, where in single]
 
     def rewritten(self, choices: Choices) -> Report:
         return self.optimizer.run(without=self.without | choices.without, eager=choices.eager, on_failure="skip")
@@ -327,11 +320,6 @@ class Tuner:
 def _is_decided(speed: runtime.Ratio) -> bool:
     """A loss is believed early, a gain after more sessions: many are tried, and one of them may be lucky."""
     return speed.is_slower or (speed.is_faster and speed.sessions >= ENOUGH_SESSIONS)
-
-
-def _countdown(moves: Sequence[tuple[str, Choices]]) -> Iterator[tuple[int, tuple[str, Choices]]]:
-    """Each move with how many are left, itself included."""
-    yield from zip(range(len(moves), 0, -1), moves, strict=True)
 
 
 def _is_choice(name: str) -> bool:

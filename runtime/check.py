@@ -133,7 +133,7 @@ class Reference:
         self.original = _Subject(original, self.plain, self.random)
         self.original_deployed = _Subject(original, self.deployed, self.random)
         self.reseeded = _Subject(original, replace(self.plain, seed=self.plain.seed + RESEED), fresh=True)
-        self.moved: Session | None = None  # with weights moved by 1 ulp
+        self.moved: Session | None = None  # with other weights
         self.known: dict[int, tuple[Feeds, _Expected]] = {}
         self.truths: dict[int, Outputs | None] = {}
         self.notes: dict[str, None] = {}
@@ -221,23 +221,15 @@ class Reference:
         moved = [perturb(feeds, seed) for seed in (1, 2)]
         found = [self.tried(self.original, each) for each in moved if each is not None]
         if not found and not self.random:
-            found = [self.tried(self.with_moved_weights(), feeds)]
+            found = [self.tried(self.with_other_weights(), feeds)]
         return [outputs for outputs in found if outputs is not None]
 
     def roundings(self, feeds: Feeds) -> list[Outputs]:
         """The original's outputs from inputs and weights that were rounded to float16."""
         rounded = {name: to_half(datum) if isinstance(datum, np.ndarray) else datum for name, datum in feeds.items()}
-        subjects = [self.original, self.with_rounded_weights()]
+        subjects = [self.original, self.with_other_weights()]
         found = [self.tried(subject, rounded) for subject in subjects]
         return [outputs for outputs in found if outputs is not None]
-
-    def with_rounded_weights(self) -> Session | None:
-        if self.moved is None and (weights := rounded_weights(self.model)):
-            try:
-                self.moved = open_session(self.original.source, self.original.options, weights)
-            except ir.ModelError:  # some weights must stay what they are
-                return None
-        return self.moved
 
     def tried(self, subject: _Subject | Session | None, feeds: Feeds) -> Outputs | None:
         try:
@@ -245,12 +237,15 @@ class Reference:
         except ir.ModelError:  # an input at the edge of what the model accepts
             return None
 
-    def with_moved_weights(self) -> Session | None:
-        if self.moved is None and (weights := perturbed_weights(self.model, seed=1)):
-            try:
-                self.moved = open_session(self.original.source, self.original.options, weights)
-            except ir.ModelError:  # some weights must stay what they are
-                return None
+    def with_other_weights(self) -> Session | None:
+        """The original with its weights rounded to float16, where results are; else with weights moved by 1 ulp."""
+        if self.moved is None:
+            weights = rounded_weights(self.model) if self.rounded else perturbed_weights(self.model, seed=1)
+            if weights:
+                try:
+                    self.moved = open_session(self.original.source, self.original.options, weights)
+                except ir.ModelError:  # some weights must stay what they are
+                    return None
         return self.moved
 
     def drawn(self, feeds: Feeds, want: Outputs, noise: Noise) -> dict[str, Tolerance]:

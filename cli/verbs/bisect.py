@@ -16,10 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="IN.onnx", help="the model to optimize")
     parser.add_argument("--test", metavar="COMMAND", help="a command that exits with 0 for a good result, {} its path")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="write the models right before and right after it")
-    arguments.add_job(parser)
-    proof = parser.add_argument_group("proof")
-    arguments.add_tolerance(proof)
-    arguments.add_session(proof)
+    arguments.add_proven_job(parser)
     arguments.add_json(parser)
 
 

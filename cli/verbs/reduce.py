@@ -18,10 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", metavar="COMMAND", help="a command that exits with 0 where a part ({}) shows it")
     parser.add_argument("--around", default="", metavar="VALUE", help="look near this value first")
     parser.add_argument("--seconds", type=float, default=120.0, metavar="S", help="time for the search (120)")
-    arguments.add_job(parser)
-    proof = parser.add_argument_group("proof")
-    arguments.add_tolerance(proof)
-    arguments.add_session(proof)
+    arguments.add_proven_job(parser)
     arguments.add_json(parser)
 
 
