@@ -79,7 +79,12 @@ def add_tolerance(parser: argparse._ActionsContainer) -> None:
 def add_session(parser: argparse._ActionsContainer) -> None:
     """How models are run."""
     parser.add_argument("--inputs", action="append", default=[], type=Path, metavar="FILE.npz", help="your own inputs")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of ONNX Runtime (1)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads that ONNX Runtime will have (measured with 1, chosen for 1 to 4)",
+    )
     parser.add_argument("--provider", default="cpu", choices=("cpu", "cuda"), help="where it runs (cpu)")
     parser.add_argument("--custom-ops", action="append", default=[], type=Path, metavar="LIB", help="custom operators")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the made inputs (0)")
@@ -96,7 +101,7 @@ def session_options(given: argparse.Namespace) -> SessionOptions:
     from ..runtime import SessionOptions
 
     return SessionOptions(
-        provider=given.provider, threads=given.threads, custom_ops=tuple(given.custom_ops), seed=given.seed
+        provider=given.provider, threads=given.threads or 1, custom_ops=tuple(given.custom_ops), seed=given.seed
     )
 
 

@@ -11,7 +11,7 @@ from ..options import TARGETS, Options
 from ..passes.engine.exactness import Exactness
 from ..passes.engine.instruments import Instrument, Progress, VerifyEach
 from ..passes.engine.journal import Without
-from ..passes.engine.pass_ import Settings
+from ..passes.engine.pass_ import USUAL_THREADS, Settings
 from ..passes.engine.pipeline import Pipeline, Report
 from ..passes.engine.registry import REGISTRY
 from ..passes.targets.onnxruntime import loads_in
@@ -43,6 +43,7 @@ class Optimizer:
             highest_opset=_highest_opset(options),
             release=options.min_ort or installed_release(),
             fp16=options.fp16,
+            threads=USUAL_THREADS if options.threads is None else (options.threads, options.threads),
         )
 
     def fresh(self) -> Fitted:

@@ -33,7 +33,7 @@ class Proof:
         runtime.check_installation()
         self.source, self.options, self.tell, self.folder = source, options, tell, folder
         self.how = runtime.SessionOptions(
-            provider=options.provider, threads=options.threads, custom_ops=options.custom_ops, seed=options.seed
+            provider=options.provider, threads=options.threads or 1, custom_ops=options.custom_ops, seed=options.seed
         )
         self._references: dict[tuple[bool, bool], runtime.Reference] = {}
 

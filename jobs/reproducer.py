@@ -123,6 +123,12 @@ def words(options: Options) -> list[str]:
     for name, values in (("--plugin", options.plugins), ("--custom-ops", options.custom_ops)):
         for value in values:
             told += [name, str(value)]
-    for name, number in (("--min-ort", options.min_ort), ("--rtol", options.rtol), ("--atol", options.atol)):
+    numbers = {
+        "--min-ort": options.min_ort,
+        "--threads": options.threads,
+        "--rtol": options.rtol,
+        "--atol": options.atol,
+    }
+    for name, number in numbers.items():
         told += [] if number is None else [name, str(number)]
     return told

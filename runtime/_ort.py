@@ -46,6 +46,8 @@ def create(
     settings.log_severity_level = FATAL
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
+    # Threads that still spin after a run take the processors from the session that is measured beside this one.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
     level = ort.GraphOptimizationLevel
     settings.graph_optimization_level = level.ORT_ENABLE_ALL if options.optimize else level.ORT_DISABLE_ALL
     if not options.prepacking:

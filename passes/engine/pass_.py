@@ -12,6 +12,9 @@ from .analysis import Analysis, AnalysisManager
 from .exactness import Exactness
 from .journal import Journal, Refusal, Sketch, Sketched
 
+USUAL_THREADS = (1, 4)
+"""Where nobody says how many there will be: what is chosen must pay with the fewest, and cost nothing with the most."""
+
 
 class Evaluator(Protocol):
     """Computes nodes ahead of time. Handed in from outside: passes know no runtime."""
@@ -34,6 +37,7 @@ class Settings:
     `release`: the oldest ONNX Runtime that must load the result; the newest known where it is empty.
     `growth_bytes`: how much larger than what it frees the result of folding may be.
     `fp16`: float32 will become float16 at the end, so that kernels are chosen for that.
+    `threads`: the fewest and the most that ONNX Runtime will have: with more of them, more operators cost more.
     `eager`: rules and passes that are to do also what is not expected to pay.
     """
 
@@ -42,6 +46,7 @@ class Settings:
     highest_opset: int = 0
     release: str = ""
     fp16: bool = False
+    threads: tuple[int, int] = USUAL_THREADS
     eager: frozenset[str] = frozenset()
 
 

@@ -15,7 +15,8 @@ REGISTRY.add_preset(
     "fixpoint(lift-constants,fuse,canonicalize,dce,move-transposes{rounding=true},split-from-slices,"
     "fold,resolve-if,cse,dedup,dce),"
     "legalize,conv-for-each-piece,images-of-sounds,pad-channels,merge-projections,"
-    "fixpoint(fuse,canonicalize,move-transposes{rounding=true},fold,cse,dedup,dce)",
+    "fixpoint(fuse,canonicalize,move-transposes{rounding=true},fold,cse,dedup,dce),"
+    "fast-algorithms,fold,cse,dedup,dce",
     __name__,
 )
 REGISTRY.add_preset(

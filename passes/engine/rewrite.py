@@ -101,6 +101,21 @@ class Legalize(Canonicalize):
 
 @register
 @dataclass(frozen=True)
+class FastAlgorithms(Canonicalize):
+    """Apply every rule of group `fast-algorithms`: less arithmetic in more operators, when nothing looks for the plain
+    operator any more.
+
+    before:  y = Conv(x, w)
+    after:   y = Concat(sums of convolutions with fewer taps)
+    """
+
+    name: ClassVar[str] = "fast-algorithms"
+    exactness: ClassVar[Exactness] = Exactness.ROUNDING
+    group: ClassVar[str] = "fast-algorithms"
+
+
+@register
+@dataclass(frozen=True)
 class RewriteNamed(Pass):
     """Apply the rules that are named, whatever their group: `rewrite{rules=drop-identity|drop-cast}`.
 

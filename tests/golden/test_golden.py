@@ -4,7 +4,7 @@ A file `RULE.md` holds cases under `## title` headings. A case is a block "```on
 "```onnx after" block, or one block "```onnx unchanged: CONDITION", where CONDITION is the text of the refusal. It is
 run for target ort-cpu, or for T in "```onnx before target=T" and "```onnx unchanged target=T: CONDITION". A value that
 is declared after the outputs and gets no content is a constant with seeded data (positive when its name starts with
-`var`). Every hit is also run in ONNX Runtime, before and after.
+`var`, with an infinity in it when it starts with `inf`). Every hit is also run in ONNX Runtime, before and after.
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ def parse(text: str) -> onnx.ModelProto:
         content = random.normal(size=dims) / np.sqrt(max(1, int(np.prod(dims[1:]))))
         if value.name.startswith("var"):
             content = np.abs(content) + 0.5
+        if value.name.startswith("inf"):
+            content.reshape(-1)[0] = np.inf
         proto.graph.initializer.append(numpy_helper.from_array(content.astype(dtype), value.name))
         proto.graph.value_info.remove(value)
     return proto

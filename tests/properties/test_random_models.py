@@ -183,5 +183,5 @@ def wrong_random() -> None:
 def test_a_wrong_rule_is_caught(plant: Callable[[], None], pipeline: str, smooth: bool) -> None:
     with REGISTRY.scope(), pytest.raises(AssertionError):
         plant()
-        for seed in range(200):
+        for seed in range(400):
             check(seed, pipeline, Tally(), smooth=smooth)

@@ -1,0 +1,130 @@
+"""Convolutions by Winograd's minimal filtering: equal to the plain ones, and only where that is expected to pay."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from optimize_graph import Options, ir, optimize
+from optimize_graph.passes import Pipeline, Report, Settings, VerifyEach
+from optimize_graph.runtime import SessionOptions, make_feeds, open_session
+
+NAME = "conv-by-winograd"
+
+
+def conv(
+    size: tuple[int, int] = (16, 12),
+    window: tuple[int, int] = (3, 3),
+    pads: tuple[int, int, int, int] = (1, 1, 1, 1),
+    channels: tuple[int, int] = (16, 32),
+    *,
+    activation: str = "",
+    bias: bool = True,
+    opset: int = 17,
+) -> onnx.ModelProto:
+    """A convolution of an image of `size` over `channels` (in, out), in a batch of any size."""
+    random = np.random.default_rng(3)
+    scale = 1 / np.sqrt(channels[0] * window[0] * window[1])
+    weight = random.normal(size=(channels[1], channels[0], *window)) * scale
+    constants = {"w": weight.astype(np.float32), "b": random.normal(size=channels[1]).astype(np.float32)}
+    nodes = [helper.make_node("Conv", ["x", "w", "b"][: 2 + bias], ["c" if activation else "y"], pads=pads)]
+    if activation == "Clip":
+        constants |= {"low": np.float32(-0.25), "high": np.float32(0.5)}
+        nodes.append(helper.make_node("Clip", ["c", "low", "high"], ["y"]))
+    elif activation:
+        attributes = {"alpha": 0.2} if activation == "LeakyRelu" else {}
+        nodes.append(helper.make_node(activation, ["c"], ["y"], **attributes))
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", channels[0], *size])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", channels[1], "h", "w"])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def run(proto: onnx.ModelProto, settings: Settings) -> tuple[ir.Model, Report]:
+    model = ir.from_proto(proto)
+    report = Pipeline.parse("fast-algorithms,fold,cse,dedup,dce").run(model, [VerifyEach()], settings=settings)
+    return model, report
+
+
+def fires(proto: onnx.ModelProto, threads: tuple[int, int]) -> bool:
+    return NAME in run(proto, Settings(threads=threads))[1].journal.by_rule()
+
+
+def error(before: onnx.ModelProto, model: ir.Model) -> float:
+    """The largest difference, as a share of the largest result; with everything that ONNX Runtime does itself."""
+    feeds = make_feeds(ir.from_proto(before), seed=0)
+    wanted, given = (
+        np.asarray(open_session(each.SerializeToString(), SessionOptions(optimize=True)).run(feeds)["y"])
+        for each in (before, ir.to_proto(model))
+    )
+    assert (wanted.dtype, wanted.shape) == (given.dtype, given.shape)
+    return float(np.abs(wanted - given).max() / np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    ("height", "window", "pads"),
+    [
+        *product((5, 6, 7, 8, 9), [(3, 3)], [(1, 1, 1, 1), (0, 0, 0, 0), (2, 0, 0, 1), (0, 1, 2, 2)]),
+        *product((7, 8), [(3, 1), (3, 5), (5, 5), (5, 1)], [(0, 0, 0, 0), (2, 1, 1, 0), (1, 0, 2, 2)]),
+    ],
+)
+def test_every_window_height_and_padding_gives_the_same(
+    height: int, window: tuple[int, int], pads: tuple[int, int, int, int]
+) -> None:
+    before = conv((height, 9), window, pads)
+    model, report = run(before, Settings(eager=frozenset({NAME})))
+    assert NAME in report.journal.by_rule()
+    assert error(before, model) < 1e-5
+
+
+@pytest.mark.parametrize("activation", ["Relu", "LeakyRelu", "HardSwish", "Clip"])
+def test_an_activation_is_done_on_the_phases_where_it_is_fused(activation: str) -> None:
+    before = conv(activation=activation)
+    model, _ = run(before, Settings(eager=frozenset({NAME})))
+    kinds = [node.op_type for node in ir.nodes(model)]
+    assert kinds.count(activation) == 4
+    assert kinds[-2:] == ["Concat", "Reshape"]
+    assert error(before, model) < 1e-5
+
+
+@pytest.mark.parametrize("opset", [8, 10, 11, 13, 21])
+def test_it_is_written_in_the_operators_of_the_opset(opset: int) -> None:
+    before = conv((18, 12), opset=opset, bias=False)
+    model, report = run(before, Settings(eager=frozenset({NAME})))
+    assert NAME in report.journal.by_rule()
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    assert error(before, model) < 1e-5
+
+
+def test_more_threads_want_larger_convolutions() -> None:
+    """They share the memory that the weights come from, and wait for each other at every operator."""
+    small, medium, large = (
+        conv((size, size), channels=(channels, channels)) for size, channels in ((28, 64), (14, 192), (64, 64))
+    )
+    assert [fires(each, (1, 1)) for each in (small, medium, large)] == [True, True, True]
+    assert [fires(each, (1, 4)) for each in (small, medium, large)] == [False, False, True]
+    assert [fires(each, (1, 64)) for each in (small, medium, large)] == [False, False, False]
+
+
+def test_the_command_is_told_how_many_threads_there_will_be() -> None:
+    proto = conv((28, 28), channels=(64, 64))
+    assert NAME not in {each.rule for each in optimize(proto).rewrites}
+    alone = optimize(proto, options=Options(threads=1))
+    assert NAME in {each.rule for each in alone.rewrites}
+    assert alone.verification is not None and alone.verification.ok
+
+
+def test_the_result_is_left_as_it_is_when_it_comes_again() -> None:
+    proto = conv((28, 28), channels=(64, 64), activation="Relu")
+    once = optimize(proto, options=Options(threads=1))
+    assert NAME in {each.rule for each in once.rewrites}
+    assert not optimize(once.model, options=Options(threads=1)).rewrites
