@@ -51,7 +51,7 @@ def conv(
 
 def run(proto: onnx.ModelProto, settings: Settings) -> tuple[ir.Model, Report]:
     model = ir.from_proto(proto)
-    report = Pipeline.parse("fast-algorithms,fold,cse,dedup,dce").run(model, [VerifyEach()], settings=settings)
+    report = Pipeline.parse("fast-algorithms,fold,dedup,cse,dce").run(model, [VerifyEach()], settings=settings)
     return model, report
 
 
