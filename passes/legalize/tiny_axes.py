@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import prod
 
 from ... import ir
-from ..engine.conditions import holds
+from ..engine.conditions import holds, pays
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
-from ..engine.rule import Builder, Condition, Match, rule
+from ..engine.rule import Builder, Match, rule
 from .blocked import ON_CPU
 
 x, thin = values("x thin")
@@ -25,12 +25,9 @@ def _show(m: Match) -> str:
     return f"{m.shapes.show(m.thin.value)} and {m.shapes.show(m.x.value)}"
 
 
-def _width(most: int) -> Condition:
-    def test(m: Match) -> bool:
-        size = (m.x.dims or (None,))[-1]
-        return isinstance(size, int) and 2 <= size <= most
-
-    return holds(f"a last axis of 2 to {most}", test, _show)
+def _has_width(m: Match, most: int) -> bool:
+    size = (m.x.dims or (None,))[-1]
+    return isinstance(size, int) and 2 <= size <= most
 
 
 def _is_outer_product(m: Match) -> bool:
@@ -60,11 +57,12 @@ def _is_one_for_each_row(m: Match) -> bool:
         ON_CPU,
         _FLOAT32,
         holds("a column and a row", _is_outer_product, _show),
-        _width(_WIDEST_PRODUCT),
-        holds(f"one product, or columns of {_SHORTEST_COLUMN} or more", _is_long, _show),
+        pays(f"a last axis of 2 to {_WIDEST_PRODUCT}", lambda m: _has_width(m, _WIDEST_PRODUCT), _show),
+        pays(f"one product, or columns of {_SHORTEST_COLUMN} or more", _is_long, _show),
         _COMPUTED,
     ],
     exactness=Exactness.ROUNDING,
+    is_choice=True,
     source="equal except that -0.0 becomes 0.0; x5.4 at [2000, 128, 3], x2.1 at [2000, 128, 32], x2.0 at [200, 32, 3]",
     group="legalize",
 )
@@ -83,10 +81,12 @@ def matmul_instead_of_outer_product(m: Match, op: Builder) -> ir.Value:
         ON_CPU,
         _FLOAT32,
         holds("one factor for each row", _is_one_for_each_row, _show),
-        _width(_WIDEST_COPY),
-        holds("256 elements, or an unknown number", lambda m: m.x.static is None or prod(m.x.static) >= 1 << 8, _show),
+        # a limit of legality, too: the Concat has as many inputs
+        holds(f"a last axis of 2 to {_WIDEST_COPY}", lambda m: _has_width(m, _WIDEST_COPY), _show),
+        pays("256 elements, or an unknown number", lambda m: m.x.static is None or prod(m.x.static) >= 1 << 8, _show),
         _COMPUTED,
     ],
+    is_choice=True,
     source="x4.5 at [2000, 128, 3], x2.9 at [2000, 128, 4], x1.3 at [20, 16, 3]; from 8 on a loss",
     group="legalize",
 )
