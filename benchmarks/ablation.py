@@ -18,19 +18,18 @@ from typing import Any
 
 import record
 from optimize_graph import Options, ir, optimize, runtime
-from record import OPTIONS
 
 FOUNDATIONS = frozenset({"cse", "dce", "dedup", "fold", "inline", "lift-constants", "resolve-if", "unroll-loops"})
 
 
-def ablate(source: Path, budget_s: float, only: frozenset[str]) -> Iterator[dict[str, Any]]:
+def ablate(source: Path, budget_s: float, only: frozenset[str], document: record.Record) -> Iterator[dict[str, Any]]:
     """A row for each rule that fired and without which the result is another."""
     sample = source.with_suffix(".inputs.npz")
-    options = Options(verify=False)
+    options = Options(verify=False, target=document.target)
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.onnx"
         made = optimize(source, whole, options)
-        reference = runtime.open_session(source, replace(OPTIONS, optimize=False))
+        reference = runtime.open_session(source, replace(document.options, optimize=False))
         feeds = runtime.usable_feeds(reference, ir.load(source), [sample] if sample.exists() else [])[0].feeds
         fired = dict.fromkeys(rewrite.rule for rewrite in made.rewrites)
         for rule in fired:
@@ -40,7 +39,7 @@ def ablate(source: Path, budget_s: float, only: frozenset[str]) -> Iterator[dict
             less = optimize(source, without, replace(options, disable=(rule,)))
             if without.read_bytes() == whole.read_bytes():
                 continue
-            race = runtime.race(without, whole, feeds, OPTIONS, budget_s=budget_s)
+            race = runtime.race(without, whole, feeds, document.options, budget_s=budget_s)
             times = sum(rewrite.rule == rule for rewrite in made.rewrites)
             yield {
                 "model": source.stem,
@@ -73,7 +72,7 @@ def main() -> None:
         if source.stem in done:
             continue
         try:
-            document.rows.extend(ablate(source, given.budget, only))
+            document.rows.extend(ablate(source, given.budget, only, document))
         except ir.OptimizeGraphError as error:
             print(f"{source.stem}: {error}", flush=True)
         document.write()

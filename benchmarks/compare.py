@@ -18,27 +18,28 @@ from typing import Any
 import record
 import tools
 from optimize_graph import ir, runtime
-from record import OPTIONS
 
 
-def compare(source: Path, wanted: list[str], peer_python: str, budget_s: float) -> Iterator[dict[str, Any]]:
+def compare(
+    source: Path, wanted: list[str], peer_python: str, budget_s: float, document: record.Record
+) -> Iterator[dict[str, Any]]:
     """A row for each tool. Raises ModelError where ONNX Runtime does not run the original."""
-    model = ir.load(source)
+    model, options = ir.load(source), document.options
     sample = source.with_suffix(".inputs.npz")
-    reference = runtime.open_session(source, replace(OPTIONS, optimize=False))
+    reference = runtime.open_session(source, replace(options, optimize=False))
     feeds = runtime.usable_feeds(reference, model, [sample] if sample.exists() else [])
     for tool in wanted:
         row: dict[str, Any] = {"model": source.stem, "tool": tool, "nodes_before": _nodes(source)}
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / source.name
             started = time.perf_counter()
-            problem = tools.run(tool, source, target, peer_python)
+            problem = tools.run(tool, source, target, peer_python, document.target)
             row["seconds"] = time.perf_counter() - started
             if problem:
                 yield {**row, "verdict": "failed", "problem": problem}
                 continue
-            verification = runtime.verify(source, target, feeds, OPTIONS, model=model)
-            race = runtime.race(source, target, feeds[0].feeds, OPTIONS, budget_s=budget_s) if verification.ok else None
+            verification = runtime.verify(source, target, feeds, options, model=model)
+            race = runtime.race(source, target, feeds[0].feeds, options, budget_s=budget_s) if verification.ok else None
             yield {
                 **row,
                 "verdict": "ok" if verification.ok else "wrong",
@@ -63,7 +64,7 @@ def main() -> None:
     for source in given.models:
         wanted = [tool for tool in given.tools.split(",") if (source.stem, tool) not in known]
         try:
-            for row in compare(source, wanted, given.peer_python, given.budget) if wanted else ():
+            for row in compare(source, wanted, given.peer_python, given.budget, document) if wanted else ():
                 document.rows.append(row)
                 speed = row.get("speed")
                 said = f"x{speed['median']:.3f} [{speed['low']:.3f}, {speed['high']:.3f}]" if speed else row["problem"]

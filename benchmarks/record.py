@@ -12,7 +12,8 @@ from typing import Any
 
 from optimize_graph import runtime
 
-OPTIONS = runtime.SessionOptions(threads=1)
+TARGETS = {"cpu": "ort-cpu", "cuda": "ort-cuda"}
+"""What models are optimized for, by where they run."""
 
 
 def parser(description: str | None, budget_s: float) -> argparse.ArgumentParser:
@@ -21,6 +22,7 @@ def parser(description: str | None, budget_s: float) -> argparse.ArgumentParser:
     made.add_argument("models", nargs="+", type=Path)
     made.add_argument("--output", type=Path, required=True)
     made.add_argument("--budget", type=float, default=budget_s, help="seconds of measuring for each row")
+    made.add_argument("--provider", default="cpu", choices=sorted(TARGETS), help="where they run, and are chosen for")
     made.add_argument("--cpu", type=int, help="run on this core alone")
     return made
 
@@ -32,8 +34,10 @@ class Record:
         if given.cpu is not None:
             os.sched_setaffinity(0, {given.cpu})
         self.path: Path = given.output
+        self.options = runtime.SessionOptions(provider=given.provider, threads=1)
+        self.target = TARGETS[given.provider]
         self.document: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {"rows": []}
-        self.document["machine"] = machine()
+        self.document["machine"] = machine(self.options)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -44,21 +48,17 @@ class Record:
         self.path.write_text(json.dumps(self.document, indent=1) + "\n")
 
 
-def machine() -> dict[str, object]:
+def machine(options: runtime.SessionOptions) -> dict[str, object]:
     """Where and with what the rows were measured."""
     import onnxruntime
 
-    processor = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        lines = (line.partition(":") for line in information.read_text().splitlines())
-        processor = next((value.strip() for key, _, value in lines if key.strip() == "model name"), processor)
     return {
-        "processor": processor,
+        "processor": runtime.device_name(options.provider),
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
-        "threads": OPTIONS.threads,
+        "provider": options.provider,
+        "threads": options.threads,
         "date": time.strftime("%Y-%m-%d"),
     }

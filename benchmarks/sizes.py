@@ -14,23 +14,26 @@ from typing import Any
 
 import record
 from optimize_graph import Options, ir, optimize, runtime
-from record import OPTIONS
 
 
 def measure(
-    source: Path, sizes: Mapping[str, Sequence[int]], threads: Sequence[int], budget_s: float
+    source: Path,
+    sizes: Mapping[str, Sequence[int]],
+    threads: Sequence[int],
+    budget_s: float,
+    document: record.Record,
 ) -> Iterator[dict[str, Any]]:
     """A row for each combination."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / source.name
-        optimize(source, target, Options(verify=False))
+        optimize(source, target, Options(verify=False, target=document.target))
         for chosen in itertools.product(*sizes.values()):
             dims = dict(zip(sizes, chosen, strict=True))
             model = ir.load(source)
             ir.fix_dims(model, dims)
             feeds = runtime.make_feeds(model)
             for count in threads:
-                race = runtime.race(source, target, feeds, replace(OPTIONS, threads=count), budget_s=budget_s)
+                race = runtime.race(source, target, feeds, replace(document.options, threads=count), budget_s=budget_s)
                 speed = race.to_json()["speed"]
                 yield {"model": source.stem, "dims": dims, "threads": count, "speed": speed}
 
@@ -48,7 +51,7 @@ def main() -> None:
     document = record.Record(given)
     threads = [int(count) for count in given.threads.split(",")]
     for source in given.models:
-        for row in measure(source, dict(given.dim), threads, given.budget):
+        for row in measure(source, dict(given.dim), threads, given.budget, document):
             document.rows.append(row)
             speed = row["speed"]
             interval = f"[{speed['low']:.3f}, {speed['high']:.3f}]"

@@ -30,10 +30,14 @@ def names() -> Sequence[str]:
     return [OURS, *SCRIPTS]
 
 
-def run(tool: str, source: Path, target: Path, peer_python: str) -> str:
-    """Let `tool` optimize `source` into `target`. Gives back what went wrong, else nothing."""
+def run(tool: str, source: Path, target: Path, peer_python: str, optimized_for: str) -> str:
+    """Let `tool` optimize `source` into `target`; ours for the runtime `optimized_for`, which the peers do not ask.
+
+    Gives back what went wrong, else nothing.
+    """
     if tool == OURS:
         command = [sys.executable, "-m", "optimize_graph", str(source), str(target), "--no-verify", "--quiet"]
+        command += ["--target", optimized_for]
     else:
         script = f"import sys; source, target = sys.argv[1:]; {SCRIPTS[tool]}"
         command = [peer_python, "-c", script, str(source), str(target)]

@@ -62,9 +62,9 @@ def create(
     if save_to is not None:
         settings.optimized_model_filepath = str(save_to)
     ort.set_seed(options.seed)
-    providers = [PROVIDERS["cpu"]]
-    if options.provider != "cpu":
-        providers.insert(0, PROVIDERS[options.provider])
+    providers: list[str | tuple[str, dict[str, str]]] = [PROVIDERS["cpu"]]
+    if options.provider == "cuda":
+        providers.insert(0, (PROVIDERS["cuda"], {"use_tf32": str(int(options.tf32))}))
     model = source if isinstance(source, bytes) else str(source)
     with _quiet(options.provider):
         return ort.InferenceSession(

@@ -128,6 +128,7 @@ class Reference:
         self.random = is_random(model)
         self.quantized = is_quantized(model)
         self.grain = max(grain(model), HALF_EPS) if in_half else grain(model)
+        options = replace(options, tf32=False)
         self.plain = replace(options, optimize=False, prepacking=options.prepacking and not self.exact)
         self.deployed = replace(options, optimize=True)
         self.original = _Subject(original, self.plain, self.random)

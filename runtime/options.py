@@ -23,7 +23,8 @@ class SessionOptions:
 
     `optimize`: all of its own optimizations, or none. `prepacking`: whether weights are laid out anew at load, which
     changes how kernels round. `disabled_optimizers`: its own optimizations that are left out, by their names in
-    onnxruntime/core/optimizer/graph_transformer_utils.cc. `seed`: for random operators without a seed of their own, set
+    onnxruntime/core/optimizer/graph_transformer_utils.cc. `tf32`: whether CUDA may round what it multiplies to 10 bits of
+    mantissa, as it does by default; not where results are compared. `seed`: for random operators without a seed of their own, set
     as the session is created.
     """
 
@@ -32,6 +33,7 @@ class SessionOptions:
     optimize: bool = True
     prepacking: bool = True
     disabled_optimizers: tuple[str, ...] = ()
+    tf32: bool = True
     custom_ops: tuple[Path, ...] = ()
     seed: int = 0
 

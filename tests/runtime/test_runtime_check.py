@@ -10,7 +10,7 @@ import onnx.numpy_helper
 import onnx.parser
 import pytest
 from optimize_graph import ir
-from optimize_graph.runtime import FeedSet, Verification, check, feed_sets, verify
+from optimize_graph.runtime import FeedSet, SessionOptions, Verification, check, feed_sets, verify
 
 
 def proto(text: str, **weights: np.ndarray) -> onnx.ModelProto:
@@ -27,6 +27,12 @@ NET = "g (float[N,8] x) => (float[N,8] y) { a = MatMul(x, w) y = Tanh(a) }"
 def checked(original: onnx.ModelProto, result: onnx.ModelProto, **options: object) -> Verification:
     sets = feed_sets(ir.from_proto(original), count=2)
     return verify(original.SerializeToString(), result.SerializeToString(), sets, **options)
+
+
+def test_results_are_compared_without_products_that_are_rounded_to_tf32() -> None:
+    reference = check.Reference(proto(NET, w=W).SerializeToString(), options=SessionOptions(provider="cuda"))
+    assert not reference.plain.tf32 and not reference.deployed.tf32
+    assert reference.deployed.provider == "cuda"
 
 
 @pytest.mark.parametrize("exact", [True, False])

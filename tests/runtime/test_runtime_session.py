@@ -101,6 +101,16 @@ def test_cuda_that_cannot_be_had_is_an_error_and_no_silent_cpu_session(capfd: py
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(("tf32", "wanted"), [(True, "1"), (False, "0")])
+def test_cuda_is_told_whether_products_may_be_rounded(monkeypatch: pytest.MonkeyPatch, tf32: bool, wanted: str) -> None:
+    from optimize_graph.runtime import _ort
+
+    asked: list[object] = []
+    monkeypatch.setattr(_ort.ort, "InferenceSession", lambda *_, providers, **__: asked.extend(providers))
+    _ort.create(b"", SessionOptions(provider="cuda", tf32=tf32))
+    assert asked == [("CUDAExecutionProvider", {"use_tf32": wanted}), "CPUExecutionProvider"]
+
+
 def test_a_custom_operator_library_that_is_missing_is_an_error(tmp_path: Path) -> None:
     options = SessionOptions(custom_ops=(tmp_path / "missing.so",))
     with pytest.raises(ir.MachineError, match="custom-ops-unavailable"):
