@@ -23,9 +23,9 @@ class SessionOptions:
 
     `optimize`: all of its own optimizations, or none. `prepacking`: whether weights are laid out anew at load, which
     changes how kernels round. `disabled_optimizers`: its own optimizations that are left out, by their names in
-    onnxruntime/core/optimizer/graph_transformer_utils.cc. `tf32`: whether CUDA may round what it multiplies to 10 bits of
-    mantissa, as it does by default; not where results are compared. `seed`: for random operators without a seed of their own, set
-    as the session is created.
+    onnxruntime/core/optimizer/graph_transformer_utils.cc. `tf32`: whether CUDA may round what it multiplies to 10 bits
+    of mantissa, as it does by default; not where results are compared. `seed`: for random operators without a seed of
+    their own, set as the session is created.
     """
 
     provider: Provider = "cpu"
