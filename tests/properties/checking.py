@@ -90,7 +90,11 @@ def compare(
     """Raise Disagreement when `after` does not give what is wanted of `model`: bit for bit, or within roundings."""
     by_chance = {name for node in model.graph.node if node.op_type in RANDOM for name in node.output}
     scale: float | None = None
-    for output, want, got in zip(model.graph.output, wanted, after.run(None, dict(feeds)), strict=True):
+    try:
+        results = after.run(None, dict(feeds))
+    except Exception as error:  # each kind of failure has a class of its own, with no other base
+        raise Disagreement(f"the result does not run where the model does: {error}") from error
+    for output, want, got in zip(model.graph.output, wanted, results, strict=True):
         assert (want.dtype, want.shape) == (got.dtype, got.shape), f"{output.name}: {want.shape} became {got.shape}"
         if output.name in by_chance or want.tobytes() == got.tobytes():
             continue
