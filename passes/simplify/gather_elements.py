@@ -37,17 +37,21 @@ def _keeps_length(m: Match) -> bool:
     return (dims[place] if place >= 0 else 1) == taken[axis]
 
 
+WHOLE_ROWS = [
+    holds("numbers along one axis", _along_one_axis, lambda m: m.shapes.show(m.numbers.value)),
+    holds("expanded along the others alone", _keeps_length, lambda m: m.shapes.show(m.Expand.value)),
+    holds(
+        "every element of the other axes",
+        _whole,
+        lambda m: f"{m.shapes.show(m.Expand.value)} of {m.shapes.show(m.x.value)}",
+    ),
+]
+"""What makes the rows of x those that Expand(numbers) tells along the axis of the root."""
+
+
 @rule(
     op.GatherElements(x, op.Expand(numbers, shape).shared()).any_attributes("axis"),
-    requires=[
-        holds("numbers along one axis", _along_one_axis, lambda m: m.shapes.show(m.numbers.value)),
-        holds("expanded along the others alone", _keeps_length, lambda m: m.shapes.show(m.Expand.value)),
-        holds(
-            "every element of the other axes",
-            _whole,
-            lambda m: f"{m.shapes.show(m.Expand.value)} of {m.shapes.show(m.x.value)}",
-        ),
-    ],
+    requires=WHOLE_ROWS,
     source="ONNX GatherElements, Gather; x10 in ONNX Runtime",
 )
 def gather_instead_of_gather_elements(m: Match, op: Builder) -> ir.Value:
