@@ -32,6 +32,7 @@ FOR_GOLDEN_MODELS = {  # those of other targets, and those that random models se
     "legalize.cuda_skip_normalization",
     "legalize.lrn_as_convolution",
     "legalize.conv_by_winograd",
+    "legalize.long_attention",
     "legalize.functions_of_halves",
     "legalize.scatter_flat",
     "legalize.attention",
