@@ -16,7 +16,7 @@ from .blocked import ON_CPU
 
 x, numbers, shape, updates = values("x numbers shape updates")
 
-_NARROWEST = 4
+_NARROWEST, _WIDEST = 4, 1 << 14  # the numbers within a row are a constant: 128 KiB at most
 
 
 def _row(m: Match) -> list[int] | None:
@@ -35,8 +35,8 @@ def _row(m: Match) -> list[int] | None:
         # 32 bits might not hold the number of an element
         holds("numbers of 64 bits", lambda m: m.numbers.dtype == ir.DataType.INT64, lambda m: str(m.numbers.dtype)),
         pays(
-            f"rows of {_NARROWEST} elements",
-            lambda m: prod(_row(m) or ()) >= _NARROWEST,
+            f"rows of {_NARROWEST} to {_WIDEST:,} elements",
+            lambda m: _NARROWEST <= prod(_row(m) or ()) <= _WIDEST,
             lambda m: m.shapes.show(m.x.value),
         ),
     ],
