@@ -9,10 +9,16 @@ from pathlib import Path
 
 from .options import Provider
 
+_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sve": "SVE", "asimd": "NEON"}
+"""The widest first, by the flag that stands for them."""
+
 
 @cache
 def device_name(provider: Provider = "cpu") -> str:
-    """The name of the processor, or of the first GPU as its driver gives it."""
+    """The name of the processor and its widest vectors, or of the first GPU as its driver gives it.
+
+    Virtual machines of one processor differ in the vectors that they are let use, and ONNX Runtime in its kernels.
+    """
     if provider == "cuda":
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         try:
@@ -21,9 +27,10 @@ def device_name(provider: Provider = "cpu") -> str:
         except (OSError, subprocess.SubprocessError, IndexError):
             return "a GPU without a name"
     information = Path("/proc/cpuinfo")
-    if information.exists():  # Linux: `platform` says nothing there
-        for line in information.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+    if not information.exists():  # outside Linux
+        return platform.processor() or platform.machine()
+    lines = (line.partition(":") for line in information.read_text(errors="replace").splitlines())
+    known = {key.strip(): value.strip() for key, _, value in lines}
+    flags = known.get("flags", known.get("Features", "")).split()  # as x86 and ARM call them
+    vectors = next((name for flag, name in _VECTORS.items() if flag in flags), "")
+    return ", ".join(filter(None, (known.get("model name", platform.machine()), vectors)))
