@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from optimize_graph import Options, ir, optimize
@@ -181,6 +182,20 @@ def test_results_for_the_own_number_of_threads_do_not_depend_on_the_machine() ->
 
 def test_the_result_is_left_as_it_is_when_it_comes_again() -> None:
     proto = conv((28, 28), channels=(64, 64), activation="Relu")
+    once = optimize(proto, options=Options(threads=1))
+    assert NAME in {each.rule for each in once.rewrites}
+    assert not optimize(once.model, options=Options(threads=1)).rewrites
+
+
+@pytest.mark.parametrize(("rows", "reader"), [(28, "Flatten(c)"), (30, "Slice(c, start, end, axis)")])
+def test_what_reads_the_result_is_merged_with_its_last_operator_at_once(rows: int, reader: str) -> None:
+    proto = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[n, 64, {rows}, 28] x, float[64, 64, 3, 3] w) => (float y)
+        <int64[1] start = {{1}}, int64[1] end = {{9}}, int64[1] axis = {{2}}>
+        {{ c = Conv<pads = [1, 1, 1, 1]>(x, w)  y = {reader} }}""")
+    weights = np.random.default_rng(3).normal(size=(64, 64, 3, 3)) / 24
+    proto.graph.initializer.append(numpy_helper.from_array(weights.astype(np.float32), "w"))
+    del proto.graph.input[1]
     once = optimize(proto, options=Options(threads=1))
     assert NAME in {each.rule for each in once.rewrites}
     assert not optimize(once.model, options=Options(threads=1)).rewrites
