@@ -65,8 +65,11 @@ def _numbers(m: Match) -> ir.Array | None:
 def _makes_finite_filters(m: Match) -> bool:
     """Whether sums of the weights are numbers of float32, too: the factors of all taps make 1.3 at most."""
     numbers = _numbers(m)
+    if numbers is None:
+        return False
     with np.errstate(over="ignore"):
-        return numbers is not None and bool(np.isfinite(numbers.astype(np.float32) * np.float32(1.5)).all())
+        single = numbers.astype(np.float32, copy=False)
+        return bool(np.isfinite([extreme(initial=0) * np.float32(1.5) for extreme in (single.min, single.max)]).all())
 
 
 def _taps(m: Match) -> int:

@@ -152,6 +152,17 @@ def test_weights_whose_sums_are_no_numbers_are_left_alone(window: tuple[int, int
     assert refused(conv(window=window, weight=1e38)) == ""
 
 
+def test_a_quantizer_in_the_model_keeps_the_convolution() -> None:
+    """The smallest rounding may become a whole step."""
+    proto = conv((28, 28), channels=(64, 64))
+    proto.graph.initializer.append(numpy_helper.from_array(np.float32(0.02), "step"))
+    proto.graph.node.append(helper.make_node("QuantizeLinear", ["y", "step"], ["q"]))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("q", TensorProto.UINT8, ["n", 64, "h", "w"]))
+    _, report = run(proto, Settings(threads=(1, 1)))
+    assert not report.journal.by_rule()
+    assert [each.condition for each in report.journal.refusals] == ["no quantizer in the model"]
+
+
 def test_rows_that_see_no_infinity_may_become_nan_with_those_that_do() -> None:
     """As the rule says: 4 or 8 rows, in place of the 3 that see it."""
     before = conv((16, 12), batch=1)
