@@ -24,7 +24,8 @@ class Options:
     `fp16`: compute float32 models in float16 inside, for target `ort-cuda`; verified against what rounding the
     original's inputs and weights to float16 changes.
     `shrink`: write large constants that repeat one value as operators. `strip`: drop what the exporter noted on nodes.
-    `threads`: how many ONNX Runtime is to have; by default it is measured with one, and chosen for one to four.
+    `threads`: how many ONNX Runtime is to have; by default it is measured with one, and chosen for one to four. With 0
+    it is measured with ONNX Runtime's own number, and chosen for one to four: results do not depend on the machine.
     `measure_seconds`: the most time for latencies, of each point; `measure_at`: points by the sizes of symbolic dims.
     `anatomy`: look inside both models: where the time goes, and what lives while each node runs.
     `tune`: measure the choices of profit on this machine and these inputs, within `tune_budget` seconds, and keep what

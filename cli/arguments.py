@@ -79,16 +79,21 @@ def add_tolerance(parser: argparse._ActionsContainer) -> None:
 def add_session(parser: argparse._ActionsContainer) -> None:
     """How models are run."""
     parser.add_argument("--inputs", action="append", default=[], type=Path, metavar="FILE.npz", help="your own inputs")
-    parser.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="threads that ONNX Runtime will have (measured with 1, chosen for 1 to 4)",
-    )
+    add_threads(parser)
     parser.add_argument("--provider", default="cpu", choices=("cpu", "cuda"), help="where it runs (cpu)")
     parser.add_argument("--custom-ops", action="append", default=[], type=Path, metavar="LIB", help="custom operators")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the made inputs (0)")
     parser.add_argument("--follow-links", action="store_true", help="follow links to the model and its data")
+
+
+def add_threads(parser: argparse._ActionsContainer) -> None:
+    """What models are chosen for, and run with."""
+    parser.add_argument(
+        "--threads",
+        type=_threads,
+        metavar="N",
+        help="threads that ONNX Runtime will have, 0 for its own number (measured with 1, chosen for 1 to 4)",
+    )
 
 
 def add_json(parser: argparse._ActionsContainer) -> None:
@@ -100,9 +105,8 @@ def session_options(given: argparse.Namespace) -> SessionOptions:
     """How models are run, as `add_session` asks."""
     from ..runtime import SessionOptions
 
-    return SessionOptions(
-        provider=given.provider, threads=given.threads or 1, custom_ops=tuple(given.custom_ops), seed=given.seed
-    )
+    threads = 1 if given.threads is None else given.threads
+    return SessionOptions(provider=given.provider, threads=threads, custom_ops=tuple(given.custom_ops), seed=given.seed)
 
 
 def options(given: argparse.Namespace) -> Options:
@@ -137,6 +141,12 @@ def _input_shape(text: str) -> tuple[str, tuple[int | str, ...]]:
     if not all(part.isdigit() or part.isidentifier() for part in parts):
         raise argparse.ArgumentTypeError(f"{dims!r} is not a list of sizes or names")
     return name, tuple(int(part) if part.isdigit() else part for part in parts)
+
+
+def _threads(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads")
+    return int(text)
 
 
 def _point(text: str) -> dict[str, int]:

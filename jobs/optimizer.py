@@ -43,7 +43,7 @@ class Optimizer:
             highest_opset=_highest_opset(options),
             release=options.min_ort or installed_release(),
             fp16=options.fp16,
-            threads=USUAL_THREADS if options.threads is None else (options.threads, options.threads),
+            threads=(options.threads, options.threads) if options.threads else USUAL_THREADS,
         )
 
     def fresh(self) -> Fitted:

@@ -32,8 +32,9 @@ class Proof:
     def __init__(self, source: Source, options: Options, folder: Path, tell: Callable[[str], None]) -> None:
         runtime.check_installation()
         self.source, self.options, self.tell, self.folder = source, options, tell, folder
+        threads = 1 if options.threads is None else options.threads
         self.how = runtime.SessionOptions(
-            provider=options.provider, threads=options.threads or 1, custom_ops=options.custom_ops, seed=options.seed
+            provider=options.provider, threads=threads, custom_ops=options.custom_ops, seed=options.seed
         )
         self._references: dict[tuple[bool, bool], runtime.Reference] = {}
 

@@ -16,7 +16,7 @@ REGISTRY.add_preset(
     "fold,resolve-if,cse,dedup,dce),"
     "legalize,conv-for-each-piece,images-of-sounds,pad-channels,merge-projections,"
     "fixpoint(fuse,canonicalize,move-transposes{rounding=true},fold,cse,dedup,dce),"
-    "fast-algorithms,fold,dedup,cse,dce",
+    "fast-algorithms,fixpoint(canonicalize,fold,dedup,cse,dce)",
     __name__,
 )
 REGISTRY.add_preset(

@@ -64,9 +64,20 @@ def quantizer_in(model: ir.Model) -> ir.Node | None:
     return next((node for node in ir.nodes(model) if node.op_type in _QUANTIZERS), None)
 
 
+class UnlessQuantized(Canonicalize):
+    """Rules after which operators round otherwise: not in models that quantize what is computed."""
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        quantizer = quantizer_in(model)
+        if quantizer is None:
+            super().run(model, context)
+        else:
+            context.journal.refuse(Refusal(self.name, where(quantizer), "no quantizer in the model", quantizer.op_type))
+
+
 @register
 @dataclass(frozen=True)
-class Recognize(Canonicalize):
+class Recognize(UnlessQuantized):
     """Apply every rule of group `recognize`: what exporters spell in many operators becomes the standard's own.
 
     before:  y = Div(Mul(x, Clip(Add(x, 3), 0, 6)), 6)
@@ -76,13 +87,6 @@ class Recognize(Canonicalize):
     name: ClassVar[str] = "recognize"
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
     group: ClassVar[str] = "recognize"
-
-    def run(self, model: ir.Model, context: PassContext) -> None:
-        quantizer = quantizer_in(model)
-        if quantizer is None:
-            super().run(model, context)
-        else:
-            context.journal.refuse(Refusal(self.name, where(quantizer), "no quantizer in the model", quantizer.op_type))
 
 
 @register
@@ -101,7 +105,7 @@ class Legalize(Canonicalize):
 
 @register
 @dataclass(frozen=True)
-class FastAlgorithms(Canonicalize):
+class FastAlgorithms(UnlessQuantized):
     """Apply every rule of group `fast-algorithms`: less arithmetic in more operators, when nothing looks for the plain
     operator any more.
 

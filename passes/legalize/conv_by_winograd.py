@@ -44,6 +44,11 @@ _MOVE, _READ, _START, _START_OF_THREAD = 40, 8, 1_000_000, 3_500_000
 """Costs in multiplications, of which a thread does 5e10 a second (the blocked Conv runs at the processor's peak): of an
 element that is moved; of a weight that is read, for each thread, since they share the memory; of the operators by
 themselves, with one thread, and for each of several."""
+_MOVE_IN_MEMORY, _CACHED, _UNCACHED = 45, 4 << 20, 24 << 20
+"""What moving an element costs more, for each thread, where no cache holds the images; up to how many bytes of image
+and result the caches hold all, and from how many on nothing (with 32 MiB that two processors share)."""
+_USUAL_IMAGES = 8
+"""How many images at once must still cost nothing, where nobody says how many there will be."""
 
 
 def _numbers(m: Match) -> ir.Array | None:
@@ -55,6 +60,16 @@ def _numbers(m: Match) -> ir.Array | None:
         value = ir.attribute(node, "value")
         return np.asarray(value.numpy()) if isinstance(value, ir.TensorProtocol) else np.zeros(1)
     return ir.constant(node.inputs[0]) if node.op_type == "Cast" else None
+
+
+def _makes_finite_filters(m: Match) -> bool:
+    """Whether sums of the weights are numbers of float32, too: the factors of all taps make 1.3 at most."""
+    numbers = _numbers(m)
+    if numbers is None:
+        return False
+    with np.errstate(over="ignore"):
+        single = numbers.astype(np.float32, copy=False)
+        return bool(np.isfinite([extreme(initial=0) * np.float32(1.5) for extreme in (single.min, single.max)]).all())
 
 
 def _taps(m: Match) -> int:
@@ -108,7 +123,13 @@ def _result(m: Match) -> tuple[int, int, int]:
     return outputs, image[1] + pads[0] + pads[2] - taps + 1, image[2] + pads[1] + pads[3] - width + 1
 
 
-def _share(m: Match, threads: int) -> float:
+def _images(m: Match) -> tuple[int, int]:
+    """The fewest and the most images at once that the choice is made for."""
+    batch = (m.x.dims or (None,))[0]
+    return (batch, batch) if isinstance(batch, int) else (1, _USUAL_IMAGES)
+
+
+def _share(m: Match, threads: int, images: int) -> float:
     """The time that is expected, as a share of the plain convolution's. For most of 230 measured ones within 0.1."""
     image, result, pads, taps = _image(m), _result(m), _pads(m), _taps(m)
     assert image is not None and pads is not None and m.w.static is not None
@@ -117,8 +138,11 @@ def _share(m: Match, threads: int) -> float:
     plain = weights * result[2] * (result[1] * taps - outside)
     filtered = weights * result[2] * _PRODUCTS * -(-result[1] // _rows(m))
     moved = (prod(image) + prod(result)) * _PRODUCTS / (_rows(m) * 1.5)
+    size = (prod(image) + prod(result)) * 4 * images
+    uncached = min(max((size - _CACHED) / (_UNCACHED - _CACHED), 0), 1)
+    move = _MOVE + _MOVE_IN_MEMORY * threads * uncached
     start = _START if threads == 1 else _START_OF_THREAD * threads
-    return (filtered + _MOVE * moved + _READ * threads * weights * _PRODUCTS + start) / max(plain, 1)
+    return (filtered + move * moved + _READ * threads * weights * _PRODUCTS + start) / max(plain, 1)
 
 
 def _filter_bytes(m: Match) -> int:
@@ -126,13 +150,21 @@ def _filter_bytes(m: Match) -> int:
 
 
 def _pays(m: Match) -> bool:
-    fewest, most = m.context.settings.threads
-    return _share(m, fewest) <= _GAIN and _share(m, most) <= _NO_LOSS
+    (fewest, most), (few_images, many_images) = m.context.settings.threads, _images(m)
+    return (
+        _share(m, fewest, few_images) <= _GAIN
+        and _share(m, most, few_images) <= _NO_LOSS
+        and _share(m, fewest, many_images) <= _NO_LOSS
+    )
 
 
 def _expected(m: Match) -> str:
-    fewest, most = (f"{_share(m, threads):.0%} with {threads}" for threads in m.context.settings.threads)
-    return f"{m.shapes.show(m.x.value)} to {_result(m)}: {fewest}, {most} threads"
+    (fewest, most), (few_images, many_images) = m.context.settings.threads, _images(m)
+    shares = [
+        f"{_share(m, threads, images):.0%} with {threads} threads and {images} images"
+        for threads, images in dict.fromkeys([(fewest, few_images), (most, few_images), (fewest, many_images)])
+    ]
+    return f"{m.shapes.show(m.x.value)} to {_result(m)}: {', '.join(shares)}"
 
 
 def _is_wide(m: Match) -> bool:
@@ -180,7 +212,7 @@ def _activated(m: Match, op: Builder, value: ir.Value) -> ir.Value:
         holds("steps of one", lambda m: not _is_wide(m), lambda m: "strides or dilations"),
         holds(
             "pads in numbers, less than the window",
-            lambda m: (pads := _pads(m)) is not None and max(pads[0], pads[2]) < _taps(m),
+            lambda m: (pads := _pads(m)) is not None and min(pads) >= 0 and max(pads[0], pads[2]) < _taps(m),
             lambda m: f"auto_pad {m.Conv.attribute('auto_pad')}" if _pads(m) is None else f"pads {_pads(m)}",
         ),
         holds(
@@ -190,7 +222,7 @@ def _activated(m: Match, op: Builder, value: ir.Value) -> ir.Value:
         ),
         holds(
             "an image of known size",
-            lambda m: _image(m) is not None and min(_result(m)) > 0,
+            lambda m: _image(m) is not None and min(_result(m)) > 0 and _images(m)[1] > 0,
             lambda m: m.shapes.show(m.x.value),
         ),
         pays(
@@ -200,7 +232,7 @@ def _activated(m: Match, op: Builder, value: ir.Value) -> ir.Value:
         ),
         pays(f"{_SMALLEST} pixels", lambda m: prod(_result(m)[1:]) >= _SMALLEST, lambda m: str(_result(m)[1:])),
         pays("less time", _pays, _expected),
-        holds("finite weights", lambda m: (numbers := _numbers(m)) is not None and bool(np.isfinite(numbers).all())),
+        holds("finite weights, and half as much again", _makes_finite_filters),
     ],
     exactness=Exactness.ROUNDING,
     is_choice=True,
@@ -214,7 +246,9 @@ def conv_by_winograd(m: Match, op: Builder) -> ir.Value:
     """Four rows of a 3x3 convolution by six 1x3 convolutions instead of twelve.
 
     An element's rounding error is in proportion to the largest of the 6 rows that it was computed with, not of the 3
-    that it depends on: some 1e-6 of the largest result, against 3e-7. An infinity spoils 4 rows instead of 3.
+    that it depends on: some 1e-6 of the largest result, against 3e-7. An infinity or NaN makes NaN of the 4 or 8 rows
+    that are computed with it, in place of infinities and NaN in 3; so does what overflows 3e38 when 10 of it are added.
+    The filters take twice the bytes of the weights, and what is live at once is up to half as much again.
 
     before:  x -> Conv[k, c, 3, 3] -> Relu -> y
     after:   p_i = Conv1x3(sum_j B[i, j] x[:, :, j::4]), i = 0 … 5;   y[:, :, k::4] = Relu(sum_i A[k, i] p_i)

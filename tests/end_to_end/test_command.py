@@ -184,7 +184,15 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("in.onnx",), ("a", "b", "c"), ("a", "b", "--input-shape", "x"), ("a", "b", "--target", "tpu")]
+    "arguments",
+    [
+        (),
+        ("in.onnx",),
+        ("a", "b", "c"),
+        ("a", "b", "--input-shape", "x"),
+        ("a", "b", "--target", "tpu"),
+        ("a", "b", "--threads", "-1"),
+    ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert command(*arguments).returncode == 2

@@ -96,6 +96,18 @@ def test_explain_tells_which_condition_refused(tmp_path: Path, capsys: pytest.Ca
     assert "many elements after the axis" in said(capsys, "explain", "softmax-over-outer-axis", path)
 
 
+def test_explain_is_told_how_many_threads_there_will_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "conv.onnx"
+    text = "g (float[1, 64, 28, 28] x) => (float[1, 64, 26, 26] y) <float[64, 64, 3, 3] w> { y = Conv(x, w) }"
+    proto = onnx.parser.parse_model(HEADER + text)
+    del proto.graph.value_info[:]
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((64, 64, 3, 3), np.float32), "w"))
+    onnx.save(proto, path)
+    for words, places in (((), 0), (("--threads", "1"), 1), (("--threads", "4"), 0)):
+        found = json.loads(said(capsys, "explain", "conv-by-winograd", path, "--json", *words))
+        assert len(found["rewrites"]) == places
+
+
 def test_explain_knows_passes_too_and_says_when_nothing_ran_them(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from optimize_graph import Options, ir, optimize
@@ -24,12 +25,16 @@ def conv(
     activation: str = "",
     bias: bool = True,
     opset: int = 17,
+    batch: int | str = "n",
+    weight: float | None = None,
 ) -> onnx.ModelProto:
-    """A convolution of an image of `size` over `channels` (in, out), in a batch of any size."""
+    """A convolution of images of `size` over `channels` (in, out); with `weight` as its largest, if one is given."""
     random = np.random.default_rng(3)
     scale = 1 / np.sqrt(channels[0] * window[0] * window[1])
-    weight = random.normal(size=(channels[1], channels[0], *window)) * scale
-    constants = {"w": weight.astype(np.float32), "b": random.normal(size=channels[1]).astype(np.float32)}
+    weights = random.normal(size=(channels[1], channels[0], *window)) * scale
+    if weight is not None:
+        weights *= weight / np.abs(weights).max()
+    constants = {"w": weights.astype(np.float32), "b": random.normal(size=channels[1]).astype(np.float32)}
     nodes = [helper.make_node("Conv", ["x", "w", "b"][: 2 + bias], ["c" if activation else "y"], pads=pads)]
     if activation == "Clip":
         constants |= {"low": np.float32(-0.25), "high": np.float32(0.5)}
@@ -40,8 +45,8 @@ def conv(
     graph = helper.make_graph(
         nodes,
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", channels[0], *size])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", channels[1], "h", "w"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, channels[0], *size])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, channels[1], "h", "w"])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
@@ -57,6 +62,12 @@ def run(proto: onnx.ModelProto, settings: Settings) -> tuple[ir.Model, Report]:
 
 def fires(proto: onnx.ModelProto, threads: tuple[int, int]) -> bool:
     return NAME in run(proto, Settings(threads=threads))[1].journal.by_rule()
+
+
+def refused(proto: onnx.ModelProto) -> str:
+    """The condition that did not hold, wherever it would pay."""
+    report = run(proto, Settings(eager=frozenset({NAME})))[1]
+    return next((each.condition for each in report.journal.refusals if each.rule == NAME), "")
 
 
 def error(before: onnx.ModelProto, model: ir.Model) -> float:
@@ -115,6 +126,58 @@ def test_more_threads_want_larger_convolutions() -> None:
     assert [fires(each, (1, 64)) for each in (small, medium, large)] == [False, False, False]
 
 
+def test_images_that_no_cache_holds_want_more_channels() -> None:
+    """What is moved comes from memory then, which several threads share."""
+    few, many = (conv((320, 320), channels=(channels, channels), batch=1) for channels in (32, 128))
+    assert [fires(each, (1, 1)) for each in (few, many)] == [False, True]
+    middle = conv((320, 320), channels=(64, 64), batch=1)
+    assert [fires(middle, threads) for threads in ((1, 1), (4, 4), (1, 4))] == [True, False, False]
+
+
+def test_many_images_at_once_fill_the_cache_as_large_ones_do() -> None:
+    one, many, any_number = (conv((112, 112), channels=(32, 32), batch=batch) for batch in (1, 32, "n"))
+    assert [fires(each, (1, 1)) for each in (one, many, any_number)] == [True, False, False]
+
+
+def test_what_onnx_runtime_refuses_or_nobody_needs_is_left_alone() -> None:
+    assert [refused(conv(pads=pads)) for pads in ((-1, 0, 0, 0), (1, -1, 1, 1))] == [
+        "pads in numbers, less than the window"
+    ] * 2
+    assert refused(conv(batch=0)) == "an image of known size"  # ONNX Runtime cannot make it a view of nothing
+
+
+@pytest.mark.parametrize("window", [(3, 3), (5, 5)])
+def test_weights_whose_sums_are_no_numbers_are_left_alone(window: tuple[int, int]) -> None:
+    assert refused(conv(window=window, weight=3e38)) == "finite weights, and half as much again"
+    assert refused(conv(window=window, weight=1e38)) == ""
+
+
+def test_a_quantizer_in_the_model_keeps_the_convolution() -> None:
+    """The smallest rounding may become a whole step."""
+    proto = conv((28, 28), channels=(64, 64))
+    proto.graph.initializer.append(numpy_helper.from_array(np.float32(0.02), "step"))
+    proto.graph.node.append(helper.make_node("QuantizeLinear", ["y", "step"], ["q"]))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("q", TensorProto.UINT8, ["n", 64, "h", "w"]))
+    _, report = run(proto, Settings(threads=(1, 1)))
+    assert not report.journal.by_rule()
+    assert [each.condition for each in report.journal.refusals] == ["no quantizer in the model"]
+
+
+def test_rows_that_see_no_infinity_may_become_nan_with_those_that_do() -> None:
+    """As the rule says: 4 or 8 rows, in place of the 3 that see it."""
+    before = conv((16, 12), batch=1)
+    model, _ = run(before, Settings(eager=frozenset({NAME})))
+    after = open_session(ir.to_proto(model).SerializeToString(), SessionOptions())
+    feeds = make_feeds(ir.from_proto(before), seed=0)
+    spoiled = {}
+    for row in (9, 12):
+        x = np.array(feeds["x"])
+        x[0, 0, row, 5] = np.inf
+        y = np.asarray(after.run({"x": x})["y"])
+        spoiled[row] = sorted({int(place[2]) for place in np.argwhere(~np.isfinite(y))})
+    assert spoiled == {9: [8, 9, 10, 11], 12: [8, 9, 10, 11, 12, 13, 14, 15]}
+
+
 def test_the_command_is_told_how_many_threads_there_will_be() -> None:
     proto = conv((28, 28), channels=(64, 64))
     assert NAME not in {each.rule for each in optimize(proto).rewrites}
@@ -123,8 +186,27 @@ def test_the_command_is_told_how_many_threads_there_will_be() -> None:
     assert alone.verification is not None and alone.verification.ok
 
 
+def test_results_for_the_own_number_of_threads_do_not_depend_on_the_machine() -> None:
+    proto = conv((28, 28), channels=(64, 64))
+    assert NAME not in {each.rule for each in optimize(proto, options=Options(threads=0, verify=False)).rewrites}
+
+
 def test_the_result_is_left_as_it_is_when_it_comes_again() -> None:
     proto = conv((28, 28), channels=(64, 64), activation="Relu")
+    once = optimize(proto, options=Options(threads=1))
+    assert NAME in {each.rule for each in once.rewrites}
+    assert not optimize(once.model, options=Options(threads=1)).rewrites
+
+
+@pytest.mark.parametrize(("rows", "reader"), [(28, "Flatten(c)"), (30, "Slice(c, start, end, axis)")])
+def test_what_reads_the_result_is_merged_with_its_last_operator_at_once(rows: int, reader: str) -> None:
+    proto = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[n, 64, {rows}, 28] x, float[64, 64, 3, 3] w) => (float y)
+        <int64[1] start = {{1}}, int64[1] end = {{9}}, int64[1] axis = {{2}}>
+        {{ c = Conv<pads = [1, 1, 1, 1]>(x, w)  y = {reader} }}""")
+    weights = np.random.default_rng(3).normal(size=(64, 64, 3, 3)) / 24
+    proto.graph.initializer.append(numpy_helper.from_array(weights.astype(np.float32), "w"))
+    del proto.graph.input[1]
     once = optimize(proto, options=Options(threads=1))
     assert NAME in {each.rule for each in once.rewrites}
     assert not optimize(once.model, options=Options(threads=1)).rewrites
