@@ -1,8 +1,9 @@
 """What the rules share that keep images in ONNX Runtime's blocked layout (NCHWc) between convolutions.
 
-On the CPU, Conv runs on channels in blocks of 16; what cannot read that layout is surrounded by two reorders. From
-ONNX Runtime 1.32, core/optimizer/nchwc_transformer.cc; measured on one thread of an AVX-512 machine: the ratios in the
-rules' sources.
+On the CPU, Conv runs on channels in blocks of 16 with AVX-512, of 8 with AVX2; what cannot read that layout is
+surrounded by two reorders. From ONNX Runtime 1.32, core/optimizer/nchwc_transformer.cc; measured on one thread of an
+AVX-512 machine: the ratios in the rules' sources. Models run on other machines than they are optimized on: here is what
+holds for both.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from ..engine.conditions import holds, target
 from ..engine.rule import Match
 
 BLOCK = 16
+_SMALLER_BLOCK = 8
 _DEPTH = 6
 
 ON_CPU = target("ort-cpu")
@@ -79,7 +81,7 @@ def runs_blocked(conv: ir.Node, shapes: Shapes) -> bool:
 def takes_channels(outputs: int, inputs: int, groups: int) -> bool:
     """Whether the blocked kernels take a Conv of so many outputs, with so many inputs in each group."""
     if groups == 1:
-        return inputs < BLOCK or inputs % 4 == 0
+        return inputs < _SMALLER_BLOCK or inputs % 4 == 0  # fewer than a block are read from the plain layout
     if inputs == 1 and outputs == groups:
         return outputs >= BLOCK and outputs % 4 == 0
     return inputs % BLOCK == 0 and (outputs // groups) % BLOCK == 0
