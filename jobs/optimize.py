@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from .. import ir
 from ..options import Options
 from ..passes.engine.instruments import Instrument
+from ..passes.engine.kernels import WHERE_CHECKED
 from ..passes.engine.pass_ import PassFailure
 from ..passes.engine.pipeline import Report, seconds_by_pass
 from ..result import Result, Size, size_of
@@ -211,7 +213,7 @@ class _Job:
             size_of(report.model),
             report.rewrites,
             report.refusals,
-            [*self.remarks, *report.remarks, *(each.remark() for each in culprits)],
+            [*self.remarks, *report.remarks, *_unverifiable(report), *(each.remark() for each in culprits)],
             tuple(culprits),
             exactness_of(report, fitted),
             report.pipeline,
@@ -247,6 +249,16 @@ class _Job:
             result.tuning.write_session_options(self.options.session_options)
         if self.output is not None:
             staged.commit()
+
+
+def _unverifiable(report: Report) -> Iterator[ir.Diagnostic]:
+    """What only another provider could verify is not written."""
+    found = Counter(refusal.rule for refusal in report.refusals if refusal.condition == WHERE_CHECKED)
+    if found:
+        rules = ", ".join(f"{rule} ({count})" for rule, count in sorted(found.items()))
+        message = f"left out, for want of a kernel that could verify the result here: {rules}"
+        hint = "--provider cuda verifies it, --no-verify goes without"
+        yield ir.Diagnostic("not-verifiable-here", message, hint=hint, severity=ir.Severity.WARNING)
 
 
 def _not_faster(tuning: Tuning) -> ir.Diagnostic:

@@ -20,8 +20,10 @@ def contrib_facts(call: Call) -> list[Fact]:
             facts[0] = Fact(first.dtype, first.dims)
             if len(facts) > 3:
                 facts[3] = facts[0]
-        case "QuickGelu":
+        case "QuickGelu" | "GroupNorm":
             facts[0] = Fact(first.dtype, first.dims)
+        case "GroupQueryAttention":
+            facts = [Fact(first.dtype, first.dims), *[Fact(first.dtype)] * (len(facts) - 1)]
         case "MultiHeadAttention":
             values = call.inputs[2] if len(call.inputs) > 2 else None
             known = (first.dims, values.dims if values is not None else None)

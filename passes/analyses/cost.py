@@ -242,6 +242,12 @@ def _multi_head_attention(call: Call, outputs: Sequence[Fact]) -> Dim:
     return batch * queries * keys * (2 * size + 2 * values + softmax)
 
 
+def _group_query_attention(call: Call, outputs: Sequence[Fact]) -> Dim:
+    batch, queries, size = call.dims(0)
+    keys = queries + call.dims(3)[2] if call.has(3) else queries
+    return batch * queries * keys * (4 * size + PER_ELEMENT["Softmax"] * call.integer("num_heads"))
+
+
 def _each(operations: int) -> FlopsRule:
     return lambda call, outputs: _count(outputs[0]) * operations
 
@@ -268,6 +274,8 @@ FLOPS: Final = _table(
 )
 
 CONTRIB: Final[Mapping[str, FlopsRule]] = {
+    "GroupNorm": _each(7),
+    "GroupQueryAttention": _group_query_attention,
     "MultiHeadAttention": _multi_head_attention,
     "QuickGelu": _each(5),
     "SkipLayerNormalization": _each(8),

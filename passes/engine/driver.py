@@ -138,8 +138,8 @@ class _Driver:
             match.shapes.adopt(inner_old, inner_new)
             rewriter.redirect(inner_old, inner_new, before=match.root)
         rewriter.replace(match.root, [result])
-        for node in inner:  # readers before what they read
-            if node.graph is not None and not any(ir.is_read(value) for value in node.outputs):
+        while unread := [node for node in inner if node.graph is not None and _is_unread(node)]:
+            for node in unread:  # readers before what they read
                 rewriter.erase(node)
 
     # --- what the rewriter tells ------------------------------------------------------------------------------------
@@ -179,6 +179,10 @@ def _operators_above(node: ir.Node) -> set[tuple[str, str]]:
     """The operators that make the inputs of `node`."""
     producers = (value.producer() for value in node.inputs if value is not None)
     return {(producer.domain, producer.op_type) for producer in producers if producer is not None}
+
+
+def _is_unread(node: ir.Node) -> bool:
+    return not any(ir.is_read(value) for value in node.outputs)
 
 
 def _only_renames(root: ir.Node, result: ir.Value) -> bool:

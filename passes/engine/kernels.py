@@ -11,38 +11,43 @@ from ..analyses.facts import Call, Fact
 from ..analyses.shapes import infer
 from ..targets.kernels import ABSENT, has_kernel
 from .journal import Refusal
-from .pass_ import PassContext, Settings, where
+from .pass_ import PassContext, where
 
 Types = tuple[ir.DataType | None, ...]
 Attributes = tuple[tuple[str, int | float | str], ...]
 
 
+ON_TARGET, WHERE_CHECKED = "a kernel on the target", "a kernel where the result is verified"
+
+
 def missing_kernel(
     name: str, root: ir.Node, made: Sequence[ir.Node], replaced: Sequence[ir.Node], context: PassContext
 ) -> Refusal | None:
-    """Why rule or pass `name` may not write `made` at `root`: the target has no kernel for one of them; else None.
+    """Why rule or pass `name` may not write `made` at `root`: no kernel for one of them where it must run; else None.
 
-    A place that did not run before either is none the worse. The types come from `Shapes`, which must have learnt
-    about the nodes.
+    That is on the target, and on what verifies the result, in the newest release. A place that did not run there before
+    either is none the worse. The types come from `Shapes`, which must have learnt about the nodes.
     """
     settings, shapes = context.settings, context.analyses.get(Shapes)
-    if not settings.target.startswith("ort-"):
-        return None
-
-    def lacking(nodes: Sequence[ir.Node]) -> ir.Node | None:
-        return next((node for node in nodes if node_runs(node, shapes, settings) is False), None)
-
-    lost = lacking(made)
-    if lost is None or lacking(replaced) is not None:
-        return None
-    types = ", ".join(each.name for each in dict.fromkeys(_types(lost.inputs, shapes)) if each)
-    return Refusal(name, where(root), "a kernel on the target", f"none for {lost.op_type} on {types}")
+    places = ((ON_TARGET, settings.target, settings.release), (WHERE_CHECKED, settings.checked_on, ""))
+    for condition, target, release in places:
+        if not target.startswith("ort-"):
+            continue
+        lost = _lacking(made, shapes, target, release)
+        if lost is not None and _lacking(replaced, shapes, target, release) is None:
+            types = ", ".join(each.name for each in dict.fromkeys(_types(lost.inputs, shapes)) if each)
+            return Refusal(name, where(root), condition, f"none for {lost.op_type} on {types}")
+    return None
 
 
-def node_runs(node: ir.Node, shapes: Shapes, settings: Settings) -> bool | None:
-    """Whether the target runs a node; None where that is not known."""
+def _lacking(nodes: Sequence[ir.Node], shapes: Shapes, target: str, release: str) -> ir.Node | None:
+    return next((node for node in nodes if node_runs(node, shapes, target, release) is False), None)
+
+
+def node_runs(node: ir.Node, shapes: Shapes, target: str, release: str) -> bool | None:
+    """Whether a target runs a node; None where that is not known."""
     inputs, outputs = _types(node.inputs, shapes), _types(node.outputs, shapes)
-    return runs(settings.target, settings.release, _name(node), inputs, outputs, _numbers(node))
+    return runs(target, release, _name(node), inputs, outputs, _numbers(node))
 
 
 @lru_cache(maxsize=1 << 14)

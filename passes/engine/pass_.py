@@ -35,6 +35,7 @@ class Settings:
 
     `highest_opset`: the highest standard opset that a pass may raise the model to; 0 keeps the model's own.
     `release`: the oldest ONNX Runtime that must load the result; the newest known where it is empty.
+    `checked_on`: another target that must run the result, too: the one that it is verified on; "" for none.
     `growth_bytes`: how much larger than what it frees the result of folding may be.
     `fp16`: float32 will become float16 at the end, so that kernels are chosen for that.
     `threads`: the fewest and the most that ONNX Runtime will have: with more of them, more operators cost more.
@@ -42,6 +43,7 @@ class Settings:
     """
 
     target: str = "ort-cpu"
+    checked_on: str = ""
     growth_bytes: int = 1 << 16
     highest_opset: int = 0
     release: str = ""

@@ -109,7 +109,7 @@ def _is_repeated(m: Match, name: str, heads: int) -> bool:
     return result == (batch, heads, length, size)
 
 
-def _fits_heads(m: Match) -> bool:
+def fits_heads(m: Match) -> bool:
     queries, keys, vals = (_parted(m, name) for name in "qkv")
     whole = _named(m, "q")
     if queries is None or keys is None or vals is None or whole is None:
@@ -126,7 +126,7 @@ def _fits_heads(m: Match) -> bool:
     )
 
 
-def _fits_cache(m: Match) -> bool:
+def fits_cache(m: Match) -> bool:
     """Both keys and values come behind a cache, or neither; nobody but the attention and the caller reads them."""
     if m.has("k_all") != m.has("v_all"):
         return False
@@ -190,11 +190,11 @@ def _why_unfused(m: Match) -> str:
     return call_over_split_heads(m).why_not_fused() if m.context.settings.target == "ort-cuda" else ""
 
 
-def heads_of(m: Match) -> int:
-    """The number of heads of the queries."""
-    queries = _parted(m, "q")
-    assert queries is not None
-    return queries[0]
+def heads_of(m: Match, name: str = "q") -> int:
+    """The number of heads of the queries, or of the keys."""
+    parted = _parted(m, name)
+    assert parted is not None
+    return parted[0]
 
 
 def mask_for_all_queries(m: Match, op: Builder, axis: int) -> ir.Value | None:
@@ -224,7 +224,7 @@ def hand_over(m: Match, op: Builder, made: Sequence[ir.Value]) -> ir.Value:
     return op.Reshape(made[0], op.constant(np.array([-1, heads_of(m) * vals[1]], dtype=np.int64)))
 
 
-def _all_dims(m: Match) -> str:
+def all_dims(m: Match) -> str:
     return ", ".join(f"{name} {m.shapes.show(getattr(m, name).value)}" for name in "qkv")
 
 
@@ -234,8 +234,8 @@ def _all_dims(m: Match) -> str:
         constant("scale", "zero"),
         holds("float32, on CUDA also 16 bits", has_kernel, lambda m: str(m.q.dtype)),
         holds("softmax over the keys", lambda m: m.softmax.integer("axis", -1) in (-1, 3)),
-        holds("heads that part the last dim and fit each other", _fits_heads, _all_dims),
-        holds("a cache of keys and values that nobody else reads", _fits_cache),
+        holds("heads that part the last dim and fit each other", fits_heads, all_dims),
+        holds("a cache of keys and values that nobody else reads", fits_cache),
         holds("one positive scale", fits_scale),
         holds(
             "a mask that broadcasts over the scores",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import ir
-from ..analyses import Shapes
 from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
 from ..engine.pass_ import Pass, PassContext
@@ -16,7 +16,9 @@ from ..engine.rule import Rule
 from ..targets.cuda import kernels_lost
 
 OPSET = 23
-STANDARD, CONTRIB = ("attention", "attention-alone"), ("contrib-attention",)
+# Heads that are split and merged around an attention go into it: that is looked for before the attention alone.
+STANDARD, CONTRIB = (("attention", "causal-attention"), ("attention-alone",)), (("contrib-attention",),)
+ANY_OPSET = ("causal-attention",)
 
 
 @register
@@ -26,8 +28,9 @@ class FuseAttention(Pass):
 
     It may be where the target is ONNX Runtime, the user asked for no opset, and the oldest ONNX Runtime that must load
     the result has kernels for that opset. For target `ort-cuda`, no operator of the model may lose its CUDA kernel by
-    it; where the opset stays, the rules of group `contrib-attention` use ONNX Runtime's own operators there. Nothing
-    is raised where no rule would fire.
+    it; where the opset stays, the rules of group `contrib-attention` use ONNX Runtime's own operators there, and those
+    of group `causal-attention` do at any opset: at once, and again where rotary embedding went before the heads.
+    Nothing is raised where no rule would fire.
 
     before:  y = Reshape(Transpose(MatMul(Softmax(Add(MatMul(…), mask)), …)))      opset 17
     after:   y = Attention(q, k, v, mask)                                          opset 23
@@ -41,14 +44,13 @@ class FuseAttention(Pass):
         current = ir.standard_opset(model)
         if current is None or not context.settings.target.startswith("ort-"):
             return
+        run_rules(_rules(ANY_OPSET), model, context, None)
         if current > 24:
             return  # from 25 on the definition differs, and ONNX Runtime has no kernel
         is_standard = current >= OPSET or self._may_raise(model, context)
         if not is_standard and context.settings.target != "ort-cuda":
             return
-        # Heads that are split and merged around an attention go into it: that is looked for before the attention alone.
-        groups = [_rules(name) for name in (STANDARD if is_standard else CONTRIB)]
-        context.analyses.get(Shapes).refresh(model)
+        groups = [_rules(names) for names in (STANDARD if is_standard else CONTRIB)]
         if not any(_would_fire(rule, node, context) for node in ir.nodes(model) for rules in groups for rule in rules):
             return
         if current < OPSET and is_standard:
@@ -69,8 +71,8 @@ class FuseAttention(Pass):
         return not lost
 
 
-def _rules(group: str) -> list[Rule]:
-    return [rule for rule in REGISTRY.rules.values() if rule.group == group]
+def _rules(groups: Sequence[str]) -> list[Rule]:
+    return [rule for rule in REGISTRY.rules.values() if rule.group in groups]
 
 
 def _would_fire(rule: Rule, node: ir.Node, context: PassContext) -> bool:

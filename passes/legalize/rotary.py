@@ -10,6 +10,7 @@ from ..engine.conditions import constant, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import Call, Var, op, values
 from ..engine.rule import Builder, Match, Operand, rule
+from ..targets.cuda import HALVES
 
 x, target, angles, cos, sin = values("x target angles cos sin")
 
@@ -77,8 +78,13 @@ def _angles_fit(m: Match) -> bool:
     )
 
 
+def _has_kernel(m: Match) -> bool:
+    """The processor's kernel for float16 converts to float32 and back."""
+    return m.x.dtype == ir.DataType.FLOAT or (m.context.settings.target == "ort-cuda" and m.x.dtype in HALVES)
+
+
 _BEFORE_THE_HEADS = (
-    holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
+    holds("float32, on CUDA also 16 bits", _has_kernel, lambda m: str(m.x.dtype)),
     holds("heads split from the last dim", _splits_heads, lambda m: m.shapes.show(m.x.value)),
     holds("halves that change places", _rotates_halves, lambda m: m.shapes.show(m.split.value)),
 )

@@ -17,8 +17,11 @@ _groups = op.Reshape(x, Var("groups_dims")).any_attributes("allowzero").named("g
 _normalized = op.InstanceNormalization(_groups, ones, zeros).any_attributes("epsilon").named("normalized")
 _whole = op.Reshape(_normalized, Var("whole_dims")).any_attributes("allowzero").named("whole")
 
+SPELLED_OUT = op.Add(op.Mul(_whole, scale).any_order().named("scaled"), bias).any_order()
+"""torch's exporters write it so at any opset below 21."""
 
-def _groups_channels(m: Match) -> bool:
+
+def groups_channels(m: Match) -> bool:
     """[N, C, …] became [N, groups, rest] and [N, C, …] again."""
     before, within, after = (
         None if dims is None else tuple(map(unless_empty, dims)) for dims in (m.x.dims, m.groups.dims, m.whole.dims)
@@ -29,7 +32,7 @@ def _groups_channels(m: Match) -> bool:
     return isinstance(channels, int) and isinstance(groups, int) and channels % groups == 0 and before[0] == within[0]
 
 
-def _is_per_channel(m: Match, name: str) -> bool:
+def is_per_channel(m: Match, name: str) -> bool:
     """[C, 1, …] or [1, C, 1, …]: one number for each channel."""
     operand: Operand = getattr(m, name)
     dims, rank, channels = operand.static, m.x.rank or 0, (m.x.dims or (0, 0))[1]
@@ -38,19 +41,24 @@ def _is_per_channel(m: Match, name: str) -> bool:
     return (1, *dims)[-rank:] == (1, channels, *(1,) * (rank - 2))
 
 
+def is_plain_within(m: Match) -> bool:
+    """The InstanceNormalization itself scales and shifts nothing."""
+    return bool(np.all(m.ones.array == 1) and not np.any(m.zeros.array))
+
+
 @rule(
-    op.Add(op.Mul(_whole, scale).any_order().named("scaled"), bias).any_order(),
+    SPELLED_OUT,
     requires=[
         fits("opset 21", lambda m: (m.root.version or 0) >= 21),
         constant("scale", "bias", "ones", "zeros"),
         # ONNX Runtime's CPU provider has no kernel for it and writes it out as some thirty nodes, twice as slow.
         target("onnx"),
         holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
-        holds("groups of channels", _groups_channels, lambda m: m.shapes.show(m.groups.value)),
-        holds("no scale and no bias within", lambda m: bool(np.all(m.ones.array == 1) and not np.any(m.zeros.array))),
+        holds("groups of channels", groups_channels, lambda m: m.shapes.show(m.groups.value)),
+        holds("no scale and no bias within", is_plain_within),
         holds(
             "a scale and a bias for each channel",
-            lambda m: _is_per_channel(m, "scale") and _is_per_channel(m, "bias"),
+            lambda m: is_per_channel(m, "scale") and is_per_channel(m, "bias"),
             lambda m: f"{m.shapes.show(m.scale.value)}, {m.shapes.show(m.bias.value)}",
         ),
     ],

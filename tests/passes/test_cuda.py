@@ -7,13 +7,17 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx.defs
 import onnx.parser
 import pytest
+from cuda_operators import evaluator
 from optimize_graph import Options, Result, ir, optimize
+from optimize_graph.cli import main
 from optimize_graph.passes.targets.cuda import AttentionCall, computes_in_half, kernels_lost
 from optimize_graph.passes.targets.kernels import definition, has_kernel, kernels_of
+from optimize_graph.runtime import make_feeds, open_session
 
 ROOT = Path(__file__).parents[2]
 HALF, SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
@@ -206,3 +210,129 @@ def test_float16_kernels_are_known_by_version() -> None:
         parsed("g (float[2,2] x) => (float[2,2] z, int64[n,2] i) { z = MatMul(x, x)  i = NonMaxSuppression(x, x) }")
     )
     assert [computes_in_half(node) for node in ir.nodes(model)] == [True, False]
+
+
+# --- group normalization: a kernel on CUDA alone ----------------------------------------------------------------------
+
+SILU = "s = Sigmoid(n)  y = Mul(n, s)"
+
+
+def normalizing(dtype: str, opset: int, channels: int = 8, groups: int = 2, after: str = SILU) -> onnx.ModelProto:
+    """A GroupNormalization, and what comes after it; below opset 21 its parameters are one for each group."""
+    count = channels if opset >= 21 else groups
+    proto = parsed(
+        f"g ({dtype}[2,{channels},5,7] x) => ({dtype}[2,{channels},5,7] y) "
+        f"<{dtype}[{count}] scale, {dtype}[{count}] bias> "
+        f"{{ n = GroupNormalization<num_groups = {groups}, epsilon = 0.001>(x, scale, bias)  {after} }}",
+        opset,
+    )
+    random = np.random.default_rng(0)
+    for value in proto.graph.value_info:
+        kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        content = random.normal(1.0, 0.5, size=count).astype(kind)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(content, value.name))
+    del proto.graph.value_info[:]
+    return proto
+
+
+@pytest.mark.parametrize("after", [SILU, "y = Identity(n)", "y = com.microsoft.QuickGelu<alpha = 1.0>(n)"])
+@pytest.mark.parametrize("opset", [18, 21])
+@pytest.mark.parametrize("dtype", ["float", "float16"])
+def test_group_normalization_on_cuda_computes_what_the_model_says(dtype: str, opset: int, after: str) -> None:
+    proto = normalizing(dtype, opset, after=after)
+    if "com.microsoft" in after:
+        proto.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    result = optimized(proto, verify=False)
+    assert operators(result) == {"Transpose": 2, "GroupNorm": 1}
+    (made,) = [node for node in ir.nodes(result.model) if node.op_type == "GroupNorm"]
+    assert made.attributes["activation"].value == int("Identity" not in after)
+    feeds = make_feeds(ir.from_proto(proto), seed=1)
+    wanted = open_session(proto.SerializeToString()).run(feeds)["y"]
+    given = evaluator(ir.to_proto(result.model)).run(None, dict(feeds))[0]
+    assert isinstance(wanted, np.ndarray) and wanted.dtype == given.dtype
+    eps = float(np.finfo(wanted.dtype).eps)
+    assert np.abs(wanted.astype(np.float64) - given).max() <= 16 * eps * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(6, 2), (8, 8), (1028, 2)])
+def test_groups_that_the_kernel_refuses_stay(channels: int, groups: int) -> None:
+    result = optimized(normalizing("float", 21, channels, groups), verify=False)
+    assert operators(result)["GroupNorm"] == 0
+
+
+def test_parameters_of_group_normalization_stay_float32_in_a_float16_model() -> None:
+    model = optimized(normalizing("float", 21), verify=False, fp16=True).model
+    (made,) = [node for node in ir.nodes(model) if node.op_type == "GroupNorm"]
+    kinds = [ir.declared_dtype(value) for value in made.inputs[1:] if value is not None]
+    assert kinds == [SINGLE, SINGLE]
+    assert "Cast" in {node.op_type for node in ir.nodes(model)}
+
+
+def test_what_cannot_be_verified_here_is_left_out_and_said() -> None:
+    result = optimized(normalizing("float", 21))
+    assert operators(result) == {"GroupNormalization": 1, "Sigmoid": 1, "Mul": 1}
+    assert result.verification is not None and result.verification.ok
+    assert [each.code for each in result.remarks] == ["not-verifiable-here"]
+    assert {each.rule for each in result.refusals if each.condition == "a kernel where the result is verified"} == {
+        "group-normalization-on-cuda"
+    }
+
+
+def test_what_only_cuda_runs_is_not_written_unverified(tmp_path: Path) -> None:
+    """A model that has such an operator already cannot be verified here, whatever is done to it."""
+    before, after = tmp_path / "before.onnx", tmp_path / "after.onnx"
+    ir.save(optimized(normalizing("float", 21), verify=False).model, before)
+    command = [str(before), str(after), "--target", "ort-cuda"]
+    assert main(command) == 3 and not after.exists()
+    assert main([*command, "--no-verify"]) == 0 and after.exists()
+
+
+# --- causal attention -------------------------------------------------------------------------------------------------
+
+
+def test_causal_attention_of_grouped_heads_is_verified_here() -> None:
+    """As torch's exporter writes is_causal=True over repeated heads in float16, at a length that is known."""
+    proto = parsed(
+        "g (float16[2,4,32] q, float16[2,4,16] k, float16[2,4,16] v) => (float16[2,4,32] y) "
+        "<int64[4] qs = {0, 0, 4, 8}, int64[4] ks = {0, 0, 2, 8}, int64[3] merge = {0, 0, 32}, "
+        "int64[1] two = {2}, int64[5] twice = {1, 1, 2, 1, 1}, int64[4] all = {2, 4, 4, 8}, "
+        "float16 c = {13312}, float16 none = {0}, float16 low = {64512}, float16 one = {15360}, int64[2] nn = {4, 4}> {"
+        "  e = Expand(one, nn)  t = Trilu<upper = 0>(e)  eq = Equal(t, none)  mask = Where(eq, low, none)"
+        "  qp = Reshape(q, qs)  qh = Transpose<perm = [0, 2, 1, 3]>(qp)"
+        "  kp = Reshape(k, ks)  kh = Transpose<perm = [0, 2, 1, 3]>(kp)"
+        "  vp = Reshape(v, ks)  vh = Transpose<perm = [0, 2, 1, 3]>(vp)"
+        "  ku = Unsqueeze(kh, two)  ke = Expand(ku, twice)  kr = Reshape(ke, all)"
+        "  vu = Unsqueeze(vh, two)  ve = Expand(vu, twice)  vr = Reshape(ve, all)"
+        "  kt = Transpose<perm = [0, 1, 3, 2]>(kr)  p = MatMul(qh, kt)  d = Mul(p, c)  m = Add(d, mask)"
+        "  w = Softmax(m)  mixed = MatMul(w, vr)  o = Transpose<perm = [0, 2, 1, 3]>(mixed)  y = Reshape(o, merge)"
+        "}"
+    )
+    result = optimized(proto)
+    assert operators(result) == {"GroupQueryAttention": 1}
+    assert result.model.opset_imports == {"": 17, "com.microsoft": 1}
+    assert result.verification is not None and result.verification.ok
+    assert operators(optimized(proto, target="ort-cpu"))["GroupQueryAttention"] == 0
+
+
+def test_rotary_embedding_goes_before_the_heads_of_causal_attention() -> None:
+    """As transformers' Llama is exported in float16 at a length that is known and without a padding mask."""
+    bits = ", ".join(str(int(np.float16(0 if j <= i else -65504).view(np.uint16))) for i in range(4) for j in range(4))
+    turn = (
+        "{0}p = Reshape({0}, s)  {0}h = Transpose<perm = [0, 2, 1, 3]>({0}p)"
+        "  {0}f = Slice({0}h, zero, half, three)  {0}l = Slice({0}h, half, end, three)  {0}n = Neg({0}l)"
+        "  {0}t = Concat<axis = -1>({0}n, {0}f)  {0}a = Mul({0}h, cos)  {0}b = Mul({0}t, sin)  {0}r = Add({0}a, {0}b)"
+    )
+    proto = parsed(
+        "g (float16[2,4,16] q, float16[2,4,16] k, float16[2,4,16] v) => (float16[2,4,16] y) "
+        "<int64[4] s = {0, 0, 2, 8}, int64[3] merge = {0, 0, 16}, int64[1] zero = {0}, int64[1] half = {4}, "
+        "int64[1] end = {8}, int64[1] three = {3}, float16 c = {13312}, "
+        f"float16[4,4] mask = {{{bits}}}, float16[1,1,4,8] cos = {{{', '.join(['14336'] * 32)}}}, "
+        f"float16[1,1,4,8] sin = {{{', '.join(['13312'] * 32)}}}> {{ {turn.format('q')}  {turn.format('k')}"
+        "  vp = Reshape(v, s)  vh = Transpose<perm = [0, 2, 1, 3]>(vp)"
+        "  across = Transpose<perm = [0, 1, 3, 2]>(kr)  p = MatMul(qr, across)  d = Mul(p, c)  m = Add(d, mask)"
+        "  w = Softmax(m)  mixed = MatMul(w, vh)  o = Transpose<perm = [0, 2, 1, 3]>(mixed)  y = Reshape(o, merge) }"
+    )
+    result = optimized(proto)
+    found = operators(result)
+    assert (found["RotaryEmbedding"], found["GroupQueryAttention"], found["Softmax"]) == (2, 1, 0)
+    assert result.verification is not None and result.verification.ok

@@ -30,7 +30,7 @@ HERE = Settings(target="ort-cpu", release=installed_release())
 
 def without_kernels(model: ir.Model, settings: Settings = HERE) -> list[ir.Node]:
     shapes = Shapes.compute(model, AnalysisManager(model))
-    return [node for node in ir.nodes(model) if node_runs(node, shapes, settings) is False]
+    return [node for node in ir.nodes(model) if node_runs(node, shapes, settings.target, settings.release) is False]
 
 
 NO_KERNEL = ("Could not find an implementation", "Failed to find kernel", "not currently registered", "Type Error")

@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 import onnx
+from cuda_operators import runs_on_cuda_alone
 from onnx import TensorProto
 from optimize_graph import ir
 from test_golden import CASES, parse
@@ -91,7 +92,7 @@ def _all() -> Mapping[int, Sequence[Fragment]]:
         if model.functions or not small or given & {value.name for value in model.graph.input}:
             continue
         inputs, outputs = _ports(model.graph.input), _ports(model.graph.output)
-        if reduces_backwards(model):
+        if reduces_backwards(model) or runs_on_cuda_alone(model):
             continue
         if inputs is not None and outputs is not None and all(dtype in TYPES for _, dtype, _ in inputs):
             found[opset].append(Fragment(str(case), model.graph, inputs, outputs, imports))

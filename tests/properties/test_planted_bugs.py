@@ -28,6 +28,8 @@ TRIED = 25
 FOR_GOLDEN_MODELS = {  # those of other targets, and those that random models seldom reach
     "legalize.cuda_activations",
     "legalize.cuda_attention",
+    "legalize.cuda_group_normalization",
+    "legalize.cuda_grouped_attention",
     "legalize.cuda_quantization",
     "legalize.cuda_skip_normalization",
     "legalize.lrn_as_convolution",
