@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ... import ir
-from ..engine.conditions import holds
+from ..engine.conditions import fits, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, rule
@@ -16,23 +16,22 @@ _HALF, _SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
 
 def _runs_in(m: Match, dtype: ir.DataType) -> bool | None:
-    settings, node = m.context.settings, m.root
-    return has_kernel(settings.target, settings.release, "", node.op_type, node.version or 0, (dtype,), (dtype,))
+    node, release = m.root, m.context.settings.release
+    return has_kernel("ort-cpu", release, "", node.op_type, node.version or 0, (dtype,), (dtype,))
 
 
 @rule(
     op.Softmax(x).any_attributes() | op.LogSoftmax(x).any_attributes() | op.Gelu(x).any_attributes(),
     requires=[
+        fits(
+            "float16, with kernels for float32 alone",
+            lambda m: m.x.dtype == _HALF and _runs_in(m, _SINGLE) is True and _runs_in(m, _HALF) is False,
+        ),
         ON_CPU,
         holds(
             "a function of the standard",  # what is none runs between two casts by itself
             lambda m: ir.function_signature(m.root.op_type, m.root.version or 0) is not None,
             lambda m: f"opset {m.root.version}",
-        ),
-        holds(
-            "float16, with kernels for float32 alone",
-            lambda m: m.x.dtype == _HALF and _runs_in(m, _SINGLE) is True and _runs_in(m, _HALF) is False,
-            lambda m: str(m.x.dtype),
         ),
     ],
     exactness=Exactness.ROUNDING,
