@@ -11,13 +11,17 @@ from ... import ir
 from ..engine.analysis import Analysis, AnalysisManager
 from .shapes import Shapes
 
+_ALIASES = frozenset(("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"))
+"""Their result is what they read, in the same memory (`Alias(0, 0)` in ONNX Runtime's kernels)."""
+
 
 @dataclass(frozen=True)
 class Liveness(Analysis):
     """The life of each activation of the main graph, in positions of its nodes.
 
     Activations are results of nodes. Inputs of the model, weights and Constants are somebody else's memory; what
-    bodies of If, Loop and Scan make inside is not counted, what they read of the main graph is.
+    bodies of If, Loop and Scan make inside is not counted, what they read of the main graph is. A view is no activation
+    of its own, but reads the one that it views for as long as it lives; a view that the model gives out is a copy.
     """
 
     needs: ClassVar[tuple[type[Analysis], ...]] = (Shapes,)
@@ -34,12 +38,16 @@ class Liveness(Analysis):
         nodes = tuple(model.graph)
         first: dict[ir.Value, int] = {}
         last: dict[ir.Value, int] = {}
+        viewed: dict[ir.Value | None, ir.Value | None] = {}
         for position, node in enumerate(nodes):
-            for reader in (node, *ir.nodes_within(node)):
-                last.update((value, position) for value in reader.inputs if value in first)
-            for body in ir.subgraphs_of(node):
-                last.update((value, position) for value in body.outputs if value in first)
-            if node.op_type != "Constant" or node.domain != "":
+            readers = (node, *ir.nodes_within(node))
+            read = [value for reader in readers for value in reader.inputs]
+            read += [value for body in ir.subgraphs_of(node) for value in body.outputs]
+            memories = (viewed.get(value, value) for value in read)
+            last.update((memory, position) for memory in memories if memory is not None and memory in first)
+            if node.domain == "" and node.op_type in _ALIASES and not node.outputs[0].is_graph_output():
+                viewed[node.outputs[0]] = viewed.get(node.inputs[0], node.inputs[0])
+            elif node.op_type != "Constant" or node.domain != "":
                 first.update((value, position) for value in node.outputs)
                 last.update((value, position) for value in node.outputs)
         last.update((value, len(nodes) - 1) for value in model.graph.outputs if value in first)

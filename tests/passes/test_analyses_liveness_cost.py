@@ -31,6 +31,17 @@ def test_outputs_live_to_the_end() -> None:
     assert analyses.get(Liveness).live_bytes() == [16, 32, 48]
 
 
+def test_a_view_is_the_memory_of_what_it_views() -> None:
+    _, analyses = analyses_of(
+        """g (float[4] x) => (float[2, 2] d, float[4] e) <int64[2] s = {2, 2}, int64[1] f = {-1}> {
+            a = Relu(x) b = Reshape(a, s) c = Flatten(b) d = Exp(c) g = Reshape(d, f) h = Exp(g) e = Reshape(h, f) }"""
+    )
+    liveness = analyses.get(Liveness)
+    lives = {value.name: (first, liveness.last[value]) for value, first in liveness.first.items()}
+    assert lives == {"a": (0, 3), "d": (3, 6), "h": (5, 6), "e": (6, 6)}
+    assert liveness.peak_bytes() == 48
+
+
 def test_what_a_body_reads_lives_until_the_node_that_holds_it() -> None:
     model, analyses = analyses_of(
         """g (bool c, float[4] x) => (float[4] y) { a = Relu(x) b = Exp(x)
