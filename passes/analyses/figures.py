@@ -28,7 +28,8 @@ class Figures:
 
     `nodes`: in all scopes, Constant nodes apart. `weight_bytes`: of all initializers and constants. `flops` and
     `bytes_moved`: of the nodes of the main graph that are known; how many are not, `unknown` says by operator.
-    `planned_peak_bytes`: the most that activations hold at once, none written in place but views; None where a size is not known.
+    `planned_peak_bytes`: the most that activations hold at once, none written in place but views; None where a size is
+    not known.
     `flops_formula`, `bytes_formula`: the same in the symbols of the interface, where every node is known.
     """
 
