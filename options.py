@@ -26,6 +26,8 @@ class Options:
     `shrink`: write large constants that repeat one value as operators. `strip`: drop what the exporter noted on nodes.
     `threads`: how many ONNX Runtime is to have; by default it is measured with one, and chosen for one to four. With 0
     it is measured with ONNX Runtime's own number, and chosen for one to four: results do not depend on the machine.
+    `vectors`: those of the processor that the result is for, by default of this one: ONNX Runtime lays 16 channels of
+    an image together with AVX-512, and 8 with AVX2.
     `measure_seconds`: the most time for latencies, of each point; `measure_at`: points by the sizes of symbolic dims.
     `anatomy`: look inside both models: where the time goes, and what lives while each node runs.
     `tune`: measure the choices of profit on this machine and these inputs, within `tune_budget` seconds, and keep what
@@ -56,6 +58,7 @@ class Options:
     measure_seconds: float = 6.0
     measure_at: tuple[Mapping[str, int], ...] = ()
     threads: int | None = None
+    vectors: Literal["avx2", "avx512"] | None = None
     provider: Literal["cpu", "cuda"] = "cpu"
     custom_ops: tuple[Path, ...] = ()
     follow_links: bool = False

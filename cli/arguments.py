@@ -19,6 +19,7 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     """What is done to a model."""
     what = parser.add_argument_group("what is done")
     what.add_argument("--target", default="ort-cpu", choices=TARGETS, help="what it is optimized for (ort-cpu)")
+    what.add_argument("--vectors", choices=("avx2", "avx512"), help="of the processor that it is for (this one's)")
     what.add_argument("--min-ort", metavar="VERSION", help="the oldest ONNX Runtime that must load the result")
     what.add_argument("--opset", type=int, metavar="N", help="convert the model to this opset first")
     what.add_argument(

@@ -15,8 +15,12 @@ from ..passes.engine.pass_ import USUAL_THREADS, Settings
 from ..passes.engine.pipeline import Pipeline, Report
 from ..passes.engine.registry import REGISTRY
 from ..passes.targets.onnxruntime import loads_in
+from ..runtime.device import widest_vectors
 from .source import Source
 from .versions import Fitted, installed_release
+
+_BLOCKS = {"avx": 8, "avx2": 8, "avx512": 16}
+"""Channels that ONNX Runtime lays together, by the processor's vectors (onnxruntime/core/mlas/lib/platform.cpp)."""
 
 
 class Optimizer:
@@ -45,6 +49,7 @@ class Optimizer:
             release=options.min_ort or installed_release(),
             fp16=options.fp16,
             threads=(options.threads, options.threads) if options.threads else USUAL_THREADS,
+            block=_BLOCKS.get(options.vectors or widest_vectors(), Settings.block),
         )
 
     def fresh(self) -> Fitted:

@@ -126,6 +126,7 @@ def words(options: Options) -> list[str]:
     numbers = {
         "--min-ort": options.min_ort,
         "--threads": options.threads,
+        "--vectors": options.vectors,
         "--rtol": options.rtol,
         "--atol": options.atol,
     }

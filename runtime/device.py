@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -26,11 +27,20 @@ def device_name(provider: Provider = "cpu") -> str:
             return done.stdout.splitlines()[0]
         except (OSError, subprocess.SubprocessError, IndexError):
             return "a GPU without a name"
+    name = _processor().get("model name") or platform.processor() or platform.machine()
+    return ", ".join(filter(None, (name, _VECTORS.get(widest_vectors(), ""))))
+
+
+@cache
+def widest_vectors() -> str:
+    """The flag of the widest vectors that this processor has; "" where that is not known, as outside Linux."""
+    flags = (_processor().get("flags") or _processor().get("Features") or "").split()  # as x86 and ARM call them
+    return next((flag for flag in _VECTORS if flag in flags), "")
+
+
+@cache
+def _processor() -> Mapping[str, str]:
     information = Path("/proc/cpuinfo")
-    if not information.exists():  # outside Linux
-        return platform.processor() or platform.machine()
-    lines = (line.partition(":") for line in information.read_text(errors="replace").splitlines())
-    known = {key.strip(): value.strip() for key, _, value in lines}
-    flags = known.get("flags", known.get("Features", "")).split()  # as x86 and ARM call them
-    vectors = next((name for flag, name in _VECTORS.items() if flag in flags), "")
-    return ", ".join(filter(None, (known.get("model name", platform.machine()), vectors)))
+    text = information.read_text(errors="replace") if information.exists() else ""
+    lines = (line.partition(":") for line in text.splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}

@@ -2,8 +2,8 @@
 
 On the CPU, Conv runs on channels in blocks of 16 with AVX-512, of 8 with AVX2; what cannot read that layout is
 surrounded by two reorders. From ONNX Runtime 1.32, core/optimizer/nchwc_transformer.cc; measured on one thread of an
-AVX-512 machine: the ratios in the rules' sources. Models run on other machines than they are optimized on: here is what
-holds for both.
+AVX-512 machine: the ratios in the rules' sources. Here is what holds for both; what does not asks the settings for the
+block of the processor that the result is for.
 """
 
 from __future__ import annotations
@@ -87,6 +87,6 @@ def takes_channels(outputs: int, inputs: int, groups: int) -> bool:
     return inputs % BLOCK == 0 and (outputs // groups) % BLOCK == 0
 
 
-def whole(size: int) -> int:
+def whole(size: int, block: int = BLOCK) -> int:
     """The channels of whole blocks that hold `size` channels."""
-    return -(-size // BLOCK) * BLOCK
+    return -(-size // block) * block

@@ -15,7 +15,7 @@ from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
 from ..engine.pass_ import Pass, PassContext, where
 from ..engine.registry import register
-from .blocked import ACTIVATIONS, BLOCK, POOLS, channels, runs_blocked, whole
+from .blocked import ACTIVATIONS, POOLS, channels, runs_blocked, whole
 from .filled_channels import SUMS, all_finite
 
 _MOST_NODES = 64
@@ -36,12 +36,15 @@ class _Region:
 @register
 @dataclass(frozen=True)
 class PadChannels(Pass):
-    """Give convolutions as many output channels as fill whole blocks of 16, and what reads them zeros for the rest.
+    """Give convolutions as many output channels as fill whole blocks, and what reads them zeros for the rest.
 
     Between them may stand what treats each channel for itself. Done where ONNX Runtime 1.32 would leave its blocked
-    layout otherwise (a pool over 28 channels, a convolution that reads 129), or read fewer than 16 channels from the
-    plain one: x1.1 on mtcnn's second network and on an OCR classifier. The channels at most double, and grow by no more
-    than a quarter where a convolution with windows reads them: filling 8 up to 16 before a 5x5 came out at x0.93.
+    layout otherwise (a pool over 28 channels, a convolution that reads 129), or read fewer channels than a block holds
+    from the plain one: x1.1 on mtcnn's second network and, with AVX-512, whose blocks hold 16, on an OCR classifier.
+    (With AVX2 they hold 8, and filling its channels up to multiples of 16 cost x0.9.) The channels at most double, and
+    grow by no more than a quarter where a convolution with windows reads them: 8 up to 16 before a 5x5 came out at
+    x0.93. With AVX2 they may grow by three fifths where that convolution would be in the plain layout: 10 up to 16
+    before a 3x3 made mtcnn's first network x1.05.
 
     before:  x -> Conv[28, 3, 3, 3] -> MaxPool -> Conv[48, 28, 3, 3] -> y
     after:   x -> Conv[32, 3, 3, 3] -> MaxPool -> Conv[48, 32, 3, 3] -> y
@@ -60,37 +63,37 @@ class PadChannels(Pass):
         for graph in ir.graphs(model):
             order = {node: index for index, node in enumerate(graph)}
             for conv in list(order):
-                if conv.graph is not None and _makes_ragged(conv, shapes):
+                if conv.graph is not None and _makes_ragged(conv, shapes, context.settings.block):
                     self._fill(conv, order, context, shapes)
 
     def _fill(self, conv: ir.Node, order: dict[ir.Node, int], context: PassContext, shapes: Shapes) -> None:
-        size = channels(shapes, conv.outputs[0])
+        size, block = channels(shapes, conv.outputs[0]), context.settings.block
         assert size is not None
         region = _region_of(conv.outputs[0], size, shapes)
         if isinstance(region, str):
             context.journal.refuse(Refusal(self.name, where(conv), "a region that can be padded", region))
             return
         nodes = sorted(region.inner, key=lambda node: order[node])
-        if nodes[0] is not conv or not _is_ragged(region, size, shapes):
+        if nodes[0] is not conv or not _is_ragged(region, size, shapes, block):
             return
-        because = f"{size} channels"
-        if not context.pays(self.name, where(conv), "few channels to fill", because, expected=_pays(region, size)):
+        because, expected = f"{size} channels", _pays(region, size, block)
+        if not context.pays(self.name, where(conv), "few channels to fill", because, expected=expected):
             return
         if not all_finite(nodes):
             because = "infinity times zero is no zero"
             context.journal.refuse(Refusal(self.name, where(conv), "finite numbers in the new channels", because))
             return
-        padded = whole(size)
+        padded = whole(size, block)
         if context.journal.permit(self.name, where(conv), f"{size} channels", f"{padded} channels", self.exactness):
             made = _rebuild(nodes, region.ends, size, padded - size, context.rewriter, shapes)
             order.update({new: order[old] for old, new in zip(nodes, made, strict=True)})
 
 
-def _makes_ragged(node: ir.Node, shapes: Shapes) -> bool:
+def _makes_ragged(node: ir.Node, shapes: Shapes, block: int) -> bool:
     if not _is_full_conv(node, shapes):
         return False
     size = channels(shapes, node.outputs[0])
-    return size is not None and size % BLOCK != 0 and whole(size) <= 2 * size
+    return size is not None and size % block != 0 and whole(size, block) <= 2 * size
 
 
 def _is_full_conv(node: ir.Node, shapes: Shapes) -> bool:
@@ -182,11 +185,11 @@ def _spreads(dims: tuple[int, ...] | None, size: int) -> bool:
     return full in ((1, 1, 1, 1), (1, size, 1, 1))
 
 
-def _is_ragged(region: _Region, size: int, shapes: Shapes) -> bool:
+def _is_ragged(region: _Region, size: int, shapes: Shapes, block: int) -> bool:
     """Whether the region is not in the blocked layout as it stands."""
     return (
         size % 4 != 0
-        or size < BLOCK
+        or size < block
         or any(
             node.op_type in POOLS or (_is_depthwise(node, size) and not runs_blocked(node, shapes))
             for node in region.inner
@@ -194,9 +197,11 @@ def _is_ragged(region: _Region, size: int, shapes: Shapes) -> bool:
     )
 
 
-def _pays(region: _Region, size: int) -> bool:
+def _pays(region: _Region, size: int, block: int) -> bool:
     """Whether being in the blocked layout is worth the larger products."""
-    return whole(size) * 4 <= size * 5 or not any(map(_has_window, region.ends))
+    is_read_plain = block <= size and size % 4 != 0
+    most = 1.6 if is_read_plain and block == 8 else 1.25
+    return whole(size, block) <= size * most or not any(map(_has_window, region.ends))
 
 
 def _has_window(conv: ir.Node) -> bool:

@@ -93,6 +93,27 @@ def test_the_result_does_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
     assert (tmp_path / "1.onnx").read_bytes() == (tmp_path / "2.onnx").read_bytes()
 
 
+def test_the_result_is_for_the_vectors_that_are_asked_for(tmp_path: Path) -> None:
+    graph = (
+        "g (float[1,3,6,6] x) => (float[a,b,c,d] y) <float[20,3,3,3] w, float[48,20,1,1] v> "
+        "{ c = Conv(x, w)  p = MaxPool<kernel_shape = [2, 2]>(c)  y = Conv(p, v) }"
+    )
+    model = onnx.parser.parse_model(HEADER + graph)
+    for value in model.graph.value_info:
+        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        weight = np.random.default_rng(0).normal(size=dims).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(weight, value.name))
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "in.onnx")
+    filled = {}
+    for vectors in ("avx2", "avx512"):
+        target = tmp_path / f"{vectors}.onnx"
+        done = command(tmp_path / "in.onnx", target, "--vectors", vectors)
+        assert done.returncode == 0, done.stderr
+        filled[vectors] = {tensor.dims[0] for tensor in onnx.load(target).graph.initializer if tensor.dims[1] == 3}
+    assert filled == {"avx2": {24}, "avx512": {32}}
+
+
 def test_the_result_may_take_the_place_of_the_model(chain: Path) -> None:
     assert command(chain, chain).returncode == 0
     assert operators(chain) == ["Relu", "Neg"]

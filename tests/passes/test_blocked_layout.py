@@ -26,9 +26,9 @@ def parse(text: str, opset: int = 17) -> onnx.ModelProto:
     return proto
 
 
-def run(proto: onnx.ModelProto, name: str, target: str = "ort-cpu") -> tuple[ir.Model, Report]:
+def run(proto: onnx.ModelProto, name: str, target: str = "ort-cpu", block: int = 16) -> tuple[ir.Model, Report]:
     model = ir.from_proto(proto)
-    report = Pipeline.parse(f"{name},dce").run(model, [VerifyEach()], settings=Settings(target=target))
+    report = Pipeline.parse(f"{name},dce").run(model, [VerifyEach()], settings=Settings(target=target, block=block))
     return model, report
 
 
@@ -248,6 +248,16 @@ def test_channels_that_would_more_than_double_stay_and_so_do_whole_blocks(channe
 
 def test_channels_before_windows_grow_by_a_quarter_at_most() -> None:
     assert_unchanged(POOLED.replace("28", "24"), "pad-channels")
+
+
+@pytest.mark.parametrize(
+    ("channels", "block", "filled"), [(28, 16, 32), (28, 8, 32), (24, 8, 24), (20, 8, 24), (10, 8, 16), (10, 16, 10)]
+)
+def test_blocks_are_those_of_the_processor_that_the_result_is_for(channels: int, block: int, filled: int) -> None:
+    before = parse(POOLED.replace("28", str(channels)))
+    model, _ = run(before, "pad-channels", block=block)
+    assert weights(model)[0][0] == weights(model)[2][1] == filled
+    assert_same(before, model)
 
 
 def test_channels_in_fours_that_nothing_pools_stay() -> None:
