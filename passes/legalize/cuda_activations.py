@@ -7,7 +7,7 @@ from ..engine.conditions import floating
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, rule
-from ..targets.cuda import CONTRIB
+from ..targets.kernels import CONTRIB
 from .cuda import ON_CUDA
 
 (x,) = values("x")

@@ -9,7 +9,8 @@ from ..engine.conditions import constant, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import Call, Pattern, op, values
 from ..engine.rule import Builder, Match, rule
-from ..targets.cuda import CONTRIB, AttentionCall
+from ..targets.cuda import AttentionCall
+from ..targets.kernels import CONTRIB
 from . import attention
 from .attention_kernels import call_over, has_kernel
 from .cuda import ON_CUDA

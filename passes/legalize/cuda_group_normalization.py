@@ -10,7 +10,7 @@ from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, rule
 from ..recognize.group_normalization import SPELLED_OUT, groups_channels, is_per_channel, is_plain_within
-from ..targets.cuda import CONTRIB
+from ..targets.kernels import CONTRIB
 from .cuda import ON_CUDA
 
 x, scale, bias, gamma, beta = values("x scale bias gamma beta")

@@ -10,7 +10,8 @@ from ..engine.conditions import constant, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import Var, match_node, op, values
 from ..engine.rule import Builder, Match, rule
-from ..targets.cuda import CONTRIB, HALVES
+from ..targets.cuda import HALVES
+from ..targets.kernels import CONTRIB
 from . import attention
 from .cuda import ON_CUDA
 

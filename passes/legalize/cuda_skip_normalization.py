@@ -8,7 +8,7 @@ from ..engine.conditions import fits, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, rule
-from ..targets.cuda import CONTRIB
+from ..targets.kernels import CONTRIB
 from .cuda import ON_CUDA
 
 x, y, bias = values("x y bias")

@@ -14,7 +14,8 @@ from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
 from ..engine.pass_ import Pass, PassContext, where
 from ..engine.registry import register
-from ..targets.cuda import CONTRIB, computes_in_half
+from ..targets.cuda import computes_in_half
+from ..targets.kernels import CONTRIB
 
 HALF, SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
 LARGEST, SMALLEST = 65504.0, 2.0**-14  # the largest half, and the smallest with all its digits

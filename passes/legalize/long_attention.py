@@ -7,11 +7,11 @@ from ..engine.conditions import holds, pays
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, rule
+from ..targets.kernels import CONTRIB
 from .blocked import ON_CPU
 
 q, k, v = values("q k v")
 
-_CONTRIB = "com.microsoft"
 _QUERIES, _SCORES = 1 << 10, 1 << 20
 
 
@@ -64,4 +64,4 @@ def long_attention(m: Match, op: Builder) -> ir.Value:
     attributes: dict[str, int | float] = {"num_heads": m.Attention.integer("q_num_heads")}
     if m.Attention.attribute("scale") is not None:
         attributes["scale"] = m.Attention.number("scale")
-    return op.node("MultiHeadAttention", [m.q, m.k, m.v], domain=_CONTRIB, version=1, attributes=attributes)[0]
+    return op.node("MultiHeadAttention", [m.q, m.k, m.v], domain=CONTRIB, version=1, attributes=attributes)[0]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ... import ir
 from .kernels import definition, kernels_of
 
-CONTRIB = "com.microsoft"
 HALVES = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 

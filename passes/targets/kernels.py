@@ -13,6 +13,9 @@ from ... import ir
 from . import cpu_kernels, cuda_kernels
 from .onnxruntime import release_number
 
+CONTRIB: Final = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
+
 SETS: Final[Mapping[str, str]] = {
     "any": "b8 bf16 f16 f32 f64 i16 i32 i64 i8 s u16 u32 u64 u8",
     "fixed": "b8 bf16 f16 f32 f64 i16 i32 i64 i8 u16 u32 u64 u8",
@@ -93,7 +96,7 @@ def definition(domain: str, op_type: str, opset: int) -> int | None:
 
     Kernels are registered for definitions. Those of com.microsoft all stand at version 1.
     """
-    if domain == "com.microsoft":
+    if domain == CONTRIB:
         return 1
     known = ir.schema(op_type, opset, domain)
     return None if known is None else known.since_version
