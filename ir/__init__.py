@@ -35,7 +35,8 @@ from .diagnostics import (
     Severity,
     VerificationError,
 )
-from .effects import is_deterministic, is_known, is_removable, updates_statistics
+from .effects import is_deterministic, is_known, is_random, is_removable, updates_statistics
+from .external import tensor_bytes
 from .facts import (
     Array,
     constant,
@@ -152,6 +153,7 @@ __all__ = [
     "is_overridable",
     "is_private",
     "is_public",
+    "is_random",
     "is_read",
     "is_removable",
     "load",
@@ -178,6 +180,7 @@ __all__ = [
     "standard_opset",
     "subgraphs_of",
     "tensor",
+    "tensor_bytes",
     "text",
     "to_bytes",
     "to_proto",

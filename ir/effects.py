@@ -15,7 +15,7 @@ RANDOM = frozenset(
 )
 
 
-def _is_random(node: oir.Node) -> bool:
+def is_random(node: oir.Node) -> bool:
     """Whether two runs of this one node on the same inputs may differ, seeds notwithstanding."""
     if node.domain != "":
         return False
@@ -51,7 +51,7 @@ def is_deterministic(node: oir.Node, functions: Collection[oir.OperatorIdentifie
 
     `functions` are the identifiers of the model's own functions: a call is not known.
     """
-    return all(is_known(each, functions) and not _is_random(each) for each in (node, *nodes_within(node)))
+    return all(is_known(each, functions) and not is_random(each) for each in (node, *nodes_within(node)))
 
 
 def is_removable(node: oir.Node, functions: Collection[oir.OperatorIdentifier] = ()) -> bool:

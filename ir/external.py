@@ -85,6 +85,11 @@ def _number(entries: dict[str, str], key: str, default: int, where: Location) ->
 # --- the tensors of a model in memory ---------------------------------------------------------------------------------
 
 
+def tensor_bytes(model: oir.Model) -> int:
+    """Bytes of all tensors of a model, wherever they lie."""
+    return sum(tensor.nbytes for tensor in all_tensors(model))
+
+
 def all_tensors(model: oir.Model) -> list[oir.TensorProtocol]:
     """The content of every initializer and tensor attribute, in the order of the model."""
     found: list[oir.TensorProtocol] = []

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as oir
 
 from .diagnostics import Diagnostic, ModelError
-from .external import all_tensors, in_memory, substituted
+from .external import in_memory, substituted, tensor_bytes
 from .facts import constant_tensor
 from .io import serialized
 
@@ -66,7 +66,7 @@ def tapped(model: oir.Model, values: Iterable[oir.Value]) -> bytes:
 
     Raises ModelError when it is larger than protobuf allows.
     """
-    if sum(tensor.nbytes for tensor in all_tensors(model)) > MOST_BYTES:
+    if tensor_bytes(model) > MOST_BYTES:
         raise ModelError(Diagnostic("file-too-large", "the model is larger than protobuf allows"))
     with substituted(model, in_memory):  # ONNX Runtime opens no absolute places
         proto = oir.serde.serialize_model(model)

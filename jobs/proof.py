@@ -52,7 +52,7 @@ class Proof:
         self.tell("inputs")
         until = time.monotonic() + self.options.verify_seconds / 2
         return runtime.usable_feeds(
-            runtime.open_session(self.original, replace(self.how, optimize=False)),
+            runtime.open_session(self.original, replace(self.how, optimize=False, arena=False)),
             self.model,
             self.options.inputs,
             seed=self.options.seed,
@@ -132,7 +132,9 @@ def saying_how_to_go_on() -> Iterator[None]:
         yield
     except ir.ModelError as error:
         found = error.diagnostic
-        if found.code not in ("onnxruntime-refuses-model", "run-failed", "no-usable-inputs"):
+        if found.code not in ("onnxruntime-refuses-model", "run-failed", "no-usable-inputs", "time-limit"):
             raise
         hint = "nothing was written; --inputs, --custom-ops or --no-verify may help"
+        if found.code == "time-limit":
+            hint = "nothing was written; --verify-seconds gives more time, --dim and --input-shape choose smaller inputs"
         raise ir.VerificationError(replace(found, hint=f"{found.hint}; {hint}" if found.hint else hint)) from error

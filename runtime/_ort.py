@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def create(
     settings.add_session_config_entry("session.force_spinning_stop", "1")
     level = ort.GraphOptimizationLevel
     settings.graph_optimization_level = level.ORT_ENABLE_ALL if options.optimize else level.ORT_DISABLE_ALL
+    settings.enable_cpu_mem_arena = options.arena
+    settings.enable_mem_pattern = options.arena  # a pattern is one block for all activations, kept between runs
     if not options.prepacking:
         settings.add_session_config_entry("session.disable_prepacking", "1")
     for library in options.custom_ops:
@@ -105,19 +108,37 @@ def element_type(type_text: str) -> str:
     return type_text[len("tensor(") : -1] if type_text.startswith("tensor(") else ""
 
 
-def prepare(session: ort.InferenceSession, feeds: Feeds) -> Callable[[], list[Datum]]:
+def prepare(
+    session: ort.InferenceSession, feeds: Feeds, run_options: ort.RunOptions | None = None
+) -> Callable[[], list[Datum]]:
     """A run of `session` on `feeds` that can be called many times; what must be converted first is converted here."""
     inputs = {port.name: element_type(port.type) for port in session.get_inputs()}
     outputs = [element_type(port.type) for port in session.get_outputs()]
     if EXOTIC.keys().isdisjoint([*inputs.values(), *outputs]):
-        return lambda: list(session.run(None, dict(feeds)))
+        return lambda: list(session.run(None, dict(feeds), run_options))
     if not all(isinstance(feeds[name], np.ndarray) for name in inputs if name in feeds) or not all(outputs):
         raise ValueError(
             "its Python interface carries no sequences, maps or optionals beside bfloat16, float8 and int4"
         )
     names = [port.name for port in session.get_outputs()]
     values = {name: to_ortvalue(np.asarray(datum), inputs.get(name, "")) for name, datum in feeds.items()}
-    return lambda: [from_ortvalue(value) for value in session.run_with_ort_values(names, values)]
+    return lambda: [from_ortvalue(value) for value in session.run_with_ort_values(names, values, run_options)]
+
+
+@contextlib.contextmanager
+def stopped_after(seconds: float | None) -> Iterator[ort.RunOptions | None]:
+    """Run options that end a run after so many seconds: ONNX Runtime looks at them between two kernels."""
+    if seconds is None:
+        yield None
+        return
+    run_options = ort.RunOptions()
+    timer = threading.Timer(max(seconds, 0.0), setattr, (run_options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield run_options
+    finally:
+        timer.cancel()
 
 
 def to_ortvalue(array: Array, element: str) -> ort.OrtValue:

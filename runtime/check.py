@@ -15,7 +15,8 @@ from ..ir.extract import tapped
 from .comparison import EXACT, Element, Tolerance, Verdict, compare, is_inexact
 from .feeds import FeedSet
 from .options import Array, Feeds, Outputs, SessionOptions
-from .session import Session, open_session
+from .session import open_session
+from .session_pool import MOST_OPEN, SMALL, SessionPool, Subject
 from .ties import forgiven
 from .tolerance import (
     FACTOR,
@@ -23,9 +24,10 @@ from .tolerance import (
     HALF_FACTOR,
     Noise,
     computes_in_half,
+    draws_random_numbers,
     grain,
+    has_unknown_operators,
     is_quantized,
-    is_random,
     noise_floor,
     perturb,
     perturbed_weights,
@@ -64,23 +66,6 @@ def verify(
     """
     reference = Reference(original, options, exact=exact, rtol=rtol, atol=atol, model=model, in_half=in_half)
     return reference.verify(result, feed_sets, time_limit_s)
-
-
-class _Subject:
-    """One model in one setting. Random models get a session for each run, so that every run draws the same numbers."""
-
-    def __init__(self, source: Source, options: SessionOptions, fresh: bool) -> None:
-        self.source, self.options, self.fresh = source, options, fresh
-        self._session: Session | None = None
-
-    @property
-    def session(self) -> Session:
-        if self._session is None or self.fresh:
-            self._session = open_session(self.source, self.options)
-        return self._session
-
-    def run(self, feeds: Feeds) -> Outputs:
-        return self.session.run(feeds)
 
 
 @dataclass(frozen=True)
@@ -125,16 +110,18 @@ class Reference:
         self.rounded = in_half
         self.looks_again = looks_again
         self.model, self.rtol, self.atol = model, rtol, atol
-        self.random = is_random(model)
+        self.random = draws_random_numbers(model)
+        self.unknown = has_unknown_operators(model)
         self.quantized = is_quantized(model)
         self.grain = max(grain(model), HALF_EPS) if in_half else grain(model)
-        options = replace(options, tf32=False)
+        options = replace(options, tf32=False, arena=False)
         self.plain = replace(options, optimize=False, prepacking=options.prepacking and not self.exact)
         self.deployed = replace(options, optimize=True)
-        self.original = _Subject(original, self.plain, self.random)
-        self.original_deployed = _Subject(original, self.deployed, self.random)
-        self.reseeded = _Subject(original, replace(self.plain, seed=self.plain.seed + RESEED), fresh=True)
-        self.moved: Session | None = None  # with other weights
+        self.pool = SessionPool(None if ir.tensor_bytes(model) <= SMALL else MOST_OPEN)
+        self.original = Subject(original, self.plain, self.pool, fresh=self.random)
+        self.original_deployed = Subject(original, self.deployed, self.pool, fresh=self.random)
+        self.reseeded = Subject(original, replace(self.plain, seed=self.plain.seed + RESEED), self.pool, fresh=True)
+        self.until: float | None = None
         self.known: dict[int, tuple[Feeds, _Expected]] = {}
         self.truths: dict[int, Outputs | None] = {}
         self.notes: dict[str, None] = {}
@@ -145,7 +132,7 @@ class Reference:
         if half:
             self.note("float16: compared within roundings, which ONNX Runtime places by the neighbours of a node")
         if self.quantized:
-            self.note("quantized: compared with ONNX Runtime's optimizations off only")
+            self.note("quantized: compared with ONNX Runtime's optimizations off, and run with them on")
 
     def verify(
         self,
@@ -156,12 +143,17 @@ class Reference:
     ) -> Verification:
         """Compare a result with the original. Raises ModelError when the original does not run.
 
-        A result that draws random numbers where the original draws none is refused outright; it is known by
-        `result_model`, when that is at hand.
+        A result that draws random numbers where the original draws none is refused outright. Whether operators that
+        nothing here defines do so is seen by running it twice. Both are known by `result_model`, when that is at hand.
         """
-        if result_model is not None and not self.random and is_random(result_model):
+        if result_model is not None and not self.random and draws_random_numbers(result_model):
             return Verification(False, self.exact, problem="it draws random numbers, which the original does not")
-        return _Check(self, result).over(feed_sets, time_limit_s)
+        runs_twice = result_model is not None and has_unknown_operators(result_model)
+        try:
+            return _Check(self, result, runs_twice=runs_twice).over(feed_sets, time_limit_s)
+        finally:
+            self.until = None
+            self.pool.close()
 
     def note(self, text: str) -> None:
         self.notes.setdefault(text)
@@ -173,9 +165,11 @@ class Reference:
         return self.known[id(feeds)][1]
 
     def computed(self, feeds: Feeds) -> _Expected:
-        plain = self.original.run(feeds)
-        deployed = None if self.quantized else self.run_deployed(feeds)
-        noise = noise_floor(plain, self.probes(feeds), [deployed] if deployed is not None else [], grain=self.grain)
+        plain = self.original.run(feeds, self.until)
+        probes = self.probes(feeds)
+        deployed = self.run_deployed(feeds)
+        levels = [] if deployed is None or self.quantized else [deployed]
+        noise = noise_floor(plain, probes, levels, grain=self.grain)
         factor = HALF_FACTOR if self.rounded else FACTOR
         tolerances = noise.tolerances(rtol=self.rtol, atol=self.atol, factor=factor)
         for text in noise.notes:
@@ -210,8 +204,10 @@ class Reference:
 
     def run_deployed(self, feeds: Feeds) -> Outputs | None:
         try:
-            return self.original_deployed.run(feeds)
+            return self.original_deployed.run(feeds, self.until)
         except ir.ModelError as error:
+            if error.diagnostic.code == "time-limit":
+                raise
             self.note(f"not compared with optimizations on, where the original fails: {error.diagnostic.message}")
             return None
 
@@ -228,32 +224,30 @@ class Reference:
     def roundings(self, feeds: Feeds) -> list[Outputs]:
         """The original's outputs from inputs and weights that were rounded to float16."""
         rounded = {name: to_half(datum) if isinstance(datum, np.ndarray) else datum for name, datum in feeds.items()}
-        subjects = [self.original, self.with_other_weights()]
-        found = [self.tried(subject, rounded) for subject in subjects]
+        found = [self.tried(self.original, rounded), self.tried(self.with_other_weights(), rounded)]
         return [outputs for outputs in found if outputs is not None]
 
-    def tried(self, subject: _Subject | Session | None, feeds: Feeds) -> Outputs | None:
+    def tried(self, subject: Subject | None, feeds: Feeds) -> Outputs | None:
         try:
-            return None if subject is None else subject.run(feeds)
-        except ir.ModelError:  # an input at the edge of what the model accepts
+            return None if subject is None else subject.run(feeds, self.until)
+        except ir.ModelError as error:  # an input at the edge of what the model accepts, weights that must stay
+            if error.diagnostic.code == "time-limit":
+                raise
             return None
 
-    def with_other_weights(self) -> Session | None:
+    def with_other_weights(self) -> Subject | None:
         """The original with its weights rounded to float16, where results are; else with weights moved by 1 ulp."""
-        if self.moved is None:
-            weights = rounded_weights(self.model) if self.rounded else perturbed_weights(self.model, seed=1)
-            if weights:
-                try:
-                    self.moved = open_session(self.original.source, self.original.options, weights)
-                except ir.ModelError:  # some weights must stay what they are
-                    return None
-        return self.moved
+        weights = rounded_weights(self.model) if self.rounded else perturbed_weights(self.model, seed=1)
+        return Subject(self.original.source, self.plain, self.pool, fresh=True, weights=weights) if weights else None
 
     def drawn(self, feeds: Feeds, want: Outputs, noise: Noise) -> dict[str, Tolerance]:
-        """What another seed changes in the original can be compared by type and rank only."""
-        if not self.random:
+        """What another seed changes in the original can be compared by type and rank only.
+
+        So can what operators that nothing here defines change from one session to the next.
+        """
+        if not (self.random or self.unknown):
             return {}
-        other = self.reseeded.run(feeds)
+        other = self.reseeded.run(feeds, self.until)
         free = Tolerance(values=False, dims=False)
         found: dict[str, Tolerance] = {}
         for path in noise.floors:
@@ -265,12 +259,14 @@ class Reference:
 
 
 class _Check:
-    """One result beside the original."""
+    """One result beside the original. `runs_twice`: whether two runs of the result must agree, too."""
 
-    def __init__(self, reference: Reference, result: Source) -> None:
-        self.reference = reference
-        self.result = _Subject(result, reference.plain, reference.random)
-        self.result_deployed = _Subject(result, reference.deployed, reference.random)
+    def __init__(self, reference: Reference, result: Source, *, runs_twice: bool) -> None:
+        self.reference, self.runs_twice = reference, runs_twice
+        self.result = Subject(result, reference.plain, reference.pool, fresh=reference.random)
+        self.result_deployed = Subject(result, reference.deployed, reference.pool, fresh=reference.random)
+        reseeded = reference.reseeded.options
+        self.result_again = Subject(result, reseeded, reference.pool, fresh=True)
         self.notes: dict[str, None] = {}
         self.until = math.inf
         self.floor = 0.0
@@ -282,18 +278,25 @@ class _Check:
     def over(self, feed_sets: Sequence[FeedSet], time_limit_s: float | None) -> Verification:
         start = time.monotonic()
         self.until = math.inf if time_limit_s is None else start + time_limit_s
+        self.reference.until = None if time_limit_s is None else self.until
         covered: list[str] = []
         problem = self.interface_problem()
         failed_on: int | None = None
         for index, feed_set in enumerate(feed_sets):
             if problem:
                 break
-            if covered and time.monotonic() > self.until:
+            try:
+                if covered and time.monotonic() > self.until:
+                    raise _out_of_time()
+                problem = self.problem_on(feed_set.feeds)
+            except ir.ModelError as error:
+                if error.diagnostic.code != "time-limit" or not covered:
+                    raise
                 self.note(
                     f"time limit of {time_limit_s:g} s reached after {len(covered)} of {len(feed_sets)} input sets"
                 )
                 break
-            if problem := self.problem_on(feed_set.feeds):
+            if problem:
                 failed_on = index
             covered.append(feed_set.description)
         if not feed_sets and not problem:
@@ -329,19 +332,37 @@ class _Check:
         expected = self.reference.expect(feeds)
         self.floor = max(self.floor, expected.floor)
         try:
-            verdict = self.judged(expected, expected.plain, self.result.run(feeds), exact=self.reference.exact)
-            if not verdict or expected.deployed is None:
+            got = self.result.run(feeds, self.reference.until)
+            verdict = self.judged(expected, expected.plain, got, exact=self.reference.exact)
+            if not verdict:
                 return verdict.problem
-            return self.deployed_problem(expected, expected.deployed, self.result_deployed.run(feeds))
+            if self.runs_twice and (problem := self.changing(expected, got)):
+                return problem
+            return self.deployed_problem(expected) if expected.deployed is not None else ""
         except ir.ModelError as error:
+            if error.diagnostic.code == "time-limit":
+                raise
             return error.diagnostic.message
 
-    def deployed_problem(self, expected: _Expected, deployed: Outputs, got: Outputs) -> str:
+    def changing(self, expected: _Expected, got: Outputs) -> str:
+        """How two runs of the result in two sessions differ beyond the noise; empty when they agree."""
+        again = compare(got, self.result_again.run(expected.feeds, self.reference.until), expected.allowed)
+        return "" if again else f"two runs of the result differ: {again.problem}"
+
+    def deployed_problem(self, expected: _Expected) -> str:
         """How the two differ with ONNX Runtime's optimizations on, as users run them.
 
-        Never bit for bit: what it fuses may hang on a node that does nothing.
+        Never bit for bit: what it fuses may hang on a node that does nothing. Of quantized models, where it moves
+        roundings across whole steps, only that the result runs and gives the same types and dims.
         """
-        verdict = self.judged(expected, deployed, got, exact=False)
+        deployed = expected.deployed
+        assert deployed is not None
+        got = self.result_deployed.run(expected.feeds, self.reference.until)
+        if self.reference.quantized:
+            shapes = {path: replace(each, values=False) for path, each in expected.allowed.items()}
+            verdict = compare(deployed, got, shapes)
+        else:
+            verdict = self.judged(expected, deployed, got, exact=False)
         if verdict:
             return ""
         if compare(expected.plain, got, expected.allowed):
@@ -386,6 +407,10 @@ class _Check:
         ):
             self.worst = verdict.worst
         return verdict
+
+
+def _out_of_time() -> ir.ModelError:
+    return ir.ModelError(ir.Diagnostic("time-limit", "the time limit of verification is over"))
 
 
 def sharpened(allowed: Mapping[str, Tolerance]) -> dict[str, Tolerance]:

@@ -24,8 +24,9 @@ class SessionOptions:
     `optimize`: all of its own optimizations, or none. `prepacking`: whether weights are laid out anew at load, which
     changes how kernels round. `disabled_optimizers`: its own optimizations that are left out, by their names in
     onnxruntime/core/optimizer/graph_transformer_utils.cc. `tf32`: whether CUDA may round what it multiplies to 10 bits
-    of mantissa, as it does by default; not where results are compared. `seed`: for random operators without a seed of
-    their own, set as the session is created.
+    of mantissa, as it does by default; not where results are compared. `arena`: whether the CPU provider keeps the
+    memory of a run for the next one, as it does by default; not where several sessions are open at once. `seed`: for
+    random operators without a seed of their own, set as the session is created.
     """
 
     provider: Provider = "cpu"
@@ -34,6 +35,7 @@ class SessionOptions:
     prepacking: bool = True
     disabled_optimizers: tuple[str, ...] = ()
     tf32: bool = True
+    arena: bool = True
     custom_ops: tuple[Path, ...] = ()
     seed: int = 0
 

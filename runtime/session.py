@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -54,12 +55,29 @@ class Session:
         self.inputs = tuple(Port(port.name, port.type, tuple(port.shape)) for port in raw.get_inputs())
         self.outputs = tuple(Port(port.name, port.type, tuple(port.shape)) for port in raw.get_outputs())
 
-    def run(self, feeds: Feeds) -> Outputs:
-        """The outputs by name, in the model's order. Raises ModelError (`run-failed`)."""
-        return dict(zip((port.name for port in self.outputs), self.prepare(feeds)(), strict=True))
+    def run(self, feeds: Feeds, time_limit_s: float | None = None) -> Outputs:
+        """The outputs by name, in the model's order.
+
+        Raises ModelError: `run-failed`, or `time-limit` for a run that took longer than `time_limit_s`.
+        """
+        from . import _ort
+
+        start = time.monotonic()
+        with _ort.stopped_after(time_limit_s) as run_options:
+            try:
+                values = self._call(feeds, run_options)()
+            except ir.ModelError:
+                if time_limit_s is None or time.monotonic() - start < time_limit_s:
+                    raise
+                message = f"one run of the model takes longer than the {time_limit_s:.1f} s that are left for it"
+                raise ir.ModelError(ir.Diagnostic("time-limit", message, self._where)) from None
+        return dict(zip((port.name for port in self.outputs), values, strict=True))
 
     def prepare(self, feeds: Feeds) -> Callable[[], list[Datum]]:
         """A run on `feeds` to be called again and again, as cheap as ONNX Runtime's own. Raises ModelError."""
+        return self._call(feeds, None)
+
+    def _call(self, feeds: Feeds, run_options: onnxruntime.RunOptions | None) -> Callable[[], list[Datum]]:
         from . import _ort
 
         known = {port.name for port in self.inputs}
@@ -71,7 +89,7 @@ class Session:
                 ir.Diagnostic("run-failed", f"the inputs given do not fit the model's: {said}", self._where)
             )
         try:
-            call = _ort.prepare(self._raw, feeds)
+            call = _ort.prepare(self._raw, feeds, run_options)
         except Exception as error:
             self._refuse(error)
 

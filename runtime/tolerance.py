@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -246,10 +247,16 @@ def rounded_weights(model: ir.Model) -> dict[str, Array]:
     return found
 
 
+_QUANTIZED = re.compile(r"quant|integer|qlinear|^qattention|^qgemm|^qmoe|qordered|nbits|bnb4", re.IGNORECASE)
+
+
 def is_quantized(model: ir.Model) -> bool:
-    """Whether the model rounds to integers inside, so that the smallest noise may become a whole step."""
-    marks = ("QuantizeLinear", "Integer", "QLinear", "QAttention", "QGemm")
-    return any(mark in node.op_type for node in ir.nodes(model) for mark in marks)
+    """Whether the model rounds to integers inside, or ONNX Runtime's optimizations may make it do so.
+
+    Then the smallest noise may become a whole step. DequantizeLinear alone counts: with optimizations on, ONNX Runtime
+    makes MatMulNBits at accuracy level 4 of a product with its result (core/optimizer/qdq_transformer).
+    """
+    return any(_QUANTIZED.search(node.op_type) for node in ir.nodes(model))
 
 
 def computes_in_half(model: ir.Model) -> bool:
@@ -265,7 +272,15 @@ def computes_in_half(model: ir.Model) -> bool:
     ) or any(node.op_type == "Cast" and ir.attribute(node, "to") == half for node in ir.nodes(model))
 
 
-def is_random(model: ir.Model) -> bool:
-    """Whether two runs may differ: random operators, or operators that nobody here knows."""
-    defined = {identifier[0] for identifier in model.functions} | {"com.microsoft"}
-    return any(node.domain not in defined and not ir.is_deterministic(node) for node in ir.nodes(model))
+def draws_random_numbers(model: ir.Model) -> bool:
+    """Whether an operator of the model, or of its functions, draws random numbers by its definition."""
+    return any(ir.is_random(node) for node in ir.nodes(model))
+
+
+def has_unknown_operators(model: ir.Model) -> bool:
+    """Whether the model calls operators that nothing here defines: whether those draw numbers, a run must tell."""
+    functions = model.functions
+    return any(
+        node.domain != "com.microsoft" and node.op_identifier() not in functions and not ir.is_known(node)
+        for node in ir.nodes(model)
+    )

@@ -32,8 +32,7 @@ def truth(model: ir.Model, feeds: Feeds, plain: Outputs, *, seconds: float = 60.
     all of it.
     """
     until = time.monotonic() + seconds
-    weights = (value.const_value for value in model.graph.initializers.values() if value.const_value is not None)
-    if sum(tensor.nbytes for tensor in weights) > MOST_BYTES or not all(map(_is_tensor, plain.values())):
+    if ir.tensor_bytes(model) > MOST_BYTES or not all(map(_is_tensor, plain.values())):
         return None
     if not any(is_inexact(np.asarray(each)) for each in plain.values()):
         return None

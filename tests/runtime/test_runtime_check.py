@@ -1,7 +1,7 @@
 """Verification: a wrong result is caught, a right one passes, and what was not covered is said."""
 
 import json
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx.parser
 import pytest
 from optimize_graph import ir
 from optimize_graph.runtime import FeedSet, SessionOptions, Verification, check, feed_sets, verify
+from optimize_graph.runtime.tolerance import is_quantized
 
 
 def proto(text: str, **weights: np.ndarray) -> onnx.ModelProto:
@@ -95,11 +96,30 @@ def test_an_original_that_does_not_run_is_an_error() -> None:
 
 
 def test_the_time_limit_leaves_one_set_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks: Iterator[float] = iter(range(0, 1000, 100))
-    monkeypatch.setattr(check.time, "monotonic", lambda: next(ticks))
-    found = checked(proto(NET, w=W), proto(NET, w=W), time_limit_s=10)
+    whole = check._Check.problem_on
+
+    def slow(self: check._Check, feeds: dict[str, np.ndarray]) -> str:
+        problem = whole(self, feeds)
+        time.sleep(2.0)
+        return problem
+
+    monkeypatch.setattr(check._Check, "problem_on", slow)
+    found = checked(proto(NET, w=W), proto(NET, w=W), time_limit_s=2)
     assert found.ok and len(found.inputs) == 1
-    assert "time limit of 10 s reached after 1 of 2 input sets" in found.summary()
+    assert "time limit of 2 s reached after 1 of 2 input sets" in found.summary()
+
+
+ENDLESS = """g (float[2] x) => (float[2] y) {
+    n = Constant<value = int64 {1000000000}>() t = Constant<value = bool {1}>()
+    y = Loop(n, t, x) <body = b (int64 i, bool c, float[2] s) => (bool d, float[2] u) { d = Identity(c) u = Neg(s) }>
+}"""
+
+
+def test_a_run_that_does_not_end_is_stopped_at_the_limit() -> None:
+    start = time.monotonic()
+    with pytest.raises(ir.ModelError, match=r"one run of the model takes longer than the 0\.[34] s.*time-limit"):
+        checked(proto(ENDLESS), proto(ENDLESS), time_limit_s=0.4)
+    assert time.monotonic() - start < 60  # without a limit it takes hours
 
 
 def test_without_inputs_nothing_is_verified() -> None:
@@ -142,6 +162,33 @@ def test_integer_models_get_their_floor_from_moved_weights() -> None:
     found = checked(cancelling, cancelling)
     assert found.ok
     assert found.floor > 1e-5  # an ulp of 1000, of which the few eps of the output's scale know nothing
+
+
+def test_weights_that_are_only_stored_in_integers_quantize_too() -> None:
+    stored = proto(
+        """g (float[N,8] x) => (float[N,8] y) {
+        s = Constant<value_float = 0.05>() d = DequantizeLinear(w, s) y = MatMul(x, d) }""",
+        w=np.eye(8, dtype=np.int8),
+    )
+    assert is_quantized(ir.from_proto(stored))
+    assert not is_quantized(ir.from_proto(proto(NET, w=W)))
+
+
+# From opset 21 on, ONNX Runtime's optimizer moves int8 quantization across a Transpose with a zero point of uint8, and
+# refuses what it has written.
+MOVED = """g (float[2,8] x) => (float[8,2] y) {
+    s = Constant<value_float = 0.05>() z = Constant<value = int8 {0}>()
+    q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Transpose(d) }"""
+
+
+def test_a_quantized_result_must_run_with_optimizations_on_where_the_original_does() -> None:
+    newer = proto(MOVED)
+    older = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]> {MOVED}')
+    found = checked(older, newer)
+    assert not found.ok and "refuses the model" in found.problem
+    assert checked(older, older).ok
+    found = checked(newer, newer)
+    assert found.ok and "where the original fails" in found.summary()
 
 
 def test_quantized_models_are_compared_with_optimizations_off() -> None:
