@@ -42,8 +42,8 @@ def extract(
             raise ValueError(f"{constant.name} is no constant")
         graph.initializer.append(_embedded(content, constant.name or ""))
     graph.node.extend(oir.serde.serialize_node(node) for node in nodes)
-    graph.input.extend(_value_info(value, types[value]) for value in inputs)
-    graph.output.extend(_value_info(value, types.get(value)) for value in outputs)
+    graph.input.extend(value_info(value.name, types[value]) for value in inputs)
+    graph.output.extend(value_info(value.name, types.get(value)) for value in outputs)
     model = onnx.ModelProto(ir_version=IR_VERSION, graph=graph)
     for domain, version in opset_imports.items():
         model.opset_import.add(domain=domain, version=version)
@@ -75,13 +75,14 @@ def tapped(model: oir.Model, values: Iterable[oir.Value]) -> bytes:
     return serialized(proto)
 
 
-def _value_info(value: oir.Value, known: ValueType | None) -> onnx.ValueInfoProto:
-    if not value.name:
+def value_info(name: str | None, known: ValueType | None) -> onnx.ValueInfoProto:
+    """The declaration of a tensor; without a type where that is not known. Raises ValueError for one without a name."""
+    if not name:
         raise ValueError("a value at the border of the region has no name")
     if known is None:
-        return onnx.ValueInfoProto(name=value.name)
+        return onnx.ValueInfoProto(name=name)
     dtype, shape = known
-    return onnx.helper.make_tensor_value_info(value.name, int(dtype), list(shape))
+    return onnx.helper.make_tensor_value_info(name, int(dtype), list(shape))
 
 
 def files_of(path: Path) -> tuple[Path, ...]:

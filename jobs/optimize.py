@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from .. import ir
 from ..options import Options
 from ..passes.engine.instruments import Instrument
+from ..passes.engine.journal import Without
 from ..passes.engine.kernels import WHERE_CHECKED
 from ..passes.engine.pass_ import PassFailure
 from ..passes.engine.pipeline import Report, seconds_by_pass
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from ..runtime import Verification
     from .proof import Proof
     from .tune import Tuning
+
+WEAK_SEARCHES = 2
+"""Rewrites that are looked for one by one, where a weak output cannot confirm them, before all inexact ones go."""
 
 LOG = logging.getLogger("optimize_graph")
 
@@ -124,6 +128,11 @@ class _Job:
 
     def leave_out_who_is_wrong(self, quarantine: Quarantine, report: Report, verification: Verification) -> None:
         """Raises VerificationError where nobody is found in time, and with `strict`."""
+        if verification.weak and not quarantine.without.inexact and quarantine.weak_searches >= WEAK_SEARCHES:
+            quarantine.without |= Without(inexact=True)
+            self.remarks.append(_only_exact(verification))
+            return
+        quarantine.weak_searches += verification.weak
         self.tell("quarantine")
         until = time.monotonic() + self.options.verify_seconds
         self.failed_on = verification.failed_on or 0
@@ -259,6 +268,12 @@ def _unverifiable(report: Report) -> Iterator[ir.Diagnostic]:
         message = f"left out, for want of a kernel that could verify the result here: {rules}"
         hint = "--provider cuda verifies it, --no-verify goes without"
         yield ir.Diagnostic("not-verifiable-here", message, hint=hint, severity=ir.Severity.WARNING)
+
+
+def _only_exact(verification: Verification) -> ir.Diagnostic:
+    message = f"only exact rewrites are delivered, bit for bit: {verification.problem}"
+    hint = "--rtol and --atol say what may differ"
+    return ir.Diagnostic("only-exact", message, hint=hint, severity=ir.Severity.WARNING)
 
 
 def _not_faster(tuning: Tuning) -> ir.Diagnostic:

@@ -136,5 +136,5 @@ def saying_how_to_go_on() -> Iterator[None]:
             raise
         hint = "nothing was written; --inputs, --custom-ops or --no-verify may help"
         if found.code == "time-limit":
-            hint = "nothing was written; --verify-seconds gives more time, --dim and --input-shape choose smaller inputs"
+            hint = "nothing was written; --verify-seconds gives more time, --dim and --input-shape make smaller inputs"
         raise ir.VerificationError(replace(found, hint=f"{found.hint}; {hint}" if found.hint else hint)) from error

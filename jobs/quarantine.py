@@ -71,6 +71,7 @@ class Quarantine:
         self.without = Without(frozenset(optimizer.options.disable))
         self.eager: frozenset[str] = frozenset()
         self.culprits: list[Culprit] = []
+        self.weak_searches = 0  # for what weak outputs could not confirm
 
     def add_failures(self, failures: Sequence[Failure]) -> None:
         """Take in rules that raised: the run went on without them already."""

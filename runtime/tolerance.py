@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,14 +21,18 @@ HALF_EPS = float(np.finfo(np.float16).eps)
 # A difference between ONNX Runtime's levels beyond this is no rounding (its LayerNormalization fusion ignores the
 # exponent, for one) and would let anything pass.
 MOST_EPS, MOST = 1e4, 0.05
+SHAKE = 0.1
 TOO_WEAK = 0.01  # a floor above this share of an output's scale is worth telling
+VISIBLE = 0.01  # of an output's scale: what a user may notice, whatever the noise is
+AMPLIFIED = 16.0  # times a few eps
+OUTLIERS, FURTHEST = 1e-3, 4.0  # the share of elements that may be further off than allowed, and how many times as far
 
 
 @dataclass(frozen=True)
 class Floor:
     """The noise of one output: `absolute` plus `share` of each element; `flips` and `step` for discrete outputs.
 
-    `scale` is the output's largest magnitude.
+    `scale` is the output's largest magnitude, `rms` the root of the mean square of what changes.
     """
 
     absolute: float
@@ -37,10 +41,30 @@ class Floor:
     flips: int = 0
     step: float = 0.0
     dims: bool = True  # whether its shape held still
+    rms: float = 0.0
 
     @property
     def relative(self) -> float:
         return self.absolute / self.scale if self.scale else 0.0
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether so much is noise that something else could pass for it: not where the type itself is that coarse."""
+        return self.relative > max(TOO_WEAK, 2 * self.share)
+
+    @property
+    def amplifies(self) -> bool:
+        """Whether a rounding grows on its way to this output, so that a few probes do not show the largest change."""
+        return self.relative > AMPLIFIED * self.share > 0
+
+    def limited(self, reach: float) -> Tolerance:
+        """What a weak output may be off: no more than a user would see, or than roundings of `reach` are.
+
+        `reach`: the largest magnitude that the operator which gives the output could have given, as far as it has one.
+        """
+        allowed = self.allows()
+        most = max(VISIBLE * self.scale, FACTOR * self.share * max(self.scale, reach))
+        return replace(allowed, atol=min(allowed.atol, most)) if self.is_weak else allowed
 
     def allows(self, factor: float = FACTOR) -> Tolerance:
         flips = int(np.ceil(self.flips * factor))
@@ -58,6 +82,11 @@ class Noise:
     def relative(self) -> float:
         """The largest floor over its output's scale."""
         return max((floor.relative for floor in self.floors.values()), default=0.0)
+
+    @property
+    def amplifies(self) -> bool:
+        """Whether a rounding grows on its way to an output."""
+        return any(floor.amplifies for floor in self.floors.values())
 
     def tolerances(
         self, *, rtol: float | None = None, atol: float | None = None, factor: float = FACTOR
@@ -109,7 +138,8 @@ def _float_floor(base: Array, probes: Sequence[Array], levels: Sequence[Array], 
     changes = [_change(base, probe, few) for probe in probes]
     changes += [change for each in levels if (change := _change(base, each, few)) <= _most(eps) * scale]
     dims = all(probe.shape == base.shape for probe in [*probes, *levels])
-    return Floor(max([few * scale, *changes]), scale, few, dims=dims)
+    rms = max((rms_change(base, probe) for probe in probes), default=0.0)
+    return Floor(max([few * scale, *changes]), scale, few, dims=dims, rms=rms)
 
 
 def _discrete_floor(base: Array, probes: Sequence[Array]) -> Floor:
@@ -130,7 +160,7 @@ def _remarks(path: str, base: Array, floor: Floor) -> list[str]:
 
 def _float_remarks(path: str, base: Array, floor: Floor, levels: Sequence[Array], eps: float) -> list[str]:
     notes = []
-    if floor.relative > TOO_WEAK and eps < TOO_WEAK:
+    if floor.is_weak:
         notes.append(f"{path}: the model's own noise is {floor.relative:.1%} of its scale: a weak test")
     change = max((_change(base, each, _few(eps)) for each in levels), default=0.0)
     if change > _most(eps) * floor.scale:
@@ -150,12 +180,57 @@ def _change(base: Array, other: Array, share: float = 0.0) -> float:
     return float(finite.max()) if finite.size else 0.0
 
 
+def rms_change(base: Array, other: Array) -> float:
+    """The root of the mean square of the differences that are finite; 0 where shapes differ."""
+    if base.shape != other.shape:
+        return 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        square = np.abs(as_numbers(base) - as_numbers(other)) ** 2
+    finite = square[np.isfinite(square)]
+    return float(np.sqrt(finite.mean())) if finite.size else 0.0
+
+
+def same_distribution(want: Array, got: Array, floor: Floor) -> bool:
+    """Whether two float outputs differ as noise makes them differ, but for a few elements that are further off.
+
+    Where a model amplifies its roundings, its largest change has a long tail that no number of probes shows.
+    """
+    if not floor.amplifies or want.shape != got.shape or rms_change(want, got) > FACTOR / 2 * floor.rms:
+        return False
+    allowed = floor.allows()
+    ours, theirs = as_numbers(want), as_numbers(got)
+    odd = ~np.isfinite(ours) | ~np.isfinite(theirs)
+    with np.errstate(invalid="ignore", over="ignore"):
+        same_odd = (np.isnan(ours) & np.isnan(theirs)) | (ours == theirs)
+        over = np.abs(ours - theirs) / (allowed.atol + allowed.rtol * np.abs(ours))
+    if not same_odd[odd].all():
+        return False
+    return bool((over[~odd] <= FURTHEST).all() and (over[~odd] > 1).sum() <= OUTLIERS * want.size)
+
+
 def _few(eps: float) -> float:
     return (FEW_EPS if eps < 1e-5 else FEW_HALF_EPS) * eps
 
 
 def _most(eps: float) -> float:
     return min(MOST_EPS * eps, MOST)
+
+
+_BOUNDED = frozenset("Sigmoid HardSigmoid Softmax Hardmax Tanh Erf Softsign Sin Cos".split())
+"""Operators whose results are at most 1, and whose kernels round by an eps of 1 wherever they are."""
+_MOVEMENT = frozenset("Identity Reshape Squeeze Unsqueeze Flatten Transpose Slice Gather Split Concat Cast Pad".split())
+
+
+def is_bounded(output: ir.Value) -> bool:
+    """Whether an output comes from an operator that bounds it by 1, through data movement."""
+    value: ir.Value | None = output
+    while value is not None and (node := value.producer()) is not None and node.domain == "":
+        if node.op_type in _BOUNDED:
+            return True
+        if node.op_type not in _MOVEMENT:
+            return False
+        value = node.inputs[0]
+    return False
 
 
 def grain(model: ir.Model) -> float:
@@ -205,6 +280,28 @@ def perturb_array(array: Array, random: np.random.Generator) -> Array | None:
         upwards = random.integers(0, 2, array.shape, dtype=np.int8) == 1
         near = np.nextafter(numbers, np.where(upwards, np.inf, -np.inf).astype(array.dtype))
     return np.asarray(np.where(finite & np.isfinite(near), near, numbers))
+
+
+def shake(feeds: Feeds, seed: int = 0) -> dict[str, Datum]:
+    """The feeds with every float moved by up to a tenth of itself: what does not change then is hardly tested.
+
+    Inputs of whole numbers stay, as in `perturb`.
+    """
+    random = np.random.default_rng(seed)
+    return {name: _shaken(datum, random) for name, datum in feeds.items()}
+
+
+def shaken_weights(model: ir.Model, seed: int = 0) -> dict[str, Array]:
+    """The weights that `perturbed_weights` moves by 1 ulp, moved by up to a tenth of themselves."""
+    random = np.random.default_rng(seed)
+    return {name: np.asarray(_shaken(array, random)) for name, array in perturbed_weights(model, seed).items()}
+
+
+def _shaken(datum: Datum, random: np.random.Generator) -> Datum:
+    if not isinstance(datum, np.ndarray) or perturb_array(datum, random) is None:
+        return datum
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(as_numbers(datum) * (1 + SHAKE * random.uniform(-1, 1, datum.shape))).astype(datum.dtype)
 
 
 def perturbed_weights(model: ir.Model, seed: int) -> dict[str, Array]:

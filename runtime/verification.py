@@ -14,7 +14,8 @@ class Verification:
 
     `inputs` says how each compared set was made; `floor` (the model's own noise) and `error` are relative to the
     largest magnitude in an output; `problem` is empty when `ok`, and `failed_on` is the place of the set of inputs on
-    which it was seen, if on any; `notes` say what was not covered, and why.
+    which it was seen, if on any; `weak` says that it is within
+    the noise of outputs that hardly tell right from wrong; `notes` say what was not covered, and why.
     """
 
     ok: bool
@@ -25,6 +26,7 @@ class Verification:
     worst: Element | None = None
     problem: str = ""
     failed_on: int | None = None
+    weak: bool = False
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 

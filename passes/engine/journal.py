@@ -78,17 +78,28 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Without:
-    """What is left out of a run: rules and passes by `names`, rewrites by `places` (rule, where) and by `groups`."""
+    """What is left out of a run: rules and passes by `names`, rewrites by `places` (rule, where) and by `groups`.
+
+    `inexact`: all rewrites that are not exact, too.
+    """
 
     names: frozenset[str] = frozenset()
     places: frozenset[tuple[str, str]] = frozenset()
     groups: frozenset[Group] = frozenset()
+    inexact: bool = False
 
     def __or__(self, other: Without) -> Without:
-        return Without(self.names | other.names, self.places | other.places, self.groups | other.groups)
+        return Without(
+            self.names | other.names,
+            self.places | other.places,
+            self.groups | other.groups,
+            self.inexact or other.inexact,
+        )
 
-    def forbids(self, rule: str, where: str, signature: str) -> bool:
+    def forbids(self, rule: str, where: str, signature: str, exactness: Exactness) -> bool:
         """Whether a rewrite is left out."""
+        if self.inexact and exactness is not Exactness.EXACT:
+            return True
         return rule in self.names or (rule, where) in self.places or (rule, signature) in self.groups
 
 
@@ -116,7 +127,7 @@ class Journal:
         `dims`: of what it replaces, where rewrites that differ in them may differ in profit.
         """
         signature = f"{before} {dims}" if dims else before
-        if self.without.forbids(rule, where, signature):
+        if self.without.forbids(rule, where, signature, exactness):
             return False
         if self.limit is not None and len(self.rewrites) >= self.limit:
             return False

@@ -1,0 +1,192 @@
+"""Comparison at inner values, where a comparison of outputs could not tell right from wrong.
+
+An output that is saturated (a sigmoid of 1e-7, a rectifier that is off) or chaotic (an iterated phase) hardly depends
+on what is computed before it, or on nothing but its roundings. So both models are cut at the values that they have in
+common, each piece is given what the original computed there, and its result is compared within the noise of that
+piece alone. This is translation validation at cut points (Necula 2000, "Translation validation for an optimizing
+compiler", section 3), with tests in the place of a prover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import ir
+from ..ir.cut import CUT, cut_at, piece_inputs, same_piece
+from ..ir.extract import tapped
+from .comparison import as_numbers, compare, is_inexact
+from .options import Array, Datum, Feeds, Outputs
+from .tolerance import TOO_WEAK, noise_floor, perturb, shake
+
+MOST_ROUNDS = 6
+SCALES = (0.25, 0.02, -1.0)
+"""What given floats are multiplied by to bring a piece out of saturation.
+
+What a rewrite may have proven of a value (its sign, that it is at most 1) still holds with the positive ones, so that
+only those can tell that a piece is wrong.
+"""
+
+Run = Callable[[Feeds], Outputs]
+
+
+@dataclass(frozen=True)
+class Unconfirmed:
+    """A value whose piece could not be shown to be right, and why."""
+
+    value: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.value}: {self.why}"
+
+
+def unconfirmed(
+    original: ir.Model, result: ir.Model, feeds: Feeds, load: Callable[[bytes], Run], *, grain: float = 0.0
+) -> list[Unconfirmed]:
+    """The pieces of `result` that are not shown to compute what those of `original` do on `feeds`; empty when all are.
+
+    `load` gives a serialized model to be run, with ONNX Runtime's optimizations off. A piece is right when it agrees
+    within eight times its own noise on given values, or on scaled ones, and is sensitive to them, or when it is the
+    same operators on the same constants. A common value that disagrees may mean something else in the result: it is
+    given up as a cut point, and the pieces that it stood between are compared as one. Raises ModelError where the
+    models cannot be run in pieces.
+    """
+    known = _common_values(original, result, feeds, load)
+    for nth in range(MOST_ROUNDS):
+        pieces = _Pieces(original, result, known, feeds, load, grain)
+        judged = pieces.judge(pieces.given)
+        wrong = {name for name, judgement in judged.items() if not judgement.agrees}
+        inner = wrong - pieces.outputs
+        if not inner:
+            break
+        first = {name for name in inner if not pieces.reads(name) & inner} or inner
+        for name in inner if nth == MOST_ROUNDS - 2 else first:
+            del known[name]
+    if wrong:
+        why = "it differs from the original by more than the noise of what it is computed from"
+        return [Unconfirmed(name, why) for name in sorted(wrong)]
+    return pieces.weak(judged)
+
+
+def _common_values(
+    original: ir.Model, result: ir.Model, feeds: Feeds, load: Callable[[bytes], Run]
+) -> dict[str, Array]:
+    """What the original computes for the tensors of numbers that the main graphs of both compute under one name.
+
+    They have the same element type and shape in the result.
+    """
+    ours, theirs = _tensors(original), _tensors(result)
+    names = [name for name in ours if name in theirs]
+    one = load(tapped(original, [ours[name] for name in names]))(feeds)
+    other = load(tapped(result, [theirs[name] for name in names]))(feeds)
+    return {name: np.asarray(one[name]) for name in names if _are_alike(one[name], other[name])}
+
+
+def _are_alike(one: Datum, other: Datum) -> bool:
+    if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray) or one.dtype.kind in "OUS":
+        return False
+    return one.dtype == other.dtype and one.shape == other.shape
+
+
+def _tensors(model: ir.Model) -> dict[str, ir.Value]:
+    """The results of nodes of the main graph that may be tensors, by name."""
+    return {
+        value.name: value
+        for node in model.graph
+        if node.op_type != "Constant"
+        for value in node.outputs
+        if value.name and (value.type is None or isinstance(value.type, ir.TensorType))
+    }
+
+
+class _Judgement(NamedTuple):
+    """Whether two models agree on a value, and whether the comparison could have told that they do not."""
+
+    agrees: bool
+    is_strong: bool
+
+
+class _Pieces:
+    """Both models cut at `known` values."""
+
+    def __init__(
+        self,
+        original: ir.Model,
+        result: ir.Model,
+        known: Mapping[str, Array],
+        feeds: Feeds,
+        load: Callable[[bytes], Run],
+        grain: float,
+    ) -> None:
+        self.known, self.given, self.grain = dict(known), {**feeds, **known}, grain
+        types = {name: (ir.DataType.from_numpy(array.dtype), array.shape) for name, array in known.items()}
+        self.run_original, self.run_result = load(cut_at(original, types)), load(cut_at(result, types))
+        self.outputs = {output.name or "" for output in original.graph.outputs}
+        self.of_original, self.of_result = _computed(original), _computed(result)
+
+    def reads(self, name: str) -> set[str]:
+        """The cut values that the result's piece for `name` reads."""
+        return {value.name or "" for value in piece_inputs(self.of_result[name], self.known)}
+
+    def judge(self, given: Feeds) -> dict[str, _Judgement]:
+        """What becomes of each cut value and output, by name."""
+        base = self.run_original(given)
+        probes = [self.run_original(each) for seed in (1, 2) if (each := perturb(given, seed)) is not None]
+        noise = noise_floor(base, probes, grain=self.grain)
+        allowed = noise.tolerances()
+        shaken, got = self.run_original(shake(given)), self.run_result(given)
+        found = {}
+        for name, want in base.items():
+            agrees = bool(compare({name: want}, {name: got.get(name)}, allowed))
+            floor = noise.floors.get(name)
+            is_noisy = floor is not None and floor.relative > TOO_WEAK
+            moves = not compare({name: want}, {name: shaken[name]}, allowed)
+            found[name.removesuffix(CUT)] = _Judgement(agrees, moves and not is_noisy)
+        return found
+
+    def weak(self, judged: Mapping[str, _Judgement]) -> list[Unconfirmed]:
+        """The values that agree, but would if something else were computed for them."""
+        weak = {name for name, judgement in judged.items() if not judgement.is_strong}
+        weak = {name for name in weak if self.depends_on_floats(name) and not self.is_untouched(name)}
+        refuted: set[str] = set()
+        for scale in SCALES:
+            if not weak - refuted:
+                break
+            try:
+                again = self.judge(_scaled(self.given, scale))
+            except ir.ModelError:  # beyond what an operator accepts
+                continue
+            refuted |= {name for name in weak if scale > 0 and not again[name].agrees}
+            weak -= {name for name in weak - refuted if again[name] == (True, True)}
+        reasons = "it hardly depends on what it is computed from, and that was rewritten", "scaled values give another"
+        return [Unconfirmed(name, reasons[name in refuted]) for name in sorted(weak)]
+
+    def depends_on_floats(self, name: str) -> bool:
+        """Whether the original's piece for a value reads floats."""
+        read = (self.given.get(value.name or "") for value in piece_inputs(self.of_original[name], self.known))
+        return any(isinstance(each, np.ndarray) and is_inexact(each) for each in read)
+
+    def is_untouched(self, name: str) -> bool:
+        return same_piece(self.of_original[name], self.of_result[name], self.known)
+
+
+def _computed(model: ir.Model) -> dict[str, ir.Value]:
+    """The results of the nodes of the main graph, and its outputs, by name."""
+    results = [value for node in model.graph for value in node.outputs if value.name]
+    return {value.name or "": value for value in [*results, *model.graph.outputs]}
+
+
+def _scaled(given: Feeds, scale: float) -> dict[str, Datum]:
+    """`given` with its floats multiplied, but for arrays of whole numbers: they may be sizes."""
+    return {name: _times(datum, scale) for name, datum in given.items()}
+
+
+def _times(datum: Datum, scale: float) -> Datum:
+    if not isinstance(datum, np.ndarray) or not is_inexact(datum):
+        return datum
+    numbers = as_numbers(datum)
+    return datum if np.all(numbers == np.round(numbers)) else np.asarray(numbers * scale).astype(datum.dtype)
