@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         PipelineError,
         VerificationError,
     )
+    from .ir.operator_semantics import operator_function, operator_reference
     from .jobs.bisect import Finding, bisect
     from .jobs.compare import Comparison, compare
     from .jobs.explain import Explanation, explain
@@ -48,6 +49,8 @@ _HOMES = {
     "figures": ".passes.analyses.figures",
     "inspect": ".jobs.inspect",
     "measure": ".jobs.measure",
+    "operator_function": ".ir.operator_semantics",
+    "operator_reference": ".ir.operator_semantics",
     "optimize": ".jobs.optimize",
     "reduce": ".jobs.reduce",
     "Diagnostic": ".ir.diagnostics",
@@ -80,6 +83,8 @@ __all__ = [
     "figures",
     "inspect",
     "measure",
+    "operator_function",
+    "operator_reference",
     "optimize",
     "reduce",
 ]

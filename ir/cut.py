@@ -20,6 +20,10 @@ CUT: Final = "/computed"
 """Follows the name of a cut value in the output that holds what its producer computes."""
 
 
+_SHAPES = (("", "Shape", ""), ("", "Size", ""))
+"""Operators that read no content."""
+
+
 def cut_at(model: oir.Model, known: Mapping[str, ValueType]) -> bytes:
     """A serialized model in which users of the values named in `known` read inputs of the same names.
 
@@ -46,12 +50,12 @@ def cut_at(model: oir.Model, known: Mapping[str, ValueType]) -> bytes:
 
 
 def piece_inputs(value: oir.Value, cut: Collection[str]) -> set[oir.Value]:
-    """The cut values and graph inputs that the piece which computes `value` reads; `value` itself may be cut."""
+    """The cut values and graph inputs whose content the piece which computes `value` reads; it may be cut itself."""
     found: set[oir.Value] = set()
     pending, seen = [value], {value}
     while pending:
         node = pending.pop().producer()
-        for operand in () if node is None else _operands(node):
+        for operand in () if node is None or node.op_identifier() in _SHAPES else _operands(node):
             if operand in seen or constant_tensor(operand) is not None:
                 continue
             seen.add(operand)

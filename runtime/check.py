@@ -189,7 +189,9 @@ class Reference:
         for text in noise.notes:
             self.note(text)
         allowed = {**tolerances, **self.drawn(feeds, plain, noise)}
-        limited = {path: self.limit(path, each, noise) for path, each in allowed.items()} if self.is_strict else allowed
+        limited = allowed
+        if self.is_strict and not self.quantized:  # there a rounding is a whole step, and the steps are the model's own
+            limited = {path: self.limit(path, each, noise) for path, each in allowed.items()}
         return _Expected(feeds, plain, deployed, noise, allowed, limited)
 
     @property

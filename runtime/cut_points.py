@@ -151,6 +151,8 @@ class _Pieces:
     def weak(self, judged: Mapping[str, _Judgement]) -> list[Unconfirmed]:
         """The values that agree, but would if something else were computed for them."""
         weak = {name for name, judgement in judged.items() if not judgement.is_strong}
+        strong = judged.keys() - weak
+        weak = {name for name in weak if not self.beside(name) & strong}
         weak = {name for name in weak if self.depends_on_floats(name) and not self.is_untouched(name)}
         refuted: set[str] = set()
         for scale in SCALES:
@@ -164,6 +166,12 @@ class _Pieces:
             weak -= {name for name in weak - refuted if again[name] == (True, True)}
         reasons = "it hardly depends on what it is computed from, and that was rewritten", "scaled values give another"
         return [Unconfirmed(name, reasons[name in refuted]) for name in sorted(weak)]
+
+    def beside(self, name: str) -> set[str]:
+        """The other results of the node that gives a value in both models: a zero point beside a scale, say."""
+        nodes = [side[name].producer() for side in (self.of_original, self.of_result)]
+        names = [set() if node is None else {value.name or "" for value in node.outputs} for node in nodes]
+        return (names[0] & names[1]) - {name}
 
     def depends_on_floats(self, name: str) -> bool:
         """Whether the original's piece for a value reads floats."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +173,7 @@ def _in_new_sessions(
     sessions = {}
     for place in turn(len(models), nth // 2, nth):
         start = time.perf_counter()
-        sessions[place] = open_session(models[place], options[place])
+        sessions[place] = open_session(models[place], replace(options[place], interpret=False))
         loaded[0, place] = time.perf_counter() - start
     calls = [sessions[place].prepare(feeds) for place in range(len(models))]
     load_s = float(loaded.sum())

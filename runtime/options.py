@@ -25,8 +25,9 @@ class SessionOptions:
     changes how kernels round. `disabled_optimizers`: its own optimizations that are left out, by their names in
     onnxruntime/core/optimizer/graph_transformer_utils.cc. `tf32`: whether CUDA may round what it multiplies to 10 bits
     of mantissa, as it does by default; not where results are compared. `arena`: whether the CPU provider keeps the
-    memory of a run for the next one, as it does by default; not where several sessions are open at once. `seed`: for
-    random operators without a seed of their own, set as the session is created.
+    memory of a run for the next one, as it does by default; not where several sessions are open at once.
+    `interpret`: whether an operator that ONNX Runtime lacks is run by its registered meaning; not where it is timed.
+    `seed`: for random operators without a seed of their own, set as the session is created.
     """
 
     provider: Provider = "cpu"
@@ -37,6 +38,7 @@ class SessionOptions:
     tf32: bool = True
     arena: bool = True
     custom_ops: tuple[Path, ...] = ()
+    interpret: bool = True
     seed: int = 0
 
     def to_json(self) -> dict[str, object]:

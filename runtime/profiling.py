@@ -12,7 +12,7 @@ import tempfile
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -64,7 +64,8 @@ class Kernel:
 def profile(model: Path | bytes, feeds: Feeds, options: SessionOptions | None = None, *, runs: int = 10) -> Profile:
     """Run `model` some times under ONNX Runtime's profiler. Raises ModelError when it does not run."""
     with tempfile.TemporaryDirectory(prefix="optimize-graph-") as folder:
-        session = open_session(model, options or SessionOptions(), profile_to=Path(folder) / "profile")
+        how = replace(options or SessionOptions(), interpret=False)
+        session = open_session(model, how, profile_to=Path(folder) / "profile")
         call = session.prepare(feeds)
         try:
             for _ in range(WARM_UP + runs):

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from .. import ir
+from ..ir.io import serialized
+from ..ir.operator_semantics import interpreted
 from .options import Array, Datum, Feeds, Outputs, SessionOptions
 
 if TYPE_CHECKING:
@@ -80,14 +82,7 @@ class Session:
     def _call(self, feeds: Feeds, run_options: onnxruntime.RunOptions | None) -> Callable[[], list[Datum]]:
         from . import _ort
 
-        known = {port.name for port in self.inputs}
-        missing = [port.name for port in self.inputs if port.name not in feeds]
-        unknown = [name for name in feeds if name not in known]
-        if missing or unknown:
-            said = f"missing {missing}" if missing else f"unknown {unknown}"
-            raise ir.ModelError(
-                ir.Diagnostic("run-failed", f"the inputs given do not fit the model's: {said}", self._where)
-            )
+        self._check_names(feeds)
         try:
             call = _ort.prepare(self._raw, feeds, run_options)
         except Exception as error:
@@ -100,6 +95,16 @@ class Session:
                 self._refuse(error)
 
         return run
+
+    def _check_names(self, feeds: Feeds) -> None:
+        known = {port.name for port in self.inputs}
+        missing = [port.name for port in self.inputs if port.name not in feeds]
+        unknown = [name for name in feeds if name not in known]
+        if missing or unknown:
+            said = f"missing {missing}" if missing else f"unknown {unknown}"
+            raise ir.ModelError(
+                ir.Diagnostic("run-failed", f"the inputs given do not fit the model's: {said}", self._where)
+            )
 
     def end_profiling(self) -> Path:
         """The file that ONNX Runtime's profiler wrote."""
@@ -123,7 +128,8 @@ def open_session(
 ) -> Session:
     """Load a model into ONNX Runtime; `weights` take the place of initializers of the same name, type and shape.
 
-    `profile_to`: where its profiler writes, with a time and `.json` after it.
+    `profile_to`: where its profiler writes, with a time and `.json` after it. Operators with a registered meaning are
+    run by it, unless there is a library of custom operators (see `ir.operator_semantics`).
 
     Raises ModelError (`onnxruntime-refuses-model`) or MachineError (`onnxruntime-missing`, `two-onnxruntimes`,
     `provider-unavailable`, `custom-ops-unavailable`).
@@ -140,6 +146,13 @@ def open_session(
     if options.provider != "cpu" and not _ort.is_built_in(options.provider):
         raise _unavailable(options, "this build of ONNX Runtime does not have it", "install onnxruntime-gpu")
     file = "" if isinstance(source, bytes) else str(source)
+    meaning = interpreted(source) if options.interpret and not options.custom_ops else None
+    if meaning is not None and meaning.references:
+        from .interpreted import InterpretedSession
+
+        return InterpretedSession(meaning, options, file, weights or {})
+    if meaning is not None:
+        source = serialized(meaning.proto)
     try:
         held = {name: _ort.to_ortvalue(array, "") for name, array in (weights or {}).items()}
         raw = _ort.create(source, options, held, profile_to)
