@@ -20,7 +20,7 @@ from ..ir.cut import CUT, cut_at, piece_inputs, same_piece
 from ..ir.extract import tapped
 from .comparison import as_numbers, compare, is_inexact
 from .options import Array, Datum, Feeds, Outputs
-from .tolerance import TOO_WEAK, noise_floor, perturb, shake
+from .tolerance import TOO_WEAK, holds_whole_numbers, noise_floor, perturb, shake
 
 MOST_ROUNDS = 6
 SCALES = (0.25, 0.02, -1.0)
@@ -194,7 +194,6 @@ def _scaled(given: Feeds, scale: float) -> dict[str, Datum]:
 
 
 def _times(datum: Datum, scale: float) -> Datum:
-    if not isinstance(datum, np.ndarray) or not is_inexact(datum):
+    if not isinstance(datum, np.ndarray) or not is_inexact(datum) or holds_whole_numbers(datum):
         return datum
-    numbers = as_numbers(datum)
-    return datum if np.all(numbers == np.round(numbers)) else np.asarray(numbers * scale).astype(datum.dtype)
+    return np.asarray(as_numbers(datum) * scale).astype(datum.dtype)

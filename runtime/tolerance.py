@@ -275,11 +275,19 @@ def perturb_array(array: Array, random: np.random.Generator) -> Array | None:
     numbers: np.ndarray[tuple[int, ...], np.dtype[np.floating]] = array.astype(array.dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         finite = np.isfinite(numbers)
-        if np.all((numbers == np.round(numbers)) | ~finite):
+        if holds_whole_numbers(array):
             return None
         upwards = random.integers(0, 2, array.shape, dtype=np.int8) == 1
         near = np.nextafter(numbers, np.where(upwards, np.inf, -np.inf).astype(array.dtype))
     return np.asarray(np.where(finite & np.isfinite(near), near, numbers))
+
+
+def holds_whole_numbers(array: Array) -> bool:
+    """Whether all finite floats of an array are whole, and small enough that their type could hold others."""
+    numbers = as_numbers(array)
+    with np.errstate(invalid="ignore"):
+        whole = (numbers == np.round(numbers)) & (np.abs(numbers) * eps_of(array.dtype) < 1)
+    return bool(np.all(whole | ~np.isfinite(numbers)))
 
 
 def shake(feeds: Feeds, seed: int = 0) -> dict[str, Datum]:
