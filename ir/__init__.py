@@ -55,7 +55,7 @@ from .fingerprint import digest, fingerprint
 from .function_bodies import InputType, Signature, body_is_current, function_body, function_signature
 from .graph_view import dominators, graph_view, is_convex
 from .inline import inlinable_functions, inline_call, instantiate
-from .io import data_files, from_proto, load, load_remarks, not_representable, to_bytes, to_proto
+from .io import add_load_remarks, data_files, from_proto, load, load_remarks, not_representable, to_bytes, to_proto
 from .ir_version import required_ir_version
 from .loops import LoopState, drop_loop_states, loop_states
 from .opset import (
@@ -72,6 +72,7 @@ from .opset import (
     schema_of,
     stamp_versions,
 )
+from .repair import repair
 from .rewriter import PROVENANCE, Listener, Rewriter, discard, new_node, pending_constant
 from .scopes import graphs, in_function, is_captured, nodes, nodes_within, subgraphs_of
 from .specialize import fix_dims, fix_input_dims
@@ -117,6 +118,7 @@ __all__ = [
     "TypeProtocol",
     "Value",
     "VerificationError",
+    "add_load_remarks",
     "attribute",
     "attributes",
     "body_is_current",
@@ -168,6 +170,7 @@ __all__ = [
     "parameter",
     "pending_constant",
     "release",
+    "repair",
     "required_ir_version",
     "save",
     "scalar",

@@ -13,7 +13,7 @@ from .external import in_memory, substituted, tensor_bytes
 from .extract import MOST_BYTES, ValueType, value_info
 from .facts import constant_tensor
 from .fingerprint import digest
-from .io import serialized
+from .io import serialized, with_interface_types
 from .scopes import nodes_within
 
 CUT: Final = "/computed"
@@ -34,7 +34,7 @@ def cut_at(model: oir.Model, known: Mapping[str, ValueType]) -> bytes:
     if tensor_bytes(model) > MOST_BYTES:
         raise ModelError(Diagnostic("file-too-large", "the model is larger than protobuf allows"))
     with substituted(model, in_memory):
-        proto = oir.serde.serialize_model(model)
+        proto = with_interface_types(oir.serde.serialize_model(model), model)
     graph = proto.graph
     del graph.value_info[:]
     for node in graph.node:

@@ -11,7 +11,7 @@ import onnx_ir as oir
 from .diagnostics import Diagnostic, ModelError
 from .external import in_memory, substituted, tensor_bytes
 from .facts import constant_tensor
-from .io import serialized
+from .io import serialized, with_interface_types
 
 # Old enough for every ONNX Runtime that we support, new enough for every type that its CPU kernels take.
 IR_VERSION = 10
@@ -69,7 +69,7 @@ def tapped(model: oir.Model, values: Iterable[oir.Value]) -> bytes:
     if tensor_bytes(model) > MOST_BYTES:
         raise ModelError(Diagnostic("file-too-large", "the model is larger than protobuf allows"))
     with substituted(model, in_memory):  # ONNX Runtime opens no absolute places
-        proto = oir.serde.serialize_model(model)
+        proto = with_interface_types(oir.serde.serialize_model(model), model)
     given = {output.name for output in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in values if value.name not in given)
     return serialized(proto)

@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx_ir as oir
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -36,20 +38,26 @@ _TYPE_OF_FIELD = {
     "type_protos": onnx.AttributeProto.TYPE_PROTOS,
 }
 _LARGEST = 2**63 - 1
+_DENSE_BYTES = 256 << 20
+"""Up to this size sparse tensors are held in memory as dense ones; the file is passed on as it is."""
 
 
 @dataclass
 class Intake:
-    """What the walk found: `losses` lists what would be lost, `data_files` the external data as the file names it."""
+    """What the walk found: `losses` lists what would be lost, `data_files` the external data as the file names it.
+
+    `interface_types`: the types of the model's inputs and outputs that onnx-ir cannot hold (maps), by name.
+    """
 
     folder: ExternalFolder
     losses: dict[str, None] = field(default_factory=dict)  # an ordered set
     data_files: dict[str, None] = field(default_factory=dict)
+    interface_types: dict[str, onnx.TypeProto] = field(default_factory=dict)
 
     def examine(self, proto: onnx.ModelProto) -> None:
         """Check and normalise `proto` in place. Raises ModelError for what is malformed.
 
-        What onnx-ir would raise on (sparse attributes, map types) is taken out and listed under `losses`.
+        What onnx-ir would raise on (sparse attributes, map types in bodies) is taken out and listed under `losses`.
         """
         self._unknown(proto)
         self._text(proto.producer_name, proto.producer_version, proto.domain, proto.doc_string)
@@ -60,6 +68,11 @@ class Intake:
             self._lost("device configurations below IR version 11")
         self._keys_once("model metadata", proto.metadata_props)
         self._once("function", (f"{each.domain}::{each.name}:{each.overload}" for each in proto.functions))
+        for value in (*proto.graph.input, *proto.graph.output):
+            self._interface_type(value)
+        for value in proto.graph.value_info:
+            if _leaf(value.type) in _FOREIGN:
+                value.ClearField("type")  # the operators that give and take maps say as much
         pending = [proto.graph]
         for function in proto.functions:
             self._function(function)
@@ -102,6 +115,8 @@ class Intake:
         self._text(graph.name, graph.doc_string)
         if graph.sparse_initializer:
             self._lost("sparse initializers")
+            dense = [self._dense(sparse, graph.name) for sparse in graph.sparse_initializer]
+            graph.initializer.extend(tensor for tensor in dense if tensor is not None)
         if graph.quantization_annotation:
             self._lost("quantization annotations")
         self._keys_once("graph metadata", graph.metadata_props)
@@ -153,6 +168,8 @@ class Intake:
             if len({attribute.name for attribute in node.attribute}) < len(node.attribute):
                 fail("duplicate-name", "two attributes of a node have one name", self._where(graph, node.name))
             for index in reversed(range(len(node.attribute))):
+                if node.op_type == "Constant" and node.attribute[index].HasField("sparse_tensor"):
+                    self._dense_constant(node.attribute[index], graph)
                 if self._attribute(node.attribute[index], graph):
                     yield from node.attribute[index].graphs
                     if node.attribute[index].HasField("g"):
@@ -187,6 +204,39 @@ class Intake:
                 return all(self._type(each) for each in types)
         return True
 
+    def _dense_constant(self, attribute: onnx.AttributeProto, graph: str) -> None:
+        """Spell `sparse_value` of a Constant as `value`: in memory the model computes the same."""
+        dense = self._dense(attribute.sparse_tensor, graph)
+        if dense is not None:
+            self._lost("sparse tensors in attributes")
+            attribute.Clear()
+            attribute.name, attribute.type = "value", onnx.AttributeProto.TENSOR
+            attribute.t.CopyFrom(dense)
+
+    def _dense(self, sparse: onnx.SparseTensorProto, graph: str) -> onnx.TensorProto | None:
+        """The dense tensor that a sparse one stands for; None where it is malformed or too large to be written out."""
+        dims, values, indices = tuple(sparse.dims), sparse.values, sparse.indices
+        where = self._where(graph, value=values.name)
+        if any(size < 0 for size in dims):
+            fail("tensor-malformed", f"the dims {list(dims)} are negative", where)
+        self._tensor(values, graph)
+        self._tensor(indices, graph)
+        if onnx.TensorProto.EXTERNAL in (values.data_location, indices.data_location):
+            return None
+        found = onnx.numpy_helper.to_array(values)
+        if math.prod(dims) * found.itemsize > _DENSE_BYTES or found.dtype.kind in "OUS":
+            return None
+        places = onnx.numpy_helper.to_array(indices)
+        content = np.zeros(dims, found.dtype)
+        try:
+            if places.ndim == 2:
+                content[tuple(places.T)] = found
+            else:
+                content.reshape(-1)[places] = found
+        except (IndexError, ValueError) as error:
+            fail("tensor-malformed", f"a sparse tensor does not fit its dims {list(dims)}: {error}", where)
+        return onnx.numpy_helper.from_array(content, values.name)
+
     # --- values and types -------------------------------------------------------------------------------------------
 
     def _value(self, value: onnx.ValueInfoProto) -> None:
@@ -195,6 +245,13 @@ class Intake:
         if value.metadata_props:
             self._keys_once("value metadata", value.metadata_props)
         if value.HasField("type") and not self._type(value.type, value.name):
+            value.ClearField("type")
+
+    def _interface_type(self, value: onnx.ValueInfoProto) -> None:
+        """Lay the type of an input or output of the model aside, where onnx-ir has none like it."""
+        if _leaf(value.type) in _FOREIGN:
+            kept = self.interface_types[value.name] = onnx.TypeProto()
+            kept.CopyFrom(value.type)
             value.ClearField("type")
 
     def _type(self, proto: onnx.TypeProto, name: str = "") -> bool:
@@ -281,6 +338,18 @@ def _content() -> dict[int, tuple[str, float]]:
 
 
 _CONTENT = _content()
+
+
+_FOREIGN = ("map_type", "opaque_type")
+
+
+def _leaf(proto: onnx.TypeProto) -> str | None:
+    """What kind of type sequences and optionals of a type hold."""
+    kind: str | None = proto.WhichOneof("value")
+    while kind in ("sequence_type", "optional_type"):
+        proto = getattr(proto, kind).elem_type
+        kind = proto.WhichOneof("value")
+    return kind
 
 
 def _is_text(text: bytes) -> bool:

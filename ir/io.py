@@ -27,6 +27,7 @@ from .scopes import graphs, subgraphs_of
 _REMARKS = "optimize_graph.remarks"
 _LOSSES = "optimize_graph.not_representable"
 _DATA_FILES = "optimize_graph.data_files"
+INTERFACE_TYPE = "optimize_graph.type"  # on an input or output: the serialized type that onnx-ir cannot hold
 _DECLARED = "optimize_graph.declared"  # on an initializer: the file has a value_info for it
 
 # onnx-ir logs what `verify` reports; without a handler Python would print it.
@@ -73,6 +74,11 @@ def load_remarks(model: oir.Model) -> list[Diagnostic]:
     return list(model.graph.meta.get(_REMARKS, ()))
 
 
+def add_load_remarks(model: oir.Model, remarks: Iterable[Diagnostic]) -> None:
+    """Note what was changed after loading."""
+    model.graph.meta[_REMARKS] = (*model.graph.meta.get(_REMARKS, ()), *remarks)
+
+
 def not_representable(model: oir.Model) -> tuple[str, ...]:
     """What the file has and this form has not; not empty: pass the file on byte for byte, `to_proto` refuses."""
     return tuple(model.graph.meta.get(_LOSSES, ()))
@@ -89,10 +95,19 @@ def to_proto(model: oir.Model) -> onnx.ModelProto:
         fail("not-representable", f"writing this model would lose {', '.join(losses)}", "", "pass the file on as it is")
     try:
         with collector_paused(), _undeclared_hidden(model):
-            return oir.to_proto(model)
+            return with_interface_types(oir.to_proto(model), model)
     except oir.serde.SerdeError as error:
         root = _root_cause(error)
         raise ModelError(Diagnostic("cannot-be-written", f"the model cannot be written: {root}")) from error
+
+
+def with_interface_types(proto: onnx.ModelProto, model: oir.Model) -> onnx.ModelProto:
+    """`proto`, made of `model`, with the types of inputs and outputs that onnx-ir cannot hold (maps)."""
+    for values, infos in ((model.graph.inputs, proto.graph.input), (model.graph.outputs, proto.graph.output)):
+        for value, info in zip(values, infos, strict=True):
+            if INTERFACE_TYPE in value.meta:
+                info.type.ParseFromString(value.meta[INTERFACE_TYPE])
+    return proto
 
 
 def to_bytes(model: oir.Model) -> bytes:
@@ -140,6 +155,9 @@ def _deserialize(proto: onnx.ModelProto, folder: ExternalFolder) -> oir.Model:
         intake.examine(proto)
         model = oir.from_proto(proto)
         _complete(model, proto)
+        for value in (*model.graph.inputs, *model.graph.outputs):
+            if value.name in intake.interface_types:
+                value.meta[INTERFACE_TYPE] = intake.interface_types[value.name].SerializeToString(deterministic=True)
     except (oir.serde.SerdeError, ValueError, TypeError, RecursionError, OverflowError) as error:
         message = f"the model is malformed: {_root_cause(error)}"
         raise ModelError(Diagnostic("model-malformed", message, Location(file=folder.file))) from error

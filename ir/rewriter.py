@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as oir
 
 from .facts import Array, is_public, is_read
+from .io import INTERFACE_TYPE
 from .opset import AttributeValue
 from .scopes import graphs, hiding_values, subgraphs_of
 
@@ -246,6 +247,8 @@ class Rewriter:
         if heir.is_initializer():
             return
         heir.type, heir.shape, heir.doc_string = old.type, old.shape, old.doc_string
+        if INTERFACE_TYPE in old.meta:
+            heir.meta[INTERFACE_TYPE] = old.meta[INTERFACE_TYPE]
         heir.metadata_props.clear()
         heir.metadata_props.update(old.metadata_props)
 

@@ -53,8 +53,10 @@ class Source:
             ir.stamp_versions(model)
         else:
             model = ir.from_proto(self.given)
-        if problems := ir.verify(model):
+        remarks, problems = ir.repair(model)
+        if problems and not ir.not_representable(model):
             raise ir.ModelError(problems[0])
+        ir.add_load_remarks(model, remarks)
         ir.fix_input_dims(model, self.input_shapes or {})
         ir.fix_dims(model, self.dims or {})
         return model

@@ -9,7 +9,7 @@ compiler", section 3), with tests in the place of a prover.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,11 +23,11 @@ from .options import Array, Datum, Feeds, Outputs
 from .tolerance import TOO_WEAK, holds_whole_numbers, noise_floor, perturb, shake
 
 MOST_ROUNDS = 6
-SCALES = (0.25, 0.02, -1.0)
+SCALES = (0.25, 0.02)
 """What given floats are multiplied by to bring a piece out of saturation.
 
-What a rewrite may have proven of a value (its sign, that it is at most 1) still holds with the positive ones, so that
-only those can tell that a piece is wrong.
+What a rewrite may have proven of a value (its sign, that it is at most 1) still holds, so that a piece which disagrees
+is wrong. Where floats change their signs or places, one that agrees is confirmed, and one that disagrees may be right.
 """
 
 Run = Callable[[Feeds], Outputs]
@@ -104,10 +104,18 @@ def _tensors(model: ir.Model) -> dict[str, ir.Value]:
 
 
 class _Judgement(NamedTuple):
-    """Whether two models agree on a value, and whether the comparison could have told that they do not."""
+    """Whether two models agree on a value, and whether the comparison could have told that they do not.
+
+    `value` is what the original computes.
+    """
 
     agrees: bool
     is_strong: bool
+    value: Datum
+
+    @property
+    def is_discrete(self) -> bool:
+        return isinstance(self.value, np.ndarray) and not is_inexact(self.value)
 
 
 class _Pieces:
@@ -145,7 +153,7 @@ class _Pieces:
             floor = noise.floors.get(name)
             is_noisy = floor is not None and floor.relative > TOO_WEAK
             moves = not compare({name: want}, {name: shaken[name]}, allowed)
-            found[name.removesuffix(CUT)] = _Judgement(agrees, moves and not is_noisy)
+            found[name.removesuffix(CUT)] = _Judgement(agrees, moves and not is_noisy, want)
         return found
 
     def weak(self, judged: Mapping[str, _Judgement]) -> list[Unconfirmed]:
@@ -155,17 +163,26 @@ class _Pieces:
         weak = {name for name in weak if not self.beside(name) & strong}
         weak = {name for name in weak if self.depends_on_floats(name) and not self.is_untouched(name)}
         refuted: set[str] = set()
-        for scale in SCALES:
+        changed: set[str] = set()  # whole numbers that other values changed, in both models alike
+        for other, refutes in _other_values(self.given):
             if not weak - refuted:
                 break
             try:
-                again = self.judge(_scaled(self.given, scale))
+                again = self.judge(other)
             except ir.ModelError:  # beyond what an operator accepts
                 continue
-            refuted |= {name for name in weak if scale > 0 and not again[name].agrees}
-            weak -= {name for name in weak - refuted if again[name] == (True, True)}
+            disagreeing = {name for name in weak if not again[name].agrees}
+            refuted |= disagreeing if refutes else set()
+            weak -= {name for name in weak - refuted if again[name].agrees and again[name].is_strong}
+            changed |= {name for name in weak if again[name].is_discrete and self.differs(name, judged, again)}
+            changed -= disagreeing
+        weak -= changed - refuted
         reasons = "it hardly depends on what it is computed from, and that was rewritten", "scaled values give another"
         return [Unconfirmed(name, reasons[name in refuted]) for name in sorted(weak)]
+
+    @staticmethod
+    def differs(name: str, judged: Mapping[str, _Judgement], again: Mapping[str, _Judgement]) -> bool:
+        return not compare({name: judged[name].value}, {name: again[name].value})
 
     def beside(self, name: str) -> set[str]:
         """The other results of the node that gives a value in both models: a zero point beside a scale, say."""
@@ -188,12 +205,20 @@ def _computed(model: ir.Model) -> dict[str, ir.Value]:
     return {value.name or "": value for value in [*results, *model.graph.outputs]}
 
 
-def _scaled(given: Feeds, scale: float) -> dict[str, Datum]:
-    """`given` with its floats multiplied, but for arrays of whole numbers: they may be sizes."""
-    return {name: _times(datum, scale) for name, datum in given.items()}
+def _other_values(given: Feeds) -> Iterator[tuple[Feeds, bool]]:
+    """Other values for a model cut in pieces, and whether a piece that disagrees on them is wrong."""
+    for scale in SCALES:
+        yield _changed(given, lambda array, scale=scale: as_numbers(array) * scale), True  # type: ignore[misc]
+    random = np.random.default_rng(0)
+    yield _changed(given, lambda array: -as_numbers(array)), False
+    yield _changed(given, lambda array: random.permutation(as_numbers(array).reshape(-1)).reshape(array.shape)), False
 
 
-def _times(datum: Datum, scale: float) -> Datum:
-    if not isinstance(datum, np.ndarray) or not is_inexact(datum) or holds_whole_numbers(datum):
-        return datum
-    return np.asarray(as_numbers(datum) * scale).astype(datum.dtype)
+def _changed(given: Feeds, change: Callable[[Array], Array]) -> dict[str, Datum]:
+    """`given` with its floats changed, but for arrays of whole numbers: they may be sizes."""
+    return {
+        name: np.asarray(change(datum)).astype(datum.dtype)
+        if isinstance(datum, np.ndarray) and is_inexact(datum) and not holds_whole_numbers(datum)
+        else datum
+        for name, datum in given.items()
+    }

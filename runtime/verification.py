@@ -35,6 +35,8 @@ class Verification:
         count = f"{len(self.inputs)} input set{'' if len(self.inputs) == 1 else 's'}"
         if not self.ok:
             said = f"differs from the original: {self.problem}"
+        elif not self.inputs:
+            return "; ".join(self.notes)
         elif self.exact:
             said = f"equal bit for bit on {count}"
         else:

@@ -204,6 +204,7 @@ class _Run:
         seconds = time.perf_counter() - started
         changed = rewriter.changes != changes
         if changed:
+            ir.stamp_versions(self.model)  # what a pass of another library put in may have none
             self.context.analyses.invalidate(step.preserves)
         else:
             self.idle_at[step] = changes
