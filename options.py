@@ -18,6 +18,7 @@ class Options:
     `disable`: names of rules and passes that are to be left out. `limit`: stop after that many rewrites.
     `input_shapes`: dims for inputs, `dims`: sizes for symbolic dims; both narrow the interface. `inputs`: `.npz` files
     of the user's own inputs.
+    `freeze`: names of inputs with a default that become constants, out of the interface; `all` for all of them.
     `opset`: convert to this one. `min_ort`: the oldest ONNX Runtime that must load the result (the installed one).
     `rtol`, `atol`: a tolerance instead of the model's own noise floor. `verify_seconds`: time limit of verification.
     `cpu_fp16_as_fp32`: compute float16 models in float32 inside; for target `ort-cpu`.
@@ -29,6 +30,7 @@ class Options:
     `vectors`: those of the processor that the result is for, by default of this one: ONNX Runtime lays 16 channels of
     an image together with AVX-512, and 8 with AVX2.
     `measure_seconds`: the most time for latencies, of each point; `measure_at`: points by the sizes of symbolic dims.
+    `keep_slower`: deliver a result that is measured to be slower; otherwise the original is delivered then.
     `anatomy`: look inside both models: where the time goes, and what lives while each node runs.
     `tune`: measure the choices of profit on this machine and these inputs, within `tune_budget` seconds, and keep what
     is faster; what was learned is remembered in `tune_cache` (a folder of the user's; "off" for nowhere).
@@ -49,12 +51,14 @@ class Options:
     min_ort: str | None = None
     input_shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
     dims: Mapping[str, int] = field(default_factory=dict)
+    freeze: tuple[str, ...] = ()
     inputs: tuple[Path, ...] = ()
     verify: bool = True
     verify_seconds: float = 120.0
     rtol: float | None = None
     atol: float | None = None
     measure: bool = False
+    keep_slower: bool = False
     measure_seconds: float = 6.0
     measure_at: tuple[Mapping[str, int], ...] = ()
     threads: int | None = None

@@ -29,6 +29,13 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--limit", type=int, metavar="N", help="stop after N rewrites")
     add_dims(what)
     what.add_argument(
+        "--freeze",
+        action="append",
+        default=[],
+        metavar="NAME|all",
+        help="make an input that has a default a constant, out of the interface",
+    )
+    what.add_argument(
         "--cpu-fp16-as-fp32", action="store_true", help="compute float16 in float32 inside: faster on processors"
     )
     what.add_argument(

@@ -75,7 +75,7 @@ from .opset import (
 from .repair import repair
 from .rewriter import PROVENANCE, Listener, Rewriter, discard, new_node, pending_constant
 from .scopes import graphs, in_function, is_captured, nodes, nodes_within, subgraphs_of
-from .specialize import fix_dims, fix_input_dims
+from .specialize import fix_dims, fix_input_dims, freeze_inputs
 from .staging import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
 from .surgeon import from_surgeon, to_surgeon
 from .text import text
@@ -135,6 +135,7 @@ __all__ = [
     "fingerprint",
     "fix_dims",
     "fix_input_dims",
+    "freeze_inputs",
     "from_proto",
     "from_surgeon",
     "function_body",

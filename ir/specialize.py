@@ -26,6 +26,27 @@ def fix_dims(model: oir.Model, sizes: Mapping[str, int]) -> None:
         _bind(model, sizes)
 
 
+ALL = "all"
+
+
+def freeze_inputs(model: oir.Model, names: Sequence[str]) -> None:
+    """Take inputs that have an initializer out of the interface, so that they are constants; `all` for all of them.
+
+    Raises ModelError for a name that no such input has.
+    """
+    weights = {value.name or "": value for value in model.graph.inputs if value.is_initializer()}
+    for name in names:
+        if name not in weights and name != ALL:
+            known = ", ".join(list(weights)[:8]) + (", …" if len(weights) > 8 else "")
+            hint = f"such inputs are: {known}" if weights else "no input of the model has a default"
+            raise _misfit("unknown-input", f"no input with a default is called {name!r}", name, hint)
+    frozen = set(weights) if ALL in names else set(names)
+    if frozen:
+        kept = [value for value in model.graph.inputs if value.name not in frozen]
+        model.graph.inputs.clear()
+        model.graph.inputs.extend(kept)
+
+
 def fix_input_dims(model: oir.Model, wanted: Mapping[str, Sequence[int | str]]) -> None:
     """Give inputs the dims that `wanted` names. A symbol that becomes a number becomes that number everywhere.
 

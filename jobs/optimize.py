@@ -27,6 +27,7 @@ from .versions import Fitted
 
 if TYPE_CHECKING:
     from ..runtime import Verification
+    from .measure import Measurement
     from .proof import Proof
     from .tune import Tuning
 
@@ -84,7 +85,7 @@ class _Job:
         given = self.source.load()
         before = size_of(given)
         fitted = self.source.fit(given)
-        self.remarks = [*ir.load_remarks(given), *fitted.remarks]
+        self.remarks = [*ir.load_remarks(given), *fitted.remarks, *_overridable(given)]
         if lost := ir.not_representable(fitted.model):
             self.remarks.append(_unchanged(lost))
             return self.pass_through(fitted, before)
@@ -104,6 +105,11 @@ class _Job:
                         self.refuse_what_is_not_the_same_twice(report, quarantine)
                     result = self.result(report, fitted, before, quarantine.culprits, verification)
                     result.tuning = tuning
+                    self.measure(result, staged)
+                    if report.rewrites and not self.options.keep_slower and _is_slower(result.measurement):
+                        self.remarks.append(_slower(result.measurement))
+                        report = Report.unchanged(self.optimizer.fresh().model, str(self.optimizer.pipeline))
+                        continue
                     self.finish(result, staged)
                     return result
             self.leave_out_who_is_wrong(quarantine, report, verification)
@@ -247,6 +253,7 @@ class _Job:
         with self.staged(lambda target: self.source.stage_unchanged(fitted.model, target)) as staged:
             verification = _identical() if self.options.verify else None
             result = self.result(report, fitted, before, (), verification)
+            self.measure(result, staged)
             self.finish(result, staged)
         return result
 
@@ -258,9 +265,11 @@ class _Job:
         self.tell("write")
         return write(self.output or self.folder / "result.onnx")
 
-    def finish(self, result: Result, staged: ir.Staged) -> None:
+    def measure(self, result: Result, staged: ir.Staged) -> None:
         if self.options.measure:
             result.measurement = self.proof.measure(staged.path, result.model)
+
+    def finish(self, result: Result, staged: ir.Staged) -> None:
         if self.options.anatomy:
             result.anatomy = self.proof.anatomy(staged.path, result.model)
         if self.options.session_options is not None and result.tuning is not None:
@@ -273,6 +282,19 @@ def _identical() -> Verification:
     from ..runtime import Verification
 
     return Verification(ok=True, exact=True, notes=("the file is delivered byte for byte as it was",))
+
+
+def _overridable(model: ir.Model) -> Iterator[ir.Diagnostic]:
+    """Weights that callers may override are no constants, for ONNX Runtime neither: that costs speed."""
+    weights = [value for value in model.graph.inputs if ir.is_overridable(value)]
+    if weights:
+        nbytes = sum(value.const_value.nbytes for value in weights if value.const_value is not None)
+        message = (
+            f"{len(weights)} weights ({nbytes:,} bytes) are also inputs, which callers may override: what reads them "
+            "is not folded, and ONNX Runtime neither folds nor prepacks them (a small network took x1.33 the time)"
+        )
+        hint = "--freeze all (or NAME) makes them constants and takes them out of the interface"
+        yield ir.Diagnostic("overridable-weights", message, hint=hint, severity=ir.Severity.WARNING)
 
 
 def _unverifiable(report: Report) -> Iterator[ir.Diagnostic]:
@@ -289,6 +311,20 @@ def _only_exact(verification: Verification) -> ir.Diagnostic:
     message = f"only exact rewrites are delivered, bit for bit: {verification.problem}"
     hint = "--rtol and --atol say what may differ"
     return ir.Diagnostic("only-exact", message, hint=hint, severity=ir.Severity.WARNING)
+
+
+def _is_slower(measurement: Measurement | None) -> bool:
+    """Whether a result is slower than the original with confidence at some point, and faster at none."""
+    speeds = [] if measurement is None else [point.standings[1].timing.speed for point in measurement.points]
+    return any(speed.is_slower for speed in speeds) and not any(speed.is_faster for speed in speeds)
+
+
+def _slower(measurement: Measurement | None) -> ir.Diagnostic:
+    assert measurement is not None
+    speed = min((point.standings[1].timing.speed for point in measurement.points), key=lambda each: each.median)
+    message = f"the result is slower here, x{speed.median:.2f} [{speed.low:.2f}, {speed.high:.2f}]"
+    hint = "--tune looks for what is faster, --keep-slower delivers the result all the same"
+    return ir.Diagnostic("slower", f"{message}: the original is delivered", hint=hint, severity=ir.Severity.WARNING)
 
 
 def _not_faster(tuning: Tuning) -> ir.Diagnostic:

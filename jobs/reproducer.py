@@ -106,7 +106,7 @@ def alone(rule: str, optimizer: Optimizer) -> Options:
 
 def without_interface(options: Options) -> Options:
     """For a part of the model, whose inputs are others."""
-    return replace(options, opset=None, input_shapes={}, dims={}, inputs=())
+    return replace(options, opset=None, input_shapes={}, dims={}, freeze=(), inputs=())
 
 
 def _passes(pipeline: Pipeline | Fixpoint) -> Iterator[Pass]:

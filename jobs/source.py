@@ -25,6 +25,7 @@ class Source:
     follow_links: bool = False
     input_shapes: Mapping[str, Sequence[int | str]] | None = None
     dims: Mapping[str, int] | None = None
+    freeze: Sequence[str] = ()
     opset: int | None = None
     min_ort: str | None = None
 
@@ -35,6 +36,7 @@ class Source:
             options.follow_links,
             options.input_shapes,
             options.dims,
+            options.freeze,
             options.opset,
             options.min_ort,
         )
@@ -57,6 +59,7 @@ class Source:
         if problems and not ir.not_representable(model):
             raise ir.ModelError(problems[0])
         ir.add_load_remarks(model, remarks)
+        ir.freeze_inputs(model, self.freeze)
         ir.fix_input_dims(model, self.input_shapes or {})
         ir.fix_dims(model, self.dims or {})
         return model

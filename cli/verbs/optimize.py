@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     proof.add_argument(
         "--measure-seconds", type=float, default=6.0, metavar="S", help="the most time for latencies, per --at (6)"
     )
+    proof.add_argument(
+        "--keep-slower", action="store_true", help="deliver a result that is measured to be slower than the original"
+    )
     arguments.add_points(proof, dest="measure_at")
     arguments.add_session(proof)
 
