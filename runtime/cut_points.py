@@ -191,9 +191,10 @@ class _Pieces:
         return (names[0] & names[1]) - {name}
 
     def depends_on_floats(self, name: str) -> bool:
-        """Whether the original's piece for a value reads floats."""
+        """Whether the original's piece for a value reads floats that can be moved: those of whole numbers are exact."""
         read = (self.given.get(value.name or "") for value in piece_inputs(self.of_original[name], self.known))
-        return any(isinstance(each, np.ndarray) and is_inexact(each) for each in read)
+        arrays = [each for each in read if isinstance(each, np.ndarray) and is_inexact(each)]
+        return not all(map(holds_whole_numbers, arrays))
 
     def is_untouched(self, name: str) -> bool:
         return same_piece(self.of_original[name], self.of_result[name], self.known)
