@@ -25,6 +25,12 @@ def load(text: str, **weights: np.ndarray) -> ir.Model:
     return ir.from_proto(proto(text, **weights))
 
 
+# No size of N makes one reshaping and the other possible.
+REFUSES_ALL = """g (float[N,1] x) => (float[7] y, float[11] z) {
+    seven = Constant<value_ints = [7]>() eleven = Constant<value_ints = [11]>()
+    y = Reshape(x, seven) z = Reshape(x, eleven) }"""
+
+
 def table(rows: int) -> np.ndarray:
     return np.arange(rows * 4, dtype=np.float32).reshape(rows, 4)
 
@@ -188,7 +194,16 @@ def test_values_without_nan_are_preferred() -> None:
 
 def test_a_model_that_runs_on_nothing_says_what_to_do() -> None:
     with pytest.raises(ir.ModelError, match=r"--inputs.*no-usable-inputs"):
-        runs(proto("g (float[N] x) => (float[3] y) { s = Constant<value_ints = [7, 11, 13]>() y = Reshape(x, s) }"))
+        runs(proto(REFUSES_ALL))
+
+
+def test_the_dims_that_can_be_fixed_by_hand_are_named() -> None:
+    with pytest.raises(ir.ModelError, match=r"--dim N=SIZE \(in x\)"):
+        runs(proto(REFUSES_ALL))
+    unnamed = proto(REFUSES_ALL)
+    unnamed.graph.input[0].type.tensor_type.shape.dim[0].Clear()
+    with pytest.raises(ir.ModelError, match=r"--input-shape x:SIZE,1"):
+        runs(unnamed)
 
 
 def test_overridable_initializers_are_not_given() -> None:
