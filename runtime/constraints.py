@@ -618,13 +618,13 @@ class _Collector:
 
     def broadcast(self, node: ir.Node) -> None:
         every = [self.of(value) for value in node.inputs]
-        ranks = [len(dims) for dims in every if dims is not None]
-        for index in range(len(every)):
-            if ranks and max(ranks):
-                self.rank(node, index, max(ranks))
-        for axis in range(1, max([0, *ranks]) + 1):
+        rank = max((len(each) for each in every if each is not None), default=0)
+        for index in range(len(every) if rank else 0):
+            self.rank(node, index, rank)
+        for axis in range(1, rank + 1):
             dims = [each[-axis] for each in every if each is not None and len(each) >= axis]
-            wide = max([1, *(size for dim in dims if dim is not None and (size := dim.constant) is not None)])
+            known = [dim.constant for dim in dims if dim is not None]
+            wide = max((size for size in known if size is not None), default=1)
             open_dims = [dim for dim in dims if dim is not None and dim.constant is None]
             for dim in open_dims:
                 if wide > 1:

@@ -221,7 +221,8 @@ class _Maker:
             if dtype in (ir.DataType.UINT8, ir.DataType.INT8):
                 info = np.iinfo(dtype.numpy())
                 return self.random.integers(info.min, info.max + 1, shape)
-            return self.random.integers(1, 8, shape)  # never 0: ONNX Runtime dies of an integer division by it
+            most = min(int(ml_dtypes.iinfo(dtype.numpy()).max), 7)  # type: ignore[no-untyped-call]
+            return self.random.integers(1, most + 1, shape)  # never 0: ONNX Runtime dies of an integer division by it
         match self.plan.values:
             case "normal":
                 return np.asarray(self.random.standard_normal(shape))
