@@ -175,7 +175,8 @@ def _use(node: ir.Node, index: int, offset: int, floating: bool) -> Iterator[Use
     if node.domain != "":
         return
     if floating and node.op_type == "Add" and _gives_scores(node) and not ir.is_constant(node.inputs[1 - index]):
-        yield Use(Role.ADDED_MASK if _only_moved(node.inputs[index]) else Role.PLAIN)
+        is_mask = _only_moved(node.inputs[index]) and not _only_moved(node.inputs[1 - index])
+        yield Use(Role.ADDED_MASK if is_mask else Role.PLAIN)
     if (node.op_type, index) in _USES:
         yield Use(_USES[node.op_type, index], _longest(node, index))
     elif node.op_type == "OneHot" and index == 0:

@@ -284,3 +284,22 @@ def test_inputs_are_written_whatever_they_are_called(tmp_path: Path) -> None:
     for name, array in feeds.items():
         assert np.asarray(found[name]).dtype == np.asarray(array).dtype
         assert np.asarray(found[name]).tobytes() == np.asarray(array).tobytes()
+
+
+ATTENTION = """g (float[B,2,S,8] q, float[B,2,8,T] k, float[B,1,S,T] bias) => (float[B,2,S,T] y) {
+    s = MatMul(q, k) scores = Add(s, bias) y = Softmax<axis = -1>(scores) }"""
+
+
+def test_masks_that_are_added_to_scores_differ_between_the_sets() -> None:
+    sets = [np.asarray(each.feeds["bias"]) for each in feed_sets(load(ATTENTION), count=3)]
+    values = [set(np.unique(each).tolist()) for each in sets]
+    assert np.isneginf(sets[2]).any() or sets[2].shape[-1] == 1
+    assert (sets[1][-1] < 0).all()  # nothing of the last sample is seen, by a number that leaves no NaN
+    assert np.isfinite(sets[1]).all()
+    assert values[0] != values[1]
+    assert all(0.0 in each for each in values)
+
+
+def test_inputs_that_may_be_scores_themselves_are_no_mask() -> None:
+    model = load("g (float[4,9] s, float[4,9] t) => (float[4,9] y) { a = Add(s, t) y = Softmax<axis = -1>(a) }")
+    assert all(np.unique(np.asarray(datum)).size > 30 for datum in make_feeds(model).values())
