@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 import onnx
+import onnx.checker
 import onnx.shape_inference
 import onnx_ir as oir
 
@@ -87,7 +88,7 @@ def infer_results(
     imports = [onnx.helper.make_opsetid(node.domain, node.version or 1)]
     try:
         found = onnx.shape_inference.infer_node_outputs(known, proto, types, data, opset_imports=imports)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
         return []  # the node breaks the rules of its operator, or its inference wants more than there is
     return [_tensor_facts(found.get(f"o{index}")) for index in range(len(node.outputs))]
 

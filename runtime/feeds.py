@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,13 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 
 from .. import ir
+from .constraints import Demands
 from .options import Array, Datum, Feeds
 from .roles import Role, Usage, usage_of
 from .session import Session
-from .sizes import Binding, OpenInput, Sizing, bind
+from .sizes import Binding, OpenInput, Sizing, bind, demands
 
 WORDS = np.array(["", "a", "word", "another word", "naïve 字"], dtype=object)
 
@@ -42,6 +46,40 @@ class Plan:
     sizing: Sizing
     values: str = "normal"
     absent: bool = False  # whether optional inputs are given without a value
+    nth: int = 0  # which of the kinds of masks
+    extreme: bool = False  # whether masks leave nothing of a sample
+    rank: int = 0  # of inputs without a declared or demanded one
+    fixed: tuple[tuple[str, int], ...] = ()  # sizes of symbols that ONNX Runtime asked for
+
+
+@dataclass(frozen=True)
+class _Interface:
+    """The inputs of a model and what its weights and constants demand of their dims, computed once."""
+
+    model: ir.Model
+    values: tuple[ir.Value, ...]
+    demanded: Demands
+
+    @classmethod
+    def of(cls, model: ir.Model) -> _Interface:
+        values = open_inputs(model)
+        is_open = any(
+            value.shape is None or any(not isinstance(dim, int) or dim < 0 for dim in value.shape) for value in values
+        )
+        return cls(model, tuple(values), demands(model, values) if is_open else Demands())
+
+    @property
+    def has_free_ranks(self) -> bool:
+        """Whether the rank of an input is neither declared nor demanded."""
+        return any(value.shape is None and (value.name or "") not in self.demanded.ranks for value in self.values)
+
+    def opened(self, plan: Plan) -> list[OpenInput]:
+        ranks = self.demanded.ranks
+        return [OpenInput.of(value, ranks.get(value.name or "", plan.rank)) for value in self.values]
+
+    def binding(self, plan: Plan) -> Binding:
+        bound = bind(self.opened(plan), plan.sizing, self.demanded)
+        return Binding({**bound.sizes, **{name: size for name, size in plan.fixed if name in bound.sizes}})
 
 
 def open_inputs(model: ir.Model) -> list[ir.Value]:
@@ -51,23 +89,23 @@ def open_inputs(model: ir.Model) -> list[ir.Value]:
 
 def make_feeds(model: ir.Model, *, seed: int = 0, plan: Plan | None = None) -> dict[str, Datum]:
     """Inputs that `model` is likely to accept: indices within tables, masks with padding, dims bound consistently."""
-    return _Maker(model, plan or Plan(SIZINGS[0]), seed).make()
+    return _Maker(_Interface.of(model), plan or Plan(SIZINGS[0]), seed).make()
 
 
 def made_shapes(model: ir.Model) -> dict[str, tuple[int, ...]]:
     """The dims of the inputs that `make_feeds` makes."""
-    opened = [OpenInput.of(value) for value in open_inputs(model)]
-    binding = bind(opened, SIZINGS[0])
-    return {each.name: binding.shape(each.dims) for each in opened}
+    interface, plan = _Interface.of(model), Plan(SIZINGS[0])
+    binding = interface.binding(plan)
+    return {each.name: binding.shape(each.dims) for each in interface.opened(plan)}
 
 
 class _Maker:
-    def __init__(self, model: ir.Model, plan: Plan, seed: int) -> None:
-        self.model = model
+    def __init__(self, interface: _Interface, plan: Plan, seed: int) -> None:
+        self.model = interface.model
         self.plan = plan
-        self.values = open_inputs(model)
-        self.opened = [OpenInput.of(value) for value in self.values]
-        self.binding: Binding = bind(self.opened, plan.sizing)
+        self.values = interface.values
+        self.opened = interface.opened(plan)
+        self.binding = interface.binding(plan)
         self.random = np.random.default_rng(seed)
         self.seed = seed
 
@@ -118,11 +156,38 @@ class _Maker:
             case Role.POSITION:
                 return self._positions(shape) % below if usage.bounds else self._positions(shape)
             case Role.LENGTH:
-                return np.minimum(self._lengths(each, shape), below if usage.bounds else 2**31 - 1)
+                return self._lengths(each, shape, below if usage.bounds else None)
             case Role.MASK:
-                return _padding_mask(shape)
+                return self._mask(shape)
+            case Role.ADDED_MASK:
+                return self._added_mask(dtype, shape)
+            case Role.BOXES:
+                return _boxes(self.random, shape)
             case Role.PLAIN:
                 return self._plain(dtype, shape)
+
+    def _mask(self, shape: tuple[int, ...]) -> Array:
+        """1 where something is seen. The kinds: padding on the right, on the left, and of what is yet to come."""
+        kind = self.plan.nth % 3
+        mask = _causal_mask(shape) if kind == 2 else _padding_mask(shape)
+        if kind == 1 and shape:
+            mask = np.flip(mask, axis=-1)
+        if self.plan.extreme and kind != 0 and len(shape) > 1 and shape[0] > 1:
+            mask = mask.copy()
+            mask[-1] = 0  # nothing of the last sample is seen
+        return mask
+
+    def _added_mask(self, dtype: ir.DataType, shape: tuple[int, ...]) -> Array:
+        """0 where something is seen, else a large negative number, another one in each sample."""
+        seen = self._mask(shape) != 0
+        least = float(ml_dtypes.finfo(dtype.numpy()).min)  # type: ignore[no-untyped-call]
+        low = np.maximum(np.array([least, -1e9, -1e4]), least)
+        rows = np.arange(shape[0] if len(shape) > 1 else 1) + self.plan.nth
+        low = low[rows % 3].reshape(-1, *[1] * (len(shape) - 1)) if shape else low[:1].reshape(())
+        if self.plan.nth % 3 == 2:  # NaN comes of a row without anything but this: other sets have such rows
+            some = seen.any(axis=-1, keepdims=True) if shape else seen
+            low = np.where(some, -np.inf, low)
+        return np.where(seen, 0.0, low)
 
     def _below(self, usage: Usage) -> int:
         """The exclusive bound of an index; where no table's size is known, the smallest open dim above 1."""
@@ -142,12 +207,12 @@ class _Maker:
     def _past_inputs(self) -> Iterator[str]:
         return (each.name for each in self.opened if "past" in each.name.lower() or "cache" in each.name.lower())
 
-    def _lengths(self, each: OpenInput, shape: tuple[int, ...]) -> Array:
+    def _lengths(self, each: OpenInput, shape: tuple[int, ...], longest: int | None) -> Array:
         """The full length first, then shorter ones; the length is that of the sequences in the same batch."""
         rows = shape[0] if shape else 1
         others = [self.binding.shape(other.dims) for other in self.opened if other.name != each.name]
         full = min((other[1] for other in others if len(other) > 1 and other[0] == rows), default=0)
-        full = full or max((other[-1] for other in others if other), default=4)
+        full = longest or full or max((other[-1] for other in others if other), default=4)
         lengths = self.random.integers(max(full // 2, 1), full + 1, shape)
         return np.where(np.arange(lengths.size).reshape(shape) == 0, full, lengths)
 
@@ -156,7 +221,8 @@ class _Maker:
             if dtype in (ir.DataType.UINT8, ir.DataType.INT8):
                 info = np.iinfo(dtype.numpy())
                 return self.random.integers(info.min, info.max + 1, shape)
-            return self.random.integers(1, 8, shape)  # never 0: ONNX Runtime dies of an integer division by it
+            most = min(int(ml_dtypes.iinfo(dtype.numpy()).max), 7)  # type: ignore[no-untyped-call]
+            return self.random.integers(1, most + 1, shape)  # never 0: ONNX Runtime dies of an integer division by it
         match self.plan.values:
             case "normal":
                 return np.asarray(self.random.standard_normal(shape))
@@ -182,10 +248,40 @@ def _padding_mask(shape: tuple[int, ...]) -> Array:
     return mask
 
 
-def plans(nth: int) -> Iterator[Plan]:
-    """Ways to make the `nth` set: the first is the best test, later ones are accepted by more models."""
+def _causal_mask(shape: tuple[int, ...]) -> Array:
+    """Every position sees those up to itself; a mask without rows of queries is all seen but for the last position."""
+    mask = np.ones(shape)
+    if len(shape) > 2 and shape[-2] > 1:
+        return np.tril(mask, shape[-1] - shape[-2])
+    if shape and shape[-1] > 1:
+        mask[..., -1] = 0
+    return mask
+
+
+def _boxes(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Two corners along the last axis, the lower one first."""
+    corners = random.uniform(0, 10, shape)
+    if shape and shape[-1] == 4:
+        pairs = np.sort(corners.reshape(*shape[:-1], 2, 2), axis=-2)
+        return np.asarray(pairs.reshape(shape) + np.array([0, 0, 1, 1]))
+    return corners
+
+
+def plans(nth: int, *, free_ranks: bool = False) -> Iterator[Plan]:
+    """Ways to make the `nth` set: the first is the best test, later ones are accepted by more models.
+
+    `free_ranks`: whether the ranks of inputs are tried, too.
+    """
     wanted = SIZINGS[nth % len(SIZINGS)]
+    for rank in (2, 1, 3, 4, 0) if free_ranks else (0,):
+        for plan in _sized_plans(wanted, nth):
+            yield replace(plan, nth=nth, rank=rank)
+
+
+def _sized_plans(wanted: Sizing, nth: int) -> Iterator[Plan]:
+    yield Plan(wanted, absent=nth == 1, extreme=True)
     yield Plan(wanted, absent=nth == 1)
+    yield Plan(wanted, extreme=True)
     yield Plan(wanted)
     for sizing in (
         replace(wanted, apart=False),
@@ -218,10 +314,11 @@ def usable_feeds(
     `no-usable-inputs` when nothing runs.
     """
     found = [read_feeds(path, model) for path in user]
+    interface = _Interface.of(model) if len(found) < count else None
     for nth in range(len(found), max(count, len(found))):
-        if found and not proceed():
+        if interface is None or (found and not proceed()):
             break
-        made = _first_that_runs(session, model, nth, seed + nth)
+        made = _first_that_runs(session, interface, nth, seed + nth)
         if isinstance(made, FeedSet):
             found.append(made)
         elif not found:
@@ -232,38 +329,80 @@ def usable_feeds(
 def feed_sets(model: ir.Model, user: Sequence[Path] = (), *, count: int = 3, seed: int = 0) -> list[FeedSet]:
     """The user's sets, then made ones up to `count`, none of them tried. Raises ModelError (`inputs-do-not-fit`)."""
     found = [read_feeds(path, model) for path in user]
+    interface = _Interface.of(model)
     for nth in range(len(found), max(count, len(found))):
-        plan = next(plans(nth))
-        found.append(FeedSet(make_feeds(model, seed=seed + nth, plan=plan), _describe(model, plan, seed + nth)))
+        plan = next(plans(nth, free_ranks=interface.has_free_ranks))
+        made = _Maker(interface, plan, seed + nth).make()
+        found.append(FeedSet(made, _describe(interface, plan, seed + nth)))
     return found
 
 
-def _first_that_runs(session: Session, model: ir.Model, nth: int, seed: int) -> FeedSet | ir.ModelError:
+TRIES, TRIES_S = 160, 60.0  # of one set: how many runs at most, and how long before no other is begun
+CORRECTIONS = 6  # sizes that ONNX Runtime's messages ask for, one after the other
+
+
+def _first_that_runs(session: Session, interface: _Interface, nth: int, seed: int) -> FeedSet | ir.ModelError:
     """The first plan with finite results; else the first that runs at all; else what ONNX Runtime said first."""
     running: FeedSet | None = None
     refusal: ir.ModelError | None = None
     tried: set[str] = set()
-    for plan in plans(nth):
-        if running is not None and plan.values == "normal":
+    until = time.monotonic() + TRIES_S
+    for first in plans(nth, free_ranks=interface.has_free_ranks):
+        if running is not None and first.values == "normal" and first.extreme:
             continue  # the sizes are right, the values are not
-        feeds = make_feeds(model, seed=seed, plan=plan)
-        if (key := _signature(feeds, plan)) in tried:
-            continue
-        tried.add(key)
-        try:
-            outputs = session.run(feeds)
-        except ir.ModelError as error:
-            refusal = refusal or error
-            continue
-        made = FeedSet(feeds, _describe(model, plan, seed))
-        if all(map(_mostly_numbers, outputs.values())):
-            return made
-        running = running or made
+        pending = [first]
+        while pending and len(tried) < TRIES and time.monotonic() < until:
+            plan = pending.pop()
+            feeds = _Maker(interface, plan, seed).make()
+            if (key := _signature(feeds, plan)) in tried:
+                continue
+            tried.add(key)
+            try:
+                outputs = session.run(feeds)
+            except ir.ModelError as error:
+                refusal = refusal or error
+                if len(plan.fixed) < CORRECTIONS and running is None:
+                    pending += _corrections(plan, interface.binding(plan).sizes, error.diagnostic.message)
+                continue
+            made = FeedSet(feeds, _describe(interface, plan, seed))
+            if all(map(_mostly_numbers, outputs.values())):
+                return made
+            running = running or made
+            break
     if running is not None:
         return replace(running, description=f"{running.description}, some results not a number")
+    return _no_inputs(interface, refusal)
+
+
+def _corrections(plan: Plan, sizes: Mapping[str, int], message: str) -> list[Plan]:
+    """Plans in which a symbol has another number of the message than the one that it had, the likeliest last."""
+    numbers = list(dict.fromkeys(int(each) for each in re.findall(r"(?<![\w.])\d{1,6}(?![\w.]*\w)", message)))
+    corrected = {name for name, _ in plan.fixed}
+    found = [
+        replace(plan, fixed=(*plan.fixed, (symbol, number)))
+        for symbol, size in sizes.items()
+        if symbol not in corrected and size > 1 and size in numbers
+        for number in numbers
+        if 1 < number <= 65536 and number != size
+    ]
+    return found[:8][::-1]
+
+
+def _no_inputs(interface: _Interface, refusal: ir.ModelError | None) -> ir.ModelError:
+    """Names the open dims that may be fixed by hand."""
+    plan = Plan(SIZINGS[0])
+    options = []
+    for value, each in zip(interface.values, interface.opened(plan), strict=True):
+        dims = [] if value.shape is None else [str(dim.value) for dim in value.shape if not isinstance(dim, int)]
+        named = [dim for dim in dims if dim in each.dims and dim.isidentifier()]
+        options += [f"--dim {dim}=SIZE (in {each.name})" for dim in named]
+        if value.shape is None or len(named) < len(dims):
+            rank = ",".join(str(dim) if isinstance(dim, int) else "SIZE" for dim in each.dims) or "SIZE,..."
+            options.append(f"--input-shape {each.name}:{rank}")
     message = "no inputs that were made for the model run in ONNX Runtime"
     said = f"{message}: {refusal.diagnostic.message}" if refusal else message
-    return ir.ModelError(ir.Diagnostic("no-usable-inputs", said, hint="give inputs with --inputs FILE.npz"))
+    fixing = f"fix sizes with {', '.join(dict.fromkeys(options))}, or " if options else ""
+    return ir.ModelError(ir.Diagnostic("no-usable-inputs", said, hint=f"{fixing}give inputs with --inputs FILE.npz"))
 
 
 def _signature(feeds: Feeds, plan: Plan) -> str:
@@ -271,7 +410,7 @@ def _signature(feeds: Feeds, plan: Plan) -> str:
     shapes = {
         name: np.shape(datum) if isinstance(datum, np.ndarray) else str(type(datum)) for name, datum in feeds.items()
     }
-    return f"{shapes} {plan.values}"
+    return f"{shapes} {plan.values} {plan.extreme}"
 
 
 def _mostly_numbers(datum: Datum) -> bool:
@@ -280,8 +419,8 @@ def _mostly_numbers(datum: Datum) -> bool:
     return bool(np.isnan(datum).mean() < 0.01)
 
 
-def _describe(model: ir.Model, plan: Plan, seed: int) -> str:
-    sizes = bind([OpenInput.of(value) for value in open_inputs(model)], plan.sizing).sizes
+def _describe(interface: _Interface, plan: Plan, seed: int) -> str:
+    sizes = interface.binding(plan).sizes
     parts = [f"{symbol} = {size}" for symbol, size in list(sizes.items())[:6]]
     parts += [] if plan.values == "normal" else [f"values {plan.values}"]
     return f"made with seed {seed}" + (f" ({', '.join(parts)})" if parts else "")

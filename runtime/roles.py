@@ -24,7 +24,9 @@ class Role(IntEnum):
     POSITION = 7
     LENGTH = 8
     MASK = 9
-    PLAIN = 10
+    ADDED_MASK = 10  # 0, or a large negative number that is added to the scores of an attention
+    BOXES = 11
+    PLAIN = 12
 
 
 # Operators that hand on (some of) the elements of an input, and the positions of such inputs.
@@ -83,6 +85,8 @@ _USES: Mapping[tuple[str, int], Role] = {
     ("RNN", 4): Role.LENGTH,
     ("ReverseSequence", 1): Role.LENGTH,
     ("Where", 0): Role.MASK,
+    ("NonMaxSuppression", 0): Role.BOXES,
+    ("RoiAlign", 1): Role.BOXES,
     ("And", 0): Role.MASK,
     ("And", 1): Role.MASK,
     ("Not", 0): Role.MASK,
@@ -97,6 +101,7 @@ _INDEXERS: Mapping[tuple[str, str], tuple[tuple[int, int], ...]] = {
     ("", "ScatterElements"): ((1, 0),),
     ("", "ScatterND"): ((1, 0),),
     ("", "Scatter"): ((1, 0),),
+    ("", "RoiAlign"): ((2, 0),),
     ("com.microsoft", "EmbedLayerNormalization"): ((0, 2), (1, 4)),
     ("com.microsoft", "GatherBlockQuantized"): ((1, 0),),
     ("com.microsoft", "RotaryEmbedding"): ((1, 2),),
@@ -133,11 +138,17 @@ class Usage:
 def usage_of(value: ir.Value, model: ir.Model) -> Usage:
     """What `model` does with its input `value`. Takes time in what only hands the elements on."""
     uses = list(_uses(value, model))
-    bounds = tuple(dict.fromkeys(use.bound for use in uses if use.role is Role.INDEX))
+    bounds = tuple(
+        dict.fromkeys(
+            use.bound for use in uses if use.role is Role.INDEX or (use.role is Role.LENGTH and use.bound is not None)
+        )
+    )
     choices = tuple(sorted({use.compared for use in uses if use.compared is not None}))
     named = next((role for pattern, role in _NAMES if pattern.search(value.name or "")), Role.PLAIN)
     found = min((use.role for use in uses), default=Role.PLAIN)
     decided = named if named is not Role.PLAIN and found >= Role.INDEX else found
+    if found is Role.ADDED_MASK and named is Role.MASK:
+        decided = found
     return Usage(decided, bounds, choices)
 
 
@@ -149,7 +160,7 @@ def _uses(start: ir.Value, model: ir.Model) -> Iterator[Use]:
         value, offset = pending.pop()
         for node, index in value.uses():
             yield from _use(node, index, offset, floating)
-            for heir, added in _heirs(node, index, model):
+            for heir, added in _heirs(node, index, model, floating=floating):
                 if heir not in seen:
                     seen.add(heir)
                     pending.append((heir, offset + added))
@@ -159,10 +170,15 @@ def _use(node: ir.Node, index: int, offset: int, floating: bool) -> Iterator[Use
     for position, table in _INDEXERS.get((node.domain, node.op_type), ()):
         if index == position:
             yield Use(Role.INDEX, _bound(node, table, offset))
+    if (node.domain, node.op_type, index) in _BIASES:
+        yield Use(Role.ADDED_MASK if floating else Role.MASK)
     if node.domain != "":
         return
+    if floating and node.op_type == "Add" and _gives_scores(node) and not ir.is_constant(node.inputs[1 - index]):
+        is_mask = _only_moved(node.inputs[index]) and not _only_moved(node.inputs[1 - index])
+        yield Use(Role.ADDED_MASK if is_mask else Role.PLAIN)
     if (node.op_type, index) in _USES:
-        yield Use(_USES[node.op_type, index])
+        yield Use(_USES[node.op_type, index], _longest(node, index))
     elif node.op_type == "OneHot" and index == 0:
         depth = ir.scalar(node.inputs[1])
         yield Use(Role.INDEX, None if depth is None else int(depth))
@@ -174,6 +190,56 @@ def _use(node: ir.Node, index: int, offset: int, floating: bool) -> Iterator[Use
             yield Use(Role.MASK if other in (0, 1) else Role.PLAIN, compared=float(other))
         elif index == 1 and other == 1 and not floating:
             yield Use(Role.MASK)  # 1 - mask, as the exporters of transformers spell it (in floats: an inverted image)
+
+
+# Masks of attention: added to the scores where they are floats.
+_BIASES = frozenset(
+    {("", "Attention", 3), ("com.microsoft", "MultiHeadAttention", 5), ("com.microsoft", "Attention", 5)}
+)
+_BETWEEN = frozenset({"Cast", "Identity", "Reshape", "Transpose", "Max", "Clip", "Add"})
+_MOVING = frozenset(
+    {"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Expand", "Slice", "Mul", "Tile", "Transpose"}
+)
+STEPS = 8  # between the addition of a mask and the Softmax, or an input and the addition
+
+
+def _gives_scores(node: ir.Node) -> bool:
+    """Whether a Softmax takes the result, with nothing but data movement, clipping and further masks between."""
+    pending = [(node, 0)]
+    while pending:
+        current, steps = pending.pop()
+        for user, _ in current.outputs[0].uses() if current.outputs else ():
+            if user.op_type == "Softmax" and user.domain == "":
+                return True
+            if user.op_type in _BETWEEN and user.domain == "" and steps < STEPS:
+                pending.append((user, steps + 1))
+    return False
+
+
+def _only_moved(value: ir.Value | None) -> bool:
+    """Whether the value is an input that was only moved or scaled: scores themselves come out of a product."""
+    for _ in range(STEPS):
+        node = None if value is None else value.producer()
+        if node is None:
+            return value is not None
+        if node.op_type not in _MOVING or node.domain != "":
+            return False
+        value = next((each for each in node.inputs if each is not None and not ir.is_constant(each)), None)
+    return False
+
+
+def _longest(node: ir.Node, index: int) -> Bound:
+    """The declared length of the sequences whose lengths input `index` of a recurrent operator has."""
+    data = node.inputs[0]
+    if _USES[node.op_type, index] is not Role.LENGTH or data is None or data.shape is None:
+        return None
+    if node.op_type == "ReverseSequence":
+        time = ir.attribute(node, "time_axis")
+    else:
+        time = ir.attribute(node, "layout")
+    axis = time if isinstance(time, int) else 0
+    dim = data.shape.dims[axis] if axis < len(data.shape) else None
+    return dim if isinstance(dim, int) or dim is None else dim.value
 
 
 def _bound(node: ir.Node, table: int, offset: int) -> Bound:
@@ -206,7 +272,7 @@ def _indexed_axes(node: ir.Node) -> range | tuple[int, ...]:
     return (axis if isinstance(axis, int) else 0,)
 
 
-def _heirs(node: ir.Node, index: int, model: ir.Model) -> Iterator[tuple[ir.Value, int]]:
+def _heirs(node: ir.Node, index: int, model: ir.Model, *, floating: bool) -> Iterator[tuple[ir.Value, int]]:
     """The values that carry elements of input `index` on, and what is added to them at most."""
     function = model.functions.get(node.op_identifier())
     if function is not None:
@@ -215,6 +281,12 @@ def _heirs(node: ir.Node, index: int, model: ir.Model) -> Iterator[tuple[ir.Valu
         for body in ir.subgraphs_of(node):
             if not (node.op_type == "Loop" and index < 2):
                 yield from ((value, 0) for value in body.inputs[index : index + 1])
+    elif node.domain == "" and node.op_type == "If":
+        return
+    elif node.domain == "" and node.op_type == "Mul":
+        factor = ir.scalar(node.inputs[1 - index]) if floating else None
+        if factor is not None and factor > 0:
+            yield from ((value, 0) for value in node.outputs)
     elif node.domain == "" and node.op_type in _CARRIED:
         positions = _CARRIED[node.op_type]
         if positions is None or index in positions:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .. import ir
+from .constraints import Demands, Polynomial, demands_of
 
 _OPERATORS: Final[Mapping[type[ast.operator], Callable[[int, int], int]]] = {
     ast.Add: operator.add,
@@ -49,9 +50,10 @@ class OpenInput:
     dims: tuple[int | str, ...]
 
     @classmethod
-    def of(cls, value: ir.Value) -> OpenInput:
+    def of(cls, value: ir.Value, rank: int = 0) -> OpenInput:
+        """`rank` is for an input that is declared without dims."""
         dtype = value.dtype
-        declared = () if value.shape is None else value.shape.dims
+        declared = (ir.SymbolicDim(None),) * rank if value.shape is None else value.shape.dims
         dims = [_dim(value.name or "", axis, dim) for axis, dim in enumerate(declared)]
         return cls(value.name or "", dtype is not None and dtype.is_floating_point(), tuple(dims))
 
@@ -122,8 +124,48 @@ def _value(tree: ast.expr, sizes: Mapping[str, int]) -> int:
             raise KeyError(ast.dump(tree))
 
 
-def bind(inputs: Sequence[OpenInput], sizing: Sizing) -> Binding:
-    """Give every symbol of `inputs` a size. What a symbol means is read off its name and where it stands."""
+def polynomial(dim: int | str) -> Polynomial:
+    """A declared dim as a polynomial of its symbols."""
+    if isinstance(dim, int):
+        return Polynomial.number(dim)
+    tree = _parse(dim)
+    return Polynomial.symbol(dim) if tree is None else _polynomial(tree)
+
+
+def _polynomial(tree: ast.expr) -> Polynomial:
+    match tree:
+        case ast.BinOp(left=left, op=op, right=right):
+            one, two = _polynomial(left), _polynomial(right)
+            match op:
+                case ast.Add():
+                    return one + two
+                case ast.Sub():
+                    return one - two
+                case ast.Mult():
+                    return one * two
+                case ast.Mod():
+                    return one - one.over(two) * two
+                case _:
+                    return one.over(two)
+        case ast.Name(id=name):
+            return Polynomial.symbol(name)
+        case ast.Constant(value=int(number)):
+            return Polynomial.number(number)
+        case _:
+            raise KeyError(ast.dump(tree))
+
+
+def demands(model: ir.Model, values: Sequence[ir.Value]) -> Demands:
+    """What the model's weights and constants demand of the dims of its inputs `values`."""
+    dims: dict[str, Sequence[Polynomial] | None] = {}
+    for value in values:
+        name = value.name or ""
+        dims[name] = None if value.shape is None else [polynomial(dim) for dim in OpenInput.of(value).dims]
+    return demands_of(model, dims)
+
+
+def bind(inputs: Sequence[OpenInput], sizing: Sizing, demanded: Demands | None = None) -> Binding:
+    """Give every symbol of `inputs` a size: the one that is demanded, else by its name and where it stands."""
     kinds: dict[str, str] = {}
     for each in inputs:
         for axis, dim in enumerate(each.dims):
@@ -136,7 +178,7 @@ def bind(inputs: Sequence[OpenInput], sizing: Sizing) -> Binding:
     for symbol, kind in kinds.items():
         nth = counts[kind] = counts.get(kind, -1) + 1
         sizes[symbol] = _size(kind, nth, sizing)
-    return Binding(sizes)
+    return Binding(sizes if demanded is None else demanded.solve(sizes))
 
 
 def _totals(inputs: Sequence[OpenInput], kinds: Mapping[str, str]) -> list[str]:

@@ -248,7 +248,7 @@ def grain(model: ir.Model) -> float:
 
 def eps_of(dtype: np.dtype[np.generic]) -> float:
     """The distance from 1 to the next number of a float type; 0 for other types."""
-    if dtype.kind in "fc":
+    if issubclass(dtype.type, np.inexact):
         return float(np.finfo(dtype.name).eps)
     if "float" not in dtype.name:
         return 0.0
@@ -270,7 +270,7 @@ def perturb(feeds: Feeds, seed: int) -> dict[str, Datum] | None:
 
 def perturb_array(array: Array, random: np.random.Generator) -> Array | None:
     """`array` with every element moved by 1 ulp, or None when it holds no floats or whole numbers only."""
-    if not isinstance(array.dtype.type(), np.floating) or not array.size:
+    if not issubclass(array.dtype.type, np.floating) or not array.size:
         return None
     numbers: np.ndarray[tuple[int, ...], np.dtype[np.floating]] = array.astype(array.dtype)
     with np.errstate(invalid="ignore", over="ignore"):

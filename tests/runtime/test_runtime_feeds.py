@@ -25,6 +25,12 @@ def load(text: str, **weights: np.ndarray) -> ir.Model:
     return ir.from_proto(proto(text, **weights))
 
 
+# No size of N makes one reshaping and the other possible.
+REFUSES_ALL = """g (float[N,1] x) => (float[7] y, float[11] z) {
+    seven = Constant<value_ints = [7]>() eleven = Constant<value_ints = [11]>()
+    y = Reshape(x, seven) z = Reshape(x, eleven) }"""
+
+
 def table(rows: int) -> np.ndarray:
     return np.arange(rows * 4, dtype=np.float32).reshape(rows, 4)
 
@@ -188,7 +194,16 @@ def test_values_without_nan_are_preferred() -> None:
 
 def test_a_model_that_runs_on_nothing_says_what_to_do() -> None:
     with pytest.raises(ir.ModelError, match=r"--inputs.*no-usable-inputs"):
-        runs(proto("g (float[N] x) => (float[3] y) { s = Constant<value_ints = [7, 11, 13]>() y = Reshape(x, s) }"))
+        runs(proto(REFUSES_ALL))
+
+
+def test_the_dims_that_can_be_fixed_by_hand_are_named() -> None:
+    with pytest.raises(ir.ModelError, match=r"--dim N=SIZE \(in x\)"):
+        runs(proto(REFUSES_ALL))
+    unnamed = proto(REFUSES_ALL)
+    unnamed.graph.input[0].type.tensor_type.shape.dim[0].Clear()
+    with pytest.raises(ir.ModelError, match=r"--input-shape x:SIZE,1"):
+        runs(unnamed)
 
 
 def test_overridable_initializers_are_not_given() -> None:
@@ -269,3 +284,22 @@ def test_inputs_are_written_whatever_they_are_called(tmp_path: Path) -> None:
     for name, array in feeds.items():
         assert np.asarray(found[name]).dtype == np.asarray(array).dtype
         assert np.asarray(found[name]).tobytes() == np.asarray(array).tobytes()
+
+
+ATTENTION = """g (float[B,2,S,8] q, float[B,2,8,T] k, float[B,1,S,T] bias) => (float[B,2,S,T] y) {
+    s = MatMul(q, k) scores = Add(s, bias) y = Softmax<axis = -1>(scores) }"""
+
+
+def test_masks_that_are_added_to_scores_differ_between_the_sets() -> None:
+    sets = [np.asarray(each.feeds["bias"]) for each in feed_sets(load(ATTENTION), count=3)]
+    values = [set(np.unique(each).tolist()) for each in sets]
+    assert np.isneginf(sets[2]).any() or sets[2].shape[-1] == 1
+    assert (sets[1][-1] < 0).all()  # nothing of the last sample is seen, by a number that leaves no NaN
+    assert np.isfinite(sets[1]).all()
+    assert values[0] != values[1]
+    assert all(0.0 in each for each in values)
+
+
+def test_inputs_that_may_be_scores_themselves_are_no_mask() -> None:
+    model = load("g (float[4,9] s, float[4,9] t) => (float[4,9] y) { a = Add(s, t) y = Softmax<axis = -1>(a) }")
+    assert all(np.unique(np.asarray(datum)).size > 30 for datum in make_feeds(model).values())
