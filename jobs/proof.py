@@ -59,6 +59,13 @@ class Proof:
             proceed=lambda: time.monotonic() < until,
         )
 
+    @cached_property
+    def timed(self) -> runtime.FeedSet:
+        """What models are timed on: the user's first inputs, else made ones of usual sizes."""
+        if self.options.inputs:
+            return self.feeds[0]
+        return point_feeds(Subject(self.original, self.model), options=self.how)[0]
+
     def reference(self, exact: bool, in_half: bool) -> runtime.Reference:
         if (exact, in_half) not in self._references:
             self._references[exact, in_half] = runtime.Reference(
@@ -95,13 +102,13 @@ class Proof:
         self.tell("measure")
         subjects = [Subject(self.original, self.model), Subject(path, model)]
         points = self.options.measure_at
-        sets = point_feeds(subjects[0], at=points, options=self.how) if points else self.feeds[:1]
+        sets = point_feeds(subjects[0], at=points, options=self.how) if points else [self.timed]
         return measure_on(sets, subjects, self.how, seconds=self.options.measure_seconds, progress=self.tell)
 
     def anatomy(self, path: Path, model: ir.Model) -> tuple[Anatomy, Anatomy]:
         """The original and a result from inside, on the first inputs."""
         self.tell("profile")
-        feeds = self.feeds[0].feeds
+        feeds = self.timed.feeds
         shapes = shapes_of(feeds)
         sides = ((self.original, self.model), (path, model))
         # In turn, and of each the quietest session: another process may have been busy during one of them.

@@ -24,11 +24,14 @@ from .sizes import Binding, OpenInput, Sizing, bind, demands
 WORDS = np.array(["", "a", "word", "another word", "naïve 字"], dtype=object)
 
 # Several sizes: a batch of one, odd sizes that fit no block, and one position at a time.
+USUAL = Sizing()
+"""What models are timed on."""
 SIZINGS = (
-    Sizing(batch=1, length=32),
-    Sizing(batch=2, length=17, past=5, image=96, samples=6000),
-    Sizing(batch=3, length=1, past=11, image=160, samples=5000),
+    Sizing(batch=1, length=16, image=64, samples=2000),
+    Sizing(batch=2, length=17, past=5, image=96, samples=3000),
+    Sizing(batch=3, length=1, past=11, image=80, samples=2500),
 )
+"""What results are compared on: small, since several sessions run each several times."""
 
 
 @dataclass(frozen=True)
@@ -267,12 +270,12 @@ def _boxes(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return corners
 
 
-def plans(nth: int, *, free_ranks: bool = False) -> Iterator[Plan]:
+def plans(nth: int, *, free_ranks: bool = False, usual: bool = False) -> Iterator[Plan]:
     """Ways to make the `nth` set: the first is the best test, later ones are accepted by more models.
 
-    `free_ranks`: whether the ranks of inputs are tried, too.
+    `free_ranks`: whether the ranks of inputs are tried, too. `usual`: sizes to be timed on.
     """
-    wanted = SIZINGS[nth % len(SIZINGS)]
+    wanted = USUAL if usual else SIZINGS[nth % len(SIZINGS)]
     for rank in (2, 1, 3, 4, 0) if free_ranks else (0,):
         for plan in _sized_plans(wanted, nth):
             yield replace(plan, nth=nth, rank=rank)
@@ -306,11 +309,12 @@ def usable_feeds(
     *,
     count: int = 3,
     seed: int = 0,
+    usual: bool = False,
     proceed: Callable[[], bool] = lambda: True,
 ) -> list[FeedSet]:
     """Sets of inputs that `session`, of the original model, runs: the user's own, then made ones up to `count`.
 
-    `proceed` is asked before each further set. Raises ModelError: `inputs-do-not-fit` for a file that does not,
+    `usual`: of sizes to be timed on; they are small otherwise. `proceed` is asked before each further set. Raises ModelError: `inputs-do-not-fit` for a file that does not,
     `no-usable-inputs` when nothing runs.
     """
     found = [read_feeds(path, model) for path in user]
@@ -318,7 +322,7 @@ def usable_feeds(
     for nth in range(len(found), max(count, len(found))):
         if interface is None or (found and not proceed()):
             break
-        made = _first_that_runs(session, interface, nth, seed + nth)
+        made = _first_that_runs(session, interface, nth, seed + nth, usual=usual)
         if isinstance(made, FeedSet):
             found.append(made)
         elif not found:
@@ -341,13 +345,15 @@ TRIES, TRIES_S = 160, 60.0  # of one set: how many runs at most, and how long be
 CORRECTIONS = 6  # sizes that ONNX Runtime's messages ask for, one after the other
 
 
-def _first_that_runs(session: Session, interface: _Interface, nth: int, seed: int) -> FeedSet | ir.ModelError:
+def _first_that_runs(
+    session: Session, interface: _Interface, nth: int, seed: int, *, usual: bool = False
+) -> FeedSet | ir.ModelError:
     """The first plan with finite results; else the first that runs at all; else what ONNX Runtime said first."""
     running: FeedSet | None = None
     refusal: ir.ModelError | None = None
     tried: set[str] = set()
     until = time.monotonic() + TRIES_S
-    for first in plans(nth, free_ranks=interface.has_free_ranks):
+    for first in plans(nth, free_ranks=interface.has_free_ranks, usual=usual):
         if running is not None and first.values == "normal" and first.extreme:
             continue  # the sizes are right, the values are not
         pending = [first]
@@ -358,7 +364,7 @@ def _first_that_runs(session: Session, interface: _Interface, nth: int, seed: in
                 continue
             tried.add(key)
             try:
-                outputs = session.run(feeds)
+                outputs = session.run(feeds, max(until - time.monotonic(), 1.0))
             except ir.ModelError as error:
                 refusal = refusal or error
                 if len(plan.fixed) < CORRECTIONS and running is None:

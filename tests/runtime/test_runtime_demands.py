@@ -222,8 +222,8 @@ CASES = [
     (
         "branches",
         """g (float[N,D] x, bool c) => (float[N,5] y) {
-                
-                y=If(c)<then_branch=t () => (float[N,5] u){u=MatMul(x,w)},else_branch=e () => (float[N,5] v){v=MatMul(x,w2)}>}""",
+                y=If(c)<then_branch=t () => (float[N,5] u){u=MatMul(x,w)},
+                        else_branch=e () => (float[N,5] v){v=MatMul(x,w2)}>}""",
         {"w": f(7, 5), "w2": f(7, 5)},
         (),
     ),
