@@ -8,7 +8,7 @@ What it makes of the skeleton is carried over to a copy of the model, node by no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -122,7 +122,7 @@ def _check_changed_definitions(model: oir.Model, current: int, version: int) -> 
             fail(_CODE, message, Location(node=node.name or ""), f"keep opset {current}")
 
 
-def _changed_meaning(node: oir.Node, crossed: range, *, is_upward: bool) -> str:
+def _changed_meaning(node: oir.Node, crossed: Sequence[int], *, is_upward: bool) -> str:
     """The difference of definitions that the converter ignores for this node; "" where there is none.
 
     Source: the definitions in onnx's Changelog.md; the adapters of `onnx.version_converter` leave these as they are.
@@ -174,7 +174,7 @@ def _rounds_unlike_floor(node: oir.Node) -> bool:
     scales = constant(node.inputs[1]) if len(node.inputs) > 1 else None
     if scales is None:
         return True
-    return any(scale < 1 and 1 / float(scale) != round(1 / float(scale)) for scale in scales.ravel())
+    return any(scale < 1 and 1 / scale != round(1 / scale) for scale in map(float, scales.ravel()) if scale)
 
 
 def _keep_coordinates_of_resize(model: oir.Model) -> None:

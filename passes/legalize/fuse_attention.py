@@ -31,9 +31,9 @@ class FuseAttention(Pass):
     It may be where the target is ONNX Runtime, the user asked for no opset, the oldest ONNX Runtime that must load the
     result has kernels for that opset, no operator of the model loses its kernel by it, on the target or where the
     result is verified, and ONNX Runtime's optimizer is not known to fail on the model from there on.
-    Where the opset stays, the rules of group `contrib-attention` use ONNX Runtime's own operators for target `ort-cuda`, and
-    those of group `causal-attention` do at any opset: at once, and again where rotary embedding went before the heads.
-    Nothing is raised where no rule would fire.
+    Where the opset stays, the rules of group `contrib-attention` use ONNX Runtime's own operators for target
+    `ort-cuda`, and those of group `causal-attention` do at any opset: at once, and again where rotary embedding
+    went before the heads. Nothing is raised where no rule would fire.
 
     before:  y = Reshape(Transpose(MatMul(Softmax(Add(MatMul(…), mask)), …)))      opset 17
     after:   y = Attention(q, k, v, mask)                                          opset 23
