@@ -362,3 +362,105 @@ def test_a_model_that_would_lose_something_is_refused() -> None:
     proto.training_info.add()
     with pytest.raises(ir.ModelError, match="training_info"):
         ir.convert_opset(ir.from_proto(proto), 18)
+
+
+# --- definitions that change between versions -------------------------------------------------------------------------
+
+SCALES = [(2.0, 2.0), (1.5, 1.7), (0.5, 0.5), (0.5, 2.0)]
+
+
+@pytest.mark.parametrize("version", [11, 13, 18, 19, 22])
+@pytest.mark.parametrize("scales", SCALES)
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize(("operator", "opset"), [("Resize", 10), ("Upsample", 9)])
+def test_resizing_keeps_its_coordinates(
+    operator: str, opset: int, mode: str, scales: tuple[float, float], version: int
+) -> None:
+    if operator == "Upsample" and min(scales) < 1:
+        return
+    model = read(
+        f"""<ir_version: 5, opset_import: ["": {opset}]> g (float[1,1,4,6] x) => (float[a,b,c,d] y)
+        <float[4] s = {{1, 1, {scales[0]}, {scales[1]}}}> {{ y = {operator}<mode = "{mode}">(x, s) }}"""
+    )
+    for before, after in zip(run(model), run(ir.convert_opset(model, version)), strict=True):
+        np.testing.assert_allclose(before, after, atol=1e-6)
+
+
+def softmax_like(operator: str, axis: int | None, opset: int) -> str:
+    attributes = "" if axis is None else f"<axis = {axis}>"
+    return f"""<ir_version: 6, opset_import: ["": {opset}]> g (float[2,3,4] x) => (float[2,3,4] y) {{
+        y = {operator}{attributes}(x) }}"""
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, 2, -1, -2])
+@pytest.mark.parametrize(("opset", "version"), [(12, 13), (11, 21), (13, 12), (21, 11)])
+@pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax", "Hardmax"])
+def test_the_axis_of_softmax_keeps_its_meaning_or_is_refused(
+    operator: str, opset: int, version: int, axis: int | None
+) -> None:
+    text = softmax_like(operator, axis, opset)
+    is_last = axis in (2, -1) or (axis is None and opset >= 13)
+    converts = is_last if opset >= 13 or operator == "Hardmax" else True
+    if operator == "Hardmax" and opset >= 13:
+        converts = False  # onnx has no adapter downwards
+    if not converts:
+        assert f"{operator} cannot be converted" in refusal(text, version).message
+        return
+    model = read(text)
+    for before, after in zip(run(model), run(ir.convert_opset(model, version)), strict=True):
+        np.testing.assert_allclose(before, after, atol=1e-6)
+
+
+REFUSED = {
+    "nearest sampling that shrinks off whole factors": (
+        """<ir_version: 5, opset_import: ["": 10]> g (float[1,1,4,6] x) => (float[a,b,c,d] y)
+        <float[4] s = {1, 1, 0.6, 0.7}> { y = Resize(x, s) }""",
+        11,
+        "Resize",
+    ),
+    "nearest sampling by scales that are not known": (
+        """<ir_version: 5, opset_import: ["": 10]> g (float[1,1,4,6] x, float[4] s) => (float[a,b,c,d] y) {
+        y = Resize(x, s) }""",
+        11,
+        "Resize",
+    ),
+    "scale per group": (
+        """<ir_version: 10, opset_import: ["": 18]> g (float[2,4,3] x, float[2] s, float[2] b) => (float[2,4,3] y) {
+        y = GroupNormalization<num_groups = 2>(x, s, b) }""",
+        21,
+        "GroupNormalization",
+    ),
+    "a mask of another type": (
+        """<ir_version: 4, opset_import: ["": 9]> g (float[4] x) => (float[4] y, float[4] m) {
+        y, m = Dropout(x) }""",
+        10,
+        "Dropout",
+    ),
+    "a mask of another type, downwards": (
+        """<ir_version: 5, opset_import: ["": 10]> g (float[4] x) => (float[4] y, bool[4] m) { y, m = Dropout(x) }""",
+        9,
+        "Dropout",
+    ),
+    "a mask of other values": (
+        """<ir_version: 6, opset_import: ["": 11]> g (float[4] x) => (float[4] y, bool[4] m) { y, m = Dropout(x) }""",
+        12,
+        "Dropout",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_changed_definition_is_refused_with_the_operator(name: str) -> None:
+    text, version, operator = REFUSED[name]
+    assert f"{operator} cannot be converted from opset" in refusal(text, version).message
+
+
+def test_dropout_without_its_mask_and_one_channel_per_group_are_converted() -> None:
+    dropout = read("""<ir_version: 4, opset_import: ["": 9]> g (float[4] x) => (float[4] y) { y = Dropout(x) }""")
+    groups = read(
+        """<ir_version: 10, opset_import: ["": 18]> g (float[2,4,3] x, float[4] s, float[4] b) => (float[2,4,3] y) {
+        y = GroupNormalization<num_groups = 4>(x, s, b) }"""
+    )
+    for model, version in ((dropout, 13), (groups, 21)):
+        for before, after in zip(run(model), run(ir.convert_opset(model, version)), strict=True):
+            np.testing.assert_allclose(before, after, atol=1e-6)
