@@ -314,8 +314,8 @@ def usable_feeds(
 ) -> list[FeedSet]:
     """Sets of inputs that `session`, of the original model, runs: the user's own, then made ones up to `count`.
 
-    `usual`: of sizes to be timed on; they are small otherwise. `proceed` is asked before each further set. Raises ModelError: `inputs-do-not-fit` for a file that does not,
-    `no-usable-inputs` when nothing runs.
+    `usual`: of sizes to be timed on; they are small otherwise. `proceed` is asked before each further set.
+    Raises ModelError: `inputs-do-not-fit` for a file that does not, `no-usable-inputs` when nothing runs.
     """
     found = [read_feeds(path, model) for path in user]
     interface = _Interface.of(model) if len(found) < count else None
