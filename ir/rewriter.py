@@ -73,6 +73,7 @@ class Rewriter:
         self._value_numbers: Counter[str] = Counter()  # the last number given to a wish
         self._node_numbers: Counter[str] = Counter()
         self._unnamed: set[oir.Value] = set()  # results of inserted nodes that stand for no older value yet
+        self._replaced: dict[oir.Value, oir.Value] = {}
         for graph in graphs(self.model):
             self._value_names.update(value.name or "" for value in graph.inputs)
             self._value_names.update(iter(graph.initializers))
@@ -107,8 +108,13 @@ class Rewriter:
     def insert(self, node: oir.Node, *, before: oir.Node) -> oir.Node:
         """Put a new node (see `new_node`) in front of `before`; its outputs get names that nobody has.
 
-        An output that is named "" is one that is left out.
+        An output that is named "" is one that is left out. What was replaced since the node was planned (see `current`)
+        is replaced in its inputs, too.
         """
+        for each in (node, *(inner for body in subgraphs_of(node) for inner in body.all_nodes())):
+            for index, value in enumerate(each.inputs):
+                if value is not None and (current := self.current(value)) is not value:
+                    each.replace_input_with(index, current)
         node.name = self.fresh_node_name(node.name or f"{before.name or before.op_type}_{node.op_type}")
         for value in node.outputs:
             if value.name != "":
@@ -199,11 +205,21 @@ class Rewriter:
         if not any(output is result for output, result in zip(node.outputs, results, strict=False)):
             self.erase(node)
 
+    def current(self, value: oir.Value) -> oir.Value:
+        """What stands for `value` now: itself, or what replaced it, where its node was erased.
+
+        A pass that plans first and acts then may hold values that an earlier action has replaced.
+        """
+        while value in self._replaced and (producer := value.producer()) is not None and producer.graph is None:
+            value = self._replaced[value]
+        return value
+
     def redirect(self, old: oir.Value, new: oir.Value, *, before: oir.Node) -> None:
         """Let every reader of `old` read `new`; `old` is left unread. An Identity, if needed, goes before `before`.
 
         The result of a node that was inserted for this takes over the name of `old` and what the file declares of it.
         """
+        new = self.current(new)
         if new in self._unnamed and new.graph is old.graph and self._can_take_over(old, new):
             self._take_over(old, new)
         elif old.is_graph_output():
@@ -212,6 +228,7 @@ class Rewriter:
         for user, index in old.uses():
             user.replace_input_with(index, new)
             self._tell("modified", user)
+        self._replaced[old] = new
         self.changes += 1
         for listener in tuple(self._listeners):
             listener.replaced(old, new)
@@ -256,6 +273,8 @@ class Rewriter:
         """Let `node` read `value` at position `index` (None: nothing); a constant made for it is placed."""
         if value is not None and value.graph is None and value.const_value is not None:
             value = self.place(value, near=node)
+        elif value is not None:
+            value = self.current(value)
         while len(node.inputs) <= index:
             node.resize_inputs(len(node.inputs) + 1)
         node.replace_input_with(index, value)
