@@ -7,7 +7,7 @@ from ..engine.conditions import holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, rule
-from .blocked import FLOAT32, LARGE, ON_CPU
+from .blocked import FLOAT32, LARGE, ON_CPU, WIDE
 
 (x,) = values("x")
 
@@ -16,7 +16,7 @@ _SATURATED = 20.0  # e^20 is so large that n / (n + 2) rounds to 1 in float32
 
 @rule(
     op.Mul(x, op.Tanh(op.Softplus(x))).any_order().opset(since=8) | op.Mish(x),
-    requires=[ON_CPU, FLOAT32, LARGE],
+    requires=[ON_CPU, FLOAT32, LARGE, WIDE],
     exactness=Exactness.ROUNDING,
     is_choice=True,
     source="Misra 2019 (arXiv:1908.08681); tanh(ln(1 + e)) = n / (n + 2) with n = e(e + 2): x4 to x9 alone",
@@ -41,6 +41,7 @@ def mish_by_exponential(m: Match, op: Builder) -> ir.Value:
         FLOAT32,
         holds("alpha = 1", lambda m: m.Elu.number("alpha", 1.0) == 1.0, lambda m: str(m.Elu.number("alpha", 1.0))),
         LARGE,
+        WIDE,
     ],
     exactness=Exactness.ROUNDING,
     is_choice=True,

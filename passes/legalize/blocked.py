@@ -12,7 +12,7 @@ from math import prod
 
 from ... import ir
 from ..analyses import Shapes
-from ..engine.conditions import holds, target
+from ..engine.conditions import holds, pays, target
 from ..engine.rule import Match
 
 BLOCK = 16
@@ -21,12 +21,25 @@ _DEPTH = 6
 
 ON_CPU = target("ort-cpu")
 FLOAT32 = holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype))
-LARGE = holds(
-    "16,384 elements, or an unknown number",
-    lambda m: m.x.static is None or prod(m.x.static) >= 1 << 14,
+
+
+def known_elements(m: Match) -> int:
+    """How many elements x has at least: unknown dims count as 1."""
+    return prod(dim for dim in m.x.dims if isinstance(dim, int)) if m.x.dims is not None else 0
+
+
+LARGE = pays(
+    "16,384 elements or more",
+    lambda m: known_elements(m) >= 1 << 14,
     lambda m: m.shapes.show(m.x.value),
 )
 """Where several operators take the place of one: each costs some microseconds by itself."""
+WIDE = pays(
+    "a last dim above 1",
+    lambda m: m.x.dims is not None and isinstance(m.x.dims[-1], int) and m.x.dims[-1] > 1,
+    lambda m: m.shapes.show(m.x.value),
+)
+"""Where scalars take part: beside a last dim of 1 they cost a loop for each element (see `scalar_rank`)."""
 
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Gelu"})
 POOLS = frozenset({"MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"})

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
-
 from ... import ir
 from ..engine.conditions import holds, pays
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, rule
-from .blocked import ON_CPU
+from .blocked import ON_CPU, known_elements
 
 x, thin = values("x thin")
 
@@ -83,7 +81,7 @@ def matmul_instead_of_outer_product(m: Match, op: Builder) -> ir.Value:
         holds("one factor for each row", _is_one_for_each_row, _show),
         # a limit of legality, too: the Concat has as many inputs
         holds(f"a last axis of 2 to {_WIDEST_COPY}", lambda m: _has_width(m, _WIDEST_COPY), _show),
-        pays("256 elements, or an unknown number", lambda m: m.x.static is None or prod(m.x.static) >= 1 << 8, _show),
+        pays("256 elements or more", lambda m: known_elements(m) >= 1 << 8, _show),
         _COMPUTED,
     ],
     is_choice=True,
