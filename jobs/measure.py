@@ -167,7 +167,12 @@ def point_feeds(
         model = subject.model.clone() if sizes else subject.model
         ir.fix_dims(model, sizes)
         (made,) = runtime.usable_feeds(
-            session, model, count=1, seed=options.seed, usual=True, proceed=lambda: time.monotonic() < until
+            session,
+            model,
+            count=1,
+            seed=options.seed,
+            first=runtime.TYPICAL,
+            proceed=lambda: time.monotonic() < until,
         )
         told = ", ".join(f"{name} = {size}" for name, size in sizes.items())
         found.append(replace(made, description=f"{made.description} at {told}") if told else made)

@@ -167,7 +167,7 @@ class _Job:
         cache = None if asked.tune_cache == "off" else TuningCache(asked.tune_cache)
         key, found = "", None
         if cache is not None:
-            model, feeds = self.optimizer.fresh().model, self.proof.timed.feeds
+            model, feeds = self.optimizer.fresh().model, self.proof.timed_feeds.feeds
             key = cache_key(self.optimizer, model, feeds, self.proof.how, with_session=with_session)
             found = cache.find(key, asked.tune_budget)
         if found is None:

@@ -60,11 +60,12 @@ class Proof:
         )
 
     @cached_property
-    def timed(self) -> runtime.FeedSet:
-        """What models are timed on: the user's first inputs, else made ones of usual sizes."""
+    def timed_feeds(self) -> runtime.FeedSet:
+        """What speed is measured on: the user's own inputs, else sizes that a user is likely to run, not small ones."""
         if self.options.inputs:
             return self.feeds[0]
-        return point_feeds(Subject(self.original, self.model), options=self.how)[0]
+        (typical,) = point_feeds(Subject(self.original, self.model), at=(), options=self.how)
+        return typical
 
     def reference(self, exact: bool, in_half: bool) -> runtime.Reference:
         if (exact, in_half) not in self._references:
@@ -102,13 +103,13 @@ class Proof:
         self.tell("measure")
         subjects = [Subject(self.original, self.model), Subject(path, model)]
         points = self.options.measure_at
-        sets = point_feeds(subjects[0], at=points, options=self.how) if points else [self.timed]
+        sets = point_feeds(subjects[0], at=points, options=self.how) if points else [self.timed_feeds]
         return measure_on(sets, subjects, self.how, seconds=self.options.measure_seconds, progress=self.tell)
 
     def anatomy(self, path: Path, model: ir.Model) -> tuple[Anatomy, Anatomy]:
-        """The original and a result from inside, on the first inputs."""
+        """The original and a result from inside, on what speed is measured on."""
         self.tell("profile")
-        feeds = self.timed.feeds
+        feeds = self.timed_feeds.feeds
         shapes = shapes_of(feeds)
         sides = ((self.original, self.model), (path, model))
         # In turn, and of each the quietest session: another process may have been busy during one of them.

@@ -283,7 +283,7 @@ class Tuner:
         """How much faster than the first each one is."""
         timings = runtime.time_models(
             [each.path for each in candidates],
-            self.proof.timed.feeds,
+            self.proof.timed_feeds.feeds,
             [self.options(each.choices) for each in candidates],
             budget_s=seconds,
             is_decided=is_decided,

@@ -19,15 +19,19 @@ WARNING = 2
 FATAL = 4  # the logger's severity that keeps ONNX Runtime's red lines off the terminal: errors come as exceptions
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
-# Element types that `InferenceSession.run` cannot take or give: (number in onnx.TensorProto, dtype, is it 4 bits wide?)
-EXOTIC: Mapping[str, tuple[int, np.dtype[np.generic], bool]] = {
-    "bfloat16": (16, np.dtype(ml_dtypes.bfloat16), False),
-    "float8e4m3fn": (17, np.dtype(ml_dtypes.float8_e4m3fn), False),
-    "float8e4m3fnuz": (18, np.dtype(ml_dtypes.float8_e4m3fnuz), False),
-    "float8e5m2": (19, np.dtype(ml_dtypes.float8_e5m2), False),
-    "float8e5m2fnuz": (20, np.dtype(ml_dtypes.float8_e5m2fnuz), False),
-    "uint4": (21, np.dtype(ml_dtypes.uint4), True),
-    "int4": (22, np.dtype(ml_dtypes.int4), True),
+# Element types that `InferenceSession.run` cannot take or give: (number in onnx.TensorProto, dtype, width in bits).
+EXOTIC: Mapping[str, tuple[int, np.dtype[np.generic], int]] = {
+    "bfloat16": (16, np.dtype(ml_dtypes.bfloat16), 16),
+    "float8e4m3fn": (17, np.dtype(ml_dtypes.float8_e4m3fn), 8),
+    "float8e4m3fnuz": (18, np.dtype(ml_dtypes.float8_e4m3fnuz), 8),
+    "float8e5m2": (19, np.dtype(ml_dtypes.float8_e5m2), 8),
+    "float8e5m2fnuz": (20, np.dtype(ml_dtypes.float8_e5m2fnuz), 8),
+    "uint4": (21, np.dtype(ml_dtypes.uint4), 4),
+    "int4": (22, np.dtype(ml_dtypes.int4), 4),
+    "float4e2m1": (23, np.dtype(ml_dtypes.float4_e2m1fn), 4),
+    "float8e8m0": (24, np.dtype(ml_dtypes.float8_e8m0fnu), 8),
+    "uint2": (25, np.dtype(ml_dtypes.uint2), 2),
+    "int2": (26, np.dtype(ml_dtypes.int2), 2),
 }
 
 
@@ -118,7 +122,7 @@ def prepare(
         return lambda: list(session.run(None, dict(feeds), run_options))
     if not all(isinstance(feeds[name], np.ndarray) for name in inputs if name in feeds) or not all(outputs):
         raise ValueError(
-            "its Python interface carries no sequences, maps or optionals beside bfloat16, float8 and int4"
+            "its Python interface carries no sequences, maps or optionals beside bfloat16, float8 and narrower types"
         )
     names = [port.name for port in session.get_outputs()]
     values = {name: to_ortvalue(np.asarray(datum), inputs.get(name, "")) for name, datum in feeds.items()}
@@ -145,12 +149,14 @@ def to_ortvalue(array: Array, element: str) -> ort.OrtValue:
     """An OrtValue on the CPU with the content of `array`, whose ONNX element type is `element`."""
     if element not in EXOTIC:
         return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array).reshape(array.shape))
-    number, dtype, packed = EXOTIC[element]
+    number, dtype, bits = EXOTIC[element]
     value = ort.OrtValue.ortvalue_from_shape_and_type(list(array.shape), number, "cpu", 0)
     codes = np.ascontiguousarray(array.astype(dtype)).reshape(-1).view(np.uint8)
-    if packed:
-        pairs = np.pad(codes & 0xF, (0, codes.size % 2)).reshape(-1, 2)
-        codes = np.bitwise_or(pairs[:, 0], np.left_shift(pairs[:, 1], 4), dtype=np.uint8)
+    if bits < 8:  # the first element in the lowest bits
+        count = 8 // bits
+        parts = np.pad(codes & (1 << bits) - 1, (0, -codes.size % count)).reshape(-1, count)
+        shifted = np.left_shift(parts, np.arange(0, 8, bits, dtype=np.uint8), dtype=np.uint8)
+        codes = np.bitwise_or.reduce(shifted, axis=1)
     if codes.size:
         ctypes.memmove(value.data_ptr(), codes.ctypes.data, codes.size)
     return value
@@ -161,14 +167,17 @@ def from_ortvalue(value: ort.OrtValue) -> Array:
     element = element_type(value.data_type())
     if element not in EXOTIC:
         return np.asarray(value.numpy())
-    _, dtype, packed = EXOTIC[element]
+    _, dtype, bits = EXOTIC[element]
     shape = tuple(value.shape())
     count = int(np.prod(shape, dtype=np.int64))
     if not count:
         return np.empty(shape, dtype)
     raw = np.frombuffer(ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes()), np.uint8)
-    if packed:
-        nibbles = np.stack([raw & 0xF, raw >> 4], axis=-1).reshape(-1)[:count].astype(np.int8)
-        signed = (nibbles ^ 8) - 8 if element == "int4" else nibbles
-        return signed.astype(dtype).reshape(shape)
+    if bits < 8:
+        parts = raw[:, np.newaxis] >> np.arange(0, 8, bits, dtype=np.uint8) & (1 << bits) - 1
+        codes = parts.reshape(-1)[:count].astype(np.uint8)
+        if element.startswith("int"):
+            sign = 1 << bits - 1
+            return ((codes.astype(np.int8) ^ sign) - sign).astype(dtype).reshape(shape)
+        return codes.view(dtype).reshape(shape)
     return raw.view(dtype).reshape(shape)

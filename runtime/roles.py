@@ -24,9 +24,12 @@ class Role(IntEnum):
     POSITION = 7
     LENGTH = 8
     MASK = 9
-    ADDED_MASK = 10  # 0, or a large negative number that is added to the scores of an attention
-    BOXES = 11
-    PLAIN = 12
+    ADDITIVE_MASK = 10  # 0, and minus infinity or what stands for it
+    BOXES = 11  # two corners, the second beyond the first; in pixels
+    UNIT = 12  # probabilities, cosines, coordinates of a grid
+    POSITIVE = 13  # logarithms, roots, powers and denominators
+    TIMESTEP = 14
+    PLAIN = 15
 
 
 # Operators that hand on (some of) the elements of an input, and the positions of such inputs.
@@ -85,11 +88,17 @@ _USES: Mapping[tuple[str, int], Role] = {
     ("RNN", 4): Role.LENGTH,
     ("ReverseSequence", 1): Role.LENGTH,
     ("Where", 0): Role.MASK,
-    ("NonMaxSuppression", 0): Role.BOXES,
-    ("RoiAlign", 1): Role.BOXES,
     ("And", 0): Role.MASK,
     ("And", 1): Role.MASK,
     ("Not", 0): Role.MASK,
+    ("NonMaxSuppression", 0): Role.BOXES,
+    ("NonMaxSuppression", 1): Role.UNIT,
+    ("RoiAlign", 1): Role.BOXES,
+    ("GridSample", 1): Role.UNIT,
+    ("Bernoulli", 0): Role.UNIT,
+    **{(op, 0): Role.UNIT for op in ("Acos", "Asin", "Atanh")},
+    **{(op, 0): Role.POSITIVE for op in ("Log", "Sqrt", "Reciprocal")},
+    ("Div", 1): Role.POSITIVE,
     **{(op, 1): Role.ZEROS for op in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceProd")},
 }
 
@@ -102,6 +111,9 @@ _INDEXERS: Mapping[tuple[str, str], tuple[tuple[int, int], ...]] = {
     ("", "ScatterND"): ((1, 0),),
     ("", "Scatter"): ((1, 0),),
     ("", "RoiAlign"): ((2, 0),),
+    ("", "NegativeLogLikelihoodLoss"): ((1, 0),),
+    ("", "SoftmaxCrossEntropyLoss"): ((1, 0),),
+    ("ai.onnx.ml", "ArrayFeatureExtractor"): ((1, 0),),
     ("com.microsoft", "EmbedLayerNormalization"): ((0, 2), (1, 4)),
     ("com.microsoft", "GatherBlockQuantized"): ((1, 0),),
     ("com.microsoft", "RotaryEmbedding"): ((1, 2),),
@@ -111,6 +123,7 @@ _INDEXERS: Mapping[tuple[str, str], tuple[tuple[int, int], ...]] = {
 _NAMES: tuple[tuple[re.Pattern[str], Role], ...] = (
     (re.compile(r"mask", re.IGNORECASE), Role.MASK),
     (re.compile(r"position|pos_ids", re.IGNORECASE), Role.POSITION),
+    (re.compile(r"time_?steps?$", re.IGNORECASE), Role.TIMESTEP),
     (re.compile(r"(^|_|\.)(seq_?)?len(gth)?s?($|_|\.)|seqlens", re.IGNORECASE), Role.LENGTH),
 )
 
@@ -124,32 +137,135 @@ class Use:
     role: Role
     bound: Bound = None
     compared: float | None = None
+    parses: bool = False
 
 
 @dataclass(frozen=True)
 class Usage:
-    """All that is known of what an input may contain. `bounds` are exclusive, numbers or dims of other inputs."""
+    """All that is known of what an input may contain. `bounds` are exclusive, numbers or dims of other inputs.
+
+    `is_parsed`: whether strings are read as numbers. `hides`: for a mask of scores, whether what is not 0 hides instead
+    of keeps.
+    """
 
     role: Role
     bounds: tuple[Bound, ...] = ()
     choices: tuple[float, ...] = ()
+    hides: bool | None = None
+    is_parsed: bool = False
 
 
 def usage_of(value: ir.Value, model: ir.Model) -> Usage:
     """What `model` does with its input `value`. Takes time in what only hands the elements on."""
     uses = list(_uses(value, model))
-    bounds = tuple(
-        dict.fromkeys(
-            use.bound for use in uses if use.role is Role.INDEX or (use.role is Role.LENGTH and use.bound is not None)
-        )
-    )
+    bounds = tuple(dict.fromkeys(use.bound for use in uses if use.role is Role.INDEX))
     choices = tuple(sorted({use.compared for use in uses if use.compared is not None}))
     named = next((role for pattern, role in _NAMES if pattern.search(value.name or "")), Role.PLAIN)
     found = min((use.role for use in uses), default=Role.PLAIN)
     decided = named if named is not Role.PLAIN and found >= Role.INDEX else found
-    if found is Role.ADDED_MASK and named is Role.MASK:
-        decided = found
-    return Usage(decided, bounds, choices)
+    if decided is Role.PLAIN and _hides(value) is not None:
+        decided = Role.MASK
+    if is_float(value.dtype) and decided >= Role.MASK and (mask := mask_role(value)) is not None:
+        decided = mask
+    is_parsed = value.dtype == ir.DataType.STRING and any(use.parses for use in uses)
+    return Usage(decided, bounds, choices, _hides(value), is_parsed)
+
+
+def _hides(value: ir.Value) -> bool | None:
+    """Whether an element that is not 0 hides what it stands for (True) or keeps it; None: it masks no scores.
+
+    `Where(mask, scores, -inf)` keeps, `Where(mask, -inf, scores)` hides.
+    """
+    pending, seen = [(value, False)], {value}
+    while pending:
+        carried, hides = pending.pop()
+        for node, index in carried.uses():
+            if (node.domain, node.op_type, index) == ("", "Attention", 3):
+                return hides
+            if node.domain != "" or not node.outputs:
+                continue
+            if node.op_type == "Where" and index == 0 and _leads_to_softmax(node.outputs[0]):
+                for branch in (1, 2):
+                    fill = ir.scalar(node.inputs[branch])
+                    if fill is not None and fill <= -1e3:
+                        return hides != (branch == 1)
+            heir = hides
+            if node.op_type == "Not" or (node.op_type == "Equal" and ir.scalar(node.inputs[1 - index]) == 0):
+                heir = not hides
+            elif node.op_type not in ("And", "Or", "Equal", "Greater") and not (node.op_type in _MOVES and index == 0):
+                continue
+            if node.outputs[0] not in seen:
+                seen.add(node.outputs[0])
+                pending.append((node.outputs[0], heir))
+    return None
+
+
+def is_float(dtype: ir.DataType | None) -> bool:
+    return dtype is not None and dtype.is_floating_point()
+
+
+_SCORES = frozenset("MatMul Einsum Gemm FusedMatMul TransposeMatMul Conv".split())
+_MOVES = frozenset("Identity Cast Reshape Unsqueeze Squeeze Transpose Slice Expand Tile Gather Split Concat".split())
+_ADDED = {("", "Attention"): 3, ("com.microsoft", "MultiHeadAttention"): 5, ("com.microsoft", "Attention"): 5}
+
+
+def mask_role(value: ir.Value) -> Role | None:
+    """How a float input masks scores of attention: added to them as it is, or as `(1 - mask) * -1e9`; None: not."""
+    pending: list[tuple[ir.Value, Role]] = [(value, Role.ADDITIVE_MASK)]
+    seen = {value}
+    while pending:
+        carried, role = pending.pop()
+        for node, index in carried.uses():
+            if _ADDED.get((node.domain, node.op_type)) == index:
+                return role
+            if node.domain != "" or not node.outputs:
+                continue
+            heir = role
+            match node.op_type:
+                case "Add" if _leads_to_softmax(node.outputs[0]) and _is_score(node.inputs[1 - index]):
+                    return role
+                case "Sub" if index == 1 and ir.scalar(node.inputs[0]) == 1:
+                    heir = Role.MASK
+                case "Mul" | "Add" | "Sub" | "Min" | "Max" if _is_scalar(node, index):
+                    pass
+                case name if not (name in _MOVES and index == 0) and name != "Concat":
+                    continue
+            if node.outputs[0] not in seen:
+                seen.add(node.outputs[0])
+                pending += [(output, heir) for output in node.outputs]
+    return None
+
+
+def _is_scalar(node: ir.Node, index: int) -> bool:
+    return all(ir.scalar(other) is not None for position, other in enumerate(node.inputs) if position != index)
+
+
+def _leads_to_softmax(value: ir.Value) -> bool:
+    pending, seen = [value], {value}
+    while pending:
+        for node, index in pending.pop().uses():
+            if node.op_type == "Softmax" and node.domain == "":
+                return True
+            carries = (node.op_type in _MOVES and index == 0) or node.op_type in ("Add", "Max", "Clip", "Where")
+            if carries and len(seen) < 64:
+                found = [output for output in node.outputs if output not in seen]
+                seen.update(found)
+                pending += found
+    return False
+
+
+def _is_score(value: ir.Value | None) -> bool:
+    """Whether a value is a product of matrices, scaled or moved: what a mask is added to."""
+    for _ in range(16):
+        node = value.producer() if value is not None else None
+        if node is None:
+            return False
+        if node.op_type in _SCORES:
+            return True
+        if node.op_type not in _MOVES and node.op_type not in ("Mul", "Div", "Add", "Where", "Tanh"):
+            return False
+        value = next((each for each in node.inputs if each is not None and not ir.is_constant(each)), None)
+    return False
 
 
 def _uses(start: ir.Value, model: ir.Model) -> Iterator[Use]:
@@ -160,7 +276,7 @@ def _uses(start: ir.Value, model: ir.Model) -> Iterator[Use]:
         value, offset = pending.pop()
         for node, index in value.uses():
             yield from _use(node, index, offset, floating)
-            for heir, added in _heirs(node, index, model, floating=floating):
+            for heir, added in _heirs(node, index, model):
                 if heir not in seen:
                     seen.add(heir)
                     pending.append((heir, offset + added))
@@ -170,15 +286,18 @@ def _use(node: ir.Node, index: int, offset: int, floating: bool) -> Iterator[Use
     for position, table in _INDEXERS.get((node.domain, node.op_type), ()):
         if index == position:
             yield Use(Role.INDEX, _bound(node, table, offset))
-    if (node.domain, node.op_type, index) in _BIASES:
-        yield Use(Role.ADDED_MASK if floating else Role.MASK)
     if node.domain != "":
         return
-    if floating and node.op_type == "Add" and _gives_scores(node) and not ir.is_constant(node.inputs[1 - index]):
-        is_mask = _only_moved(node.inputs[index]) and not _only_moved(node.inputs[1 - index])
-        yield Use(Role.ADDED_MASK if is_mask else Role.PLAIN)
+    if node.op_type in ("Cast", "CastLike") and index == 0:
+        yield Use(Role.PLAIN, parses=True)
     if (node.op_type, index) in _USES:
-        yield Use(_USES[node.op_type, index], _longest(node, index))
+        role = _USES[node.op_type, index]
+        if role not in (Role.POSITIVE, Role.UNIT, Role.BOXES) or floating:
+            yield Use(role)
+    elif node.op_type == "Pow" and index == 0 and floating:
+        power = ir.scalar(node.inputs[1])
+        if power is None or power != int(power) or power < 0:
+            yield Use(Role.POSITIVE)
     elif node.op_type == "OneHot" and index == 0:
         depth = ir.scalar(node.inputs[1])
         yield Use(Role.INDEX, None if depth is None else int(depth))
@@ -190,56 +309,6 @@ def _use(node: ir.Node, index: int, offset: int, floating: bool) -> Iterator[Use
             yield Use(Role.MASK if other in (0, 1) else Role.PLAIN, compared=float(other))
         elif index == 1 and other == 1 and not floating:
             yield Use(Role.MASK)  # 1 - mask, as the exporters of transformers spell it (in floats: an inverted image)
-
-
-# Masks of attention: added to the scores where they are floats.
-_BIASES = frozenset(
-    {("", "Attention", 3), ("com.microsoft", "MultiHeadAttention", 5), ("com.microsoft", "Attention", 5)}
-)
-_BETWEEN = frozenset({"Cast", "Identity", "Reshape", "Transpose", "Max", "Clip", "Add"})
-_MOVING = frozenset(
-    {"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Expand", "Slice", "Mul", "Tile", "Transpose"}
-)
-STEPS = 8  # between the addition of a mask and the Softmax, or an input and the addition
-
-
-def _gives_scores(node: ir.Node) -> bool:
-    """Whether a Softmax takes the result, with nothing but data movement, clipping and further masks between."""
-    pending = [(node, 0)]
-    while pending:
-        current, steps = pending.pop()
-        for user, _ in current.outputs[0].uses() if current.outputs else ():
-            if user.op_type == "Softmax" and user.domain == "":
-                return True
-            if user.op_type in _BETWEEN and user.domain == "" and steps < STEPS:
-                pending.append((user, steps + 1))
-    return False
-
-
-def _only_moved(value: ir.Value | None) -> bool:
-    """Whether the value is an input that was only moved or scaled: scores themselves come out of a product."""
-    for _ in range(STEPS):
-        node = None if value is None else value.producer()
-        if node is None:
-            return value is not None
-        if node.op_type not in _MOVING or node.domain != "":
-            return False
-        value = next((each for each in node.inputs if each is not None and not ir.is_constant(each)), None)
-    return False
-
-
-def _longest(node: ir.Node, index: int) -> Bound:
-    """The declared length of the sequences whose lengths input `index` of a recurrent operator has."""
-    data = node.inputs[0]
-    if _USES[node.op_type, index] is not Role.LENGTH or data is None or data.shape is None:
-        return None
-    if node.op_type == "ReverseSequence":
-        time = ir.attribute(node, "time_axis")
-    else:
-        time = ir.attribute(node, "layout")
-    axis = time if isinstance(time, int) else 0
-    dim = data.shape.dims[axis] if axis < len(data.shape) else None
-    return dim if isinstance(dim, int) or dim is None else dim.value
 
 
 def _bound(node: ir.Node, table: int, offset: int) -> Bound:
@@ -268,11 +337,15 @@ def _indexed_axes(node: ir.Node) -> range | tuple[int, ...]:
         last = indices.shape.dims[-1] if indices is not None and indices.shape is not None and indices.shape.dims else 1
         first = batch if isinstance(batch, int) else 0
         return range(first, first + (last if isinstance(last, int) else 1))
+    if node.op_type in ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"):
+        return (1,)
+    if node.op_type == "ArrayFeatureExtractor":
+        return (-1,)
     axis = ir.attribute(node, "axis")
     return (axis if isinstance(axis, int) else 0,)
 
 
-def _heirs(node: ir.Node, index: int, model: ir.Model, *, floating: bool) -> Iterator[tuple[ir.Value, int]]:
+def _heirs(node: ir.Node, index: int, model: ir.Model) -> Iterator[tuple[ir.Value, int]]:
     """The values that carry elements of input `index` on, and what is added to them at most."""
     function = model.functions.get(node.op_identifier())
     if function is not None:
@@ -281,12 +354,6 @@ def _heirs(node: ir.Node, index: int, model: ir.Model, *, floating: bool) -> Ite
         for body in ir.subgraphs_of(node):
             if not (node.op_type == "Loop" and index < 2):
                 yield from ((value, 0) for value in body.inputs[index : index + 1])
-    elif node.domain == "" and node.op_type == "If":
-        return
-    elif node.domain == "" and node.op_type == "Mul":
-        factor = ir.scalar(node.inputs[1 - index]) if floating else None
-        if factor is not None and factor > 0:
-            yield from ((value, 0) for value in node.outputs)
     elif node.domain == "" and node.op_type in _CARRIED:
         positions = _CARRIED[node.op_type]
         if positions is None or index in positions:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .. import ir
-from .constraints import Demands, Polynomial, demands_of
+from .size_equations import collect, rank_of
+from .symbolic_sizes import Equations, Size
 
 _OPERATORS: Final[Mapping[type[ast.operator], Callable[[int, int], int]]] = {
     ast.Add: operator.add,
@@ -36,7 +37,7 @@ class Sizing:
     batch: int = 1
     length: int = 32
     past: int = 8
-    image: int = 224
+    image: int = 64
     samples: int = 4000
     apart: bool = True
 
@@ -48,20 +49,29 @@ class OpenInput:
     name: str
     is_float: bool
     dims: tuple[int | str, ...]
+    rank_is_known: bool = True
 
     @classmethod
-    def of(cls, value: ir.Value, rank: int = 0) -> OpenInput:
-        """`rank` is for an input that is declared without dims."""
+    def of(cls, value: ir.Value, rank: int | None = None) -> OpenInput:
+        """`rank`: that of an input without a declared shape whose operators do not tell it."""
         dtype = value.dtype
-        declared = (ir.SymbolicDim(None),) * rank if value.shape is None else value.shape.dims
+        declared: Sequence[int | ir.SymbolicDim | None]
+        is_tensor = value.type is None or isinstance(value.type, ir.TensorType)
+        known: int | None = 0
+        if value.shape is not None:
+            declared = value.shape.dims
+        else:
+            known = rank_of(value) if is_tensor else None
+            declared = [None] * ((known if known is not None else rank or 0) if is_tensor else 1)
         dims = [_dim(value.name or "", axis, dim) for axis, dim in enumerate(declared)]
-        return cls(value.name or "", dtype is not None and dtype.is_floating_point(), tuple(dims))
+        is_float = dtype is not None and dtype.is_floating_point()
+        return cls(value.name or "", is_float, tuple(dims), known is not None)
 
 
-def _dim(name: str, axis: int, dim: int | ir.SymbolicDim) -> int | str:
+def _dim(name: str, axis: int, dim: int | ir.SymbolicDim | None) -> int | str:
     if isinstance(dim, int):
         return dim if dim >= 0 else f"{name}@{axis}"
-    text = "" if dim.value is None else str(dim.value)
+    text = "" if dim is None or dim.value is None else str(dim.value)
     return f"{name}@{axis}" if _NO_NAME.fullmatch(text) else text
 
 
@@ -124,18 +134,27 @@ def _value(tree: ast.expr, sizes: Mapping[str, int]) -> int:
             raise KeyError(ast.dump(tree))
 
 
-def polynomial(dim: int | str) -> Polynomial:
-    """A declared dim as a polynomial of its symbols."""
+def equations_of(model: ir.Model, inputs: Mapping[ir.Value, OpenInput]) -> Equations | None:
+    """What the symbols of `inputs` must satisfy in `model`; None when there is nothing to choose."""
+    names = {symbol for each in inputs.values() for dim in each.dims for symbol in symbols(dim)}
+    if not names:
+        return None
+    scratch = Equations()
+    dims = {value: [_as_size(dim, scratch) for dim in each.dims] for value, each in inputs.items()}
+    return collect(model, dims, {name: Size.symbol(name) for name in names}, scratch)
+
+
+def _as_size(dim: int | str, equations: Equations) -> Size:
     if isinstance(dim, int):
-        return Polynomial.number(dim)
+        return Size.number(dim)
     tree = _parse(dim)
-    return Polynomial.symbol(dim) if tree is None else _polynomial(tree)
+    return Size.symbol(dim) if tree is None else _polynomial(tree, equations)
 
 
-def _polynomial(tree: ast.expr) -> Polynomial:
+def _polynomial(tree: ast.expr, equations: Equations) -> Size:
     match tree:
         case ast.BinOp(left=left, op=op, right=right):
-            one, two = _polynomial(left), _polynomial(right)
+            one, two = _polynomial(left, equations), _polynomial(right, equations)
             match op:
                 case ast.Add():
                     return one + two
@@ -143,29 +162,28 @@ def _polynomial(tree: ast.expr) -> Polynomial:
                     return one - two
                 case ast.Mult():
                     return one * two
-                case ast.Mod():
-                    return one - one.over(two) * two
+                case ast.FloorDiv() | ast.Div() if two.constant:
+                    return equations.floor_div(one, two.constant)
                 case _:
-                    return one.over(two)
+                    return equations.unknown()
         case ast.Name(id=name):
-            return Polynomial.symbol(name)
+            return Size.symbol(name)
         case ast.Constant(value=int(number)):
-            return Polynomial.number(number)
+            return Size.number(number)
         case _:
-            raise KeyError(ast.dump(tree))
+            return equations.unknown()
 
 
-def demands(model: ir.Model, values: Sequence[ir.Value]) -> Demands:
-    """What the model's weights and constants demand of the dims of its inputs `values`."""
-    dims: dict[str, Sequence[Polynomial] | None] = {}
-    for value in values:
-        name = value.name or ""
-        dims[name] = None if value.shape is None else [polynomial(dim) for dim in OpenInput.of(value).dims]
-    return demands_of(model, dims)
+def bind(
+    inputs: Sequence[OpenInput],
+    sizing: Sizing,
+    equations: Equations | None = None,
+    chosen: Mapping[str, int] | None = None,
+) -> Binding:
+    """Give every symbol of `inputs` a size. What a symbol means is read off its name and where it stands.
 
-
-def bind(inputs: Sequence[OpenInput], sizing: Sizing, demanded: Demands | None = None) -> Binding:
-    """Give every symbol of `inputs` a size: the one that is demanded, else by its name and where it stands."""
+    `equations`: what the sizes must satisfy, as far as that is possible. `chosen`: sizes that are not looked up.
+    """
     kinds: dict[str, str] = {}
     for each in inputs:
         for axis, dim in enumerate(each.dims):
@@ -178,7 +196,11 @@ def bind(inputs: Sequence[OpenInput], sizing: Sizing, demanded: Demands | None =
     for symbol, kind in kinds.items():
         nth = counts[kind] = counts.get(kind, -1) + 1
         sizes[symbol] = _size(kind, nth, sizing)
-    return Binding(sizes if demanded is None else demanded.solve(sizes))
+    sizes |= {name: size for name, size in (chosen or {}).items() if name in sizes}
+    if equations is not None:
+        kept = frozenset(name for name, kind in kinds.items() if kind == "batch" or name in (chosen or {}))
+        sizes = equations.solve(sizes, kept)
+    return Binding(sizes)
 
 
 def _totals(inputs: Sequence[OpenInput], kinds: Mapping[str, str]) -> list[str]:

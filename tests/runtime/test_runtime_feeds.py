@@ -25,12 +25,6 @@ def load(text: str, **weights: np.ndarray) -> ir.Model:
     return ir.from_proto(proto(text, **weights))
 
 
-# No size of N makes one reshaping and the other possible.
-REFUSES_ALL = """g (float[N,1] x) => (float[7] y, float[11] z) {
-    seven = Constant<value_ints = [7]>() eleven = Constant<value_ints = [11]>()
-    y = Reshape(x, seven) z = Reshape(x, eleven) }"""
-
-
 def table(rows: int) -> np.ndarray:
     return np.arange(rows * 4, dtype=np.float32).reshape(rows, 4)
 
@@ -193,17 +187,19 @@ def test_values_without_nan_are_preferred() -> None:
 
 
 def test_a_model_that_runs_on_nothing_says_what_to_do() -> None:
-    with pytest.raises(ir.ModelError, match=r"--inputs.*no-usable-inputs"):
-        runs(proto(REFUSES_ALL))
+    text = """g (float[N] x) => (float[3] y, float[5] z) {
+        s = Constant<value_ints = [3]>() t = Constant<value_ints = [5]>() y = Reshape(x, s) z = Reshape(x, t) }"""
+    with pytest.raises(ir.ModelError, match=r"--inputs.*dim 'N' of input 'x' with --dim N=.*no-usable-inputs"):
+        runs(proto(text))
 
 
-def test_the_dims_that_can_be_fixed_by_hand_are_named() -> None:
-    with pytest.raises(ir.ModelError, match=r"--dim N=SIZE \(in x\)"):
-        runs(proto(REFUSES_ALL))
-    unnamed = proto(REFUSES_ALL)
-    unnamed.graph.input[0].type.tensor_type.shape.dim[0].Clear()
-    with pytest.raises(ir.ModelError, match=r"--input-shape x:SIZE,1"):
-        runs(unnamed)
+def test_a_model_whose_inputs_have_no_shape_says_which_option_gives_one() -> None:
+    text = "g (float[N] x) => (float[3] y) { y = Squeeze(x, a) }"
+    model = proto(text, a=np.array([0, 1, 2, 3, 4, 5]))
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    with pytest.raises(ir.ModelError, match="input 'x' with --input-shape x:"):
+        runs(model)
 
 
 def test_overridable_initializers_are_not_given() -> None:
@@ -286,20 +282,74 @@ def test_inputs_are_written_whatever_they_are_called(tmp_path: Path) -> None:
         assert np.asarray(found[name]).tobytes() == np.asarray(array).tobytes()
 
 
-ATTENTION = """g (float[B,2,S,8] q, float[B,2,8,T] k, float[B,1,S,T] bias) => (float[B,2,S,T] y) {
-    s = MatMul(q, k) scores = Add(s, bias) y = Softmax<axis = -1>(scores) }"""
+ATTENTION = """g (float[B,H,S,4] q, float[B,H,S,4] k, {mask}) => (float[B,H,S,S] p) {{
+    t = Transpose<perm = [0,1,3,2]>(k) s = MatMul(q, t) {masked} p = Softmax(m) }}"""
 
 
-def test_masks_that_are_added_to_scores_differ_between_the_sets() -> None:
-    sets = [np.asarray(each.feeds["bias"]) for each in feed_sets(load(ATTENTION), count=3)]
-    values = [set(np.unique(each).tolist()) for each in sets]
-    assert np.isneginf(sets[2]).any() or sets[2].shape[-1] == 1
-    assert (sets[1][-1] < 0).all()  # nothing of the last sample is seen, by a number that leaves no NaN
-    assert np.isfinite(sets[1]).all()
-    assert values[0] != values[1]
-    assert all(0.0 in each for each in values)
+def masks_of(text: str) -> list[np.ndarray]:
+    return [np.asarray(feeds["mask"]) for feeds in runs(proto(text))]
 
 
-def test_inputs_that_may_be_scores_themselves_are_no_mask() -> None:
-    model = load("g (float[4,9] s, float[4,9] t) => (float[4,9] y) { a = Add(s, t) y = Softmax<axis = -1>(a) }")
-    assert all(np.unique(np.asarray(datum)).size > 30 for datum in make_feeds(model).values())
+def test_a_mask_that_is_added_to_scores_holds_zeros_and_what_stands_for_minus_infinity() -> None:
+    text = ATTENTION.format(mask="float[B,1,S,S] mask", masked="m = Add(s, mask)")
+    found = masks_of(text)
+    lowest = np.finfo(np.float32).min
+    assert set(np.unique(found[0])) == {0, lowest}
+    np.testing.assert_array_equal(found[0][0, 0] == 0, np.tri(found[0].shape[-1], dtype=np.bool_))
+    assert set(np.unique(found[1])) == {0, np.float32(-1e4), np.float32(-1e9)}
+    assert (found[2][1] == lowest).all(), "a sample is masked wholly"
+
+
+def test_boolean_masks_pad_either_side_and_hide_samples_wholly() -> None:
+    text = ATTENTION.format(
+        mask="bool[B,1,1,S] mask", masked="f = Constant<value_float = -10000.0>() m = Where(mask, s, f)"
+    )
+    _, mixed, extreme = masks_of(text)
+    assert not mixed[0, 0, 0, 0] and mixed[0, 0, 0, -1]
+    assert mixed[1, 0, 0, 0] and not mixed[1, 0, 0, -1]
+    assert extreme[0].all() and not extreme[1].any()
+
+
+def test_a_mask_that_hides_is_true_where_one_that_keeps_is_false() -> None:
+    text = ATTENTION.format(
+        mask="bool[B,1,1,S] mask", masked="f = Constant<value_float = -10000.0>() m = Where(mask, f, s)"
+    )
+    _, _, extreme = masks_of(text)
+    assert not extreme[0].any() and extreme[1].all()
+
+
+def test_a_sample_whose_results_are_no_numbers_is_not_masked_wholly() -> None:
+    text = ATTENTION.format(
+        mask="bool[B,1,1,S] mask",
+        masked="o = Constant<value_float = -1.0>() z = Constant<value_float = 0.0>() f = Div(o, z) "
+        "m = Where(mask, s, f)",
+    )
+    for each in runs(proto(text)):
+        assert "not a number" not in str(each)
+
+
+@pytest.mark.parametrize(
+    "text, low, high",
+    [
+        ("g (float[N] x) => (float[N] y) { y = Log(x) }", 0.0, 10.0),
+        ("g (float[N] x) => (float[N] y) { y = Acos(x) }", -1.0, 1.0),
+        ("g (float[N] x) => (float[N] y) { h = Constant<value_float = 0.5>() y = Pow(x, h) }", 0.0, 10.0),
+    ],
+)
+def test_numbers_are_within_what_their_operator_is_defined_for(text: str, low: float, high: float) -> None:
+    for feeds in runs(proto(text)):
+        assert low < np.asarray(feeds["x"]).min() and np.asarray(feeds["x"]).max() < high
+
+
+def test_boxes_have_their_second_corner_beyond_the_first() -> None:
+    text = """g (float[B,N,4] b, float[B,C,N] s) => (int64[K,3] y) {
+        m = Constant<value_ints = [2]>() y = NonMaxSuppression(b, s, m) }"""
+    for feeds in runs(proto(text)):
+        boxes = np.asarray(feeds["b"])
+        assert (boxes[..., 2:] > boxes[..., :2]).all()
+
+
+def test_the_indices_of_a_batch_are_within_it() -> None:
+    text = "g (float[N,C,H,W] x, float[R,4] r, int64[R] b) => (float[R,C,P,Q] y) { y = RoiAlign(x, r, b) }"
+    for feeds in runs(proto(text, '"": 16')):
+        assert np.asarray(feeds["b"]).max() < np.shape(feeds["x"])[0]  # type: ignore[arg-type]

@@ -7,7 +7,6 @@ import onnx.parser
 import pytest
 from optimize_graph import ir
 from optimize_graph.runtime import Feeds, Outputs, SessionOptions, open_session, usable_feeds
-from optimize_graph.runtime.constraints import Demands, Polynomial
 
 OPSETS = '"": 21, "ai.onnx.ml": 3, "com.microsoft": 1'
 
@@ -239,6 +238,9 @@ CASES = [
 ]
 
 
+SIZED_BY_TRIAL = {"MultiHeadAttention"}  # nothing in the graph tells the size of its values
+
+
 @pytest.mark.parametrize("name, text, weights, unranked", CASES, ids=[case[0] for case in CASES])
 def test_the_first_inputs_that_are_made_run(
     name: str, text: str, weights: dict[str, np.ndarray], unranked: tuple[str, ...]
@@ -255,36 +257,4 @@ def test_the_first_inputs_that_are_made_run(
 
     session.run = counted  # type: ignore[method-assign]
     assert len(usable_feeds(session, ir.from_proto(model), count=3)) == 3
-    assert runs == 3
-
-
-s, t = Polynomial.symbol("s"), Polynomial.symbol("t")
-
-
-def number(value: int) -> Polynomial:
-    return Polynomial.number(value)
-
-
-def test_an_exact_quotient_of_a_product_stays_a_product() -> None:
-    assert (s * t * number(6)).over(t * number(3)) == s * number(2)
-
-
-def test_a_quotient_is_rounded_down_when_it_has_a_value() -> None:
-    assert (s + number(1)).over(number(2)).value({"s": 6}) == 3
-
-
-def test_a_size_that_no_equation_fixes_is_as_wanted() -> None:
-    assert Demands().solve({"s": 7}) == {"s": 7}
-
-
-def test_an_equation_without_a_solution_changes_nothing() -> None:
-    demands = Demands()
-    demands.equal(s * number(2), number(7))
-    assert demands.solve({"s": 5}) == {"s": 5}
-
-
-def test_solving_twice_gives_the_same_sizes() -> None:
-    demands = Demands()
-    demands.equal(s, t)
-    demands.divisible(s, 4)
-    assert demands.solve({"s": 5, "t": 9}) == demands.solve({"s": 5, "t": 9}) == {"s": 8, "t": 8}
+    assert runs == 3 or name in SIZED_BY_TRIAL
