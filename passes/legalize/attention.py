@@ -24,11 +24,6 @@ from .attention_kernels import call_over, has_kernel
 
 q, k, v, mask, bias, scale, zero = values("q k v mask bias scale zero")
 
-_LOWEST = np.finfo(np.float32).min
-_BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
-_MOVING = ("Cast", "Expand", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
-_MOST_STEPS = 32
-
 
 def _with_past(data: Var) -> Pattern:
     """The heads of this call's tokens, alone or behind those that a cache holds."""
@@ -202,51 +197,6 @@ def heads_of(m: Match, name: str = "q") -> int:
     return parted[0]
 
 
-def may_hold_lowest(value: ir.Value) -> bool:
-    """Whether an element may be the lowest finite float32: false for constants without it, moved or chosen from."""
-    pending, seen = [value], set[ir.Value]()
-    while pending:
-        each = pending.pop()
-        if each in seen:
-            continue
-        seen.add(each)
-        content, node = ir.constant(each), each.producer()
-        if content is not None:
-            if np.any(content == _LOWEST) or (content.dtype == np.float64 and np.any(content < _LOWEST)):
-                return True
-        elif node is None or node.domain != "" or len(seen) > _MOST_STEPS:
-            return True
-        elif node.op_type == "Where":
-            pending += [branch for branch in node.inputs[1:] if branch is not None]
-        elif node.op_type in _MOVING and node.inputs[0] is not None:
-            pending.append(node.inputs[0])
-        else:
-            return True
-    return False
-
-
-def _above_lowest(m: Match, op: Builder, given: ir.Value) -> ir.Value:
-    """Scale an additive float32 mask by the float below 1, which takes the lowest float to its neighbour.
-
-    A row whose scores are all the lowest float is the mean of the values by the expanded form and 0 by ONNX Runtime's
-    Attention on the CPU, which takes that number for "masked". The product keeps the order of the elements, and 0 and
-    -inf as they are; a clamp would give elements of -inf the weight of the lowest float beside them. First elements of
-    the result for a row of two keys, measured with onnxruntime 1.31.1 on the CPU, float32:
-
-        mask row            expanded   Attention-23   MultiHeadAttention   Attention-23, scaled mask
-        lowest, lowest      -0.336     0              -0.336               -0.336
-        lowest, -inf        -0.544     0              -0.544               -0.544
-        -inf, -inf          NaN        0              NaN                  0
-        -1e9, -1e9          -0.336     -0.336         -0.336               -0.336
-        -1e4, -1e4          -0.417     -0.417         -0.417               -0.417
-        lowest, 0           -0.129     -0.129         -0.129               -0.129
-    """
-    if m.context.settings.target != "ort-cpu" or not any(may_hold_lowest(operand.value) for operand in added(m)):
-        return given
-    rank = max(operand.rank or 0 for operand in added(m))
-    return op.Mul(given, op.constant(np.full((1,) * rank, _BELOW_ONE)))
-
-
 def mask_for_all_queries(m: Match, op: Builder, axis: int) -> ir.Value | None:
     """What is added to the scores, with a row for each query: their number is the dim `axis` of q.
 
@@ -255,7 +205,7 @@ def mask_for_all_queries(m: Match, op: Builder, axis: int) -> ir.Value | None:
     if not m.has("mask"):
         return None
     # What all layers add (T5's positions, and the mask) is added once for all of them.
-    given = _above_lowest(m, op, op.Add(m.bias, m.mask) if m.has("bias") else m.mask.value)
+    given = op.Add(m.bias, m.mask) if m.has("bias") else m.mask.value
     if any(_rows(operand) != 1 for operand in added(m)) or _rows(m.scores) == 1:
         return given
     rows = op.Shape(m.q, start=axis, end=axis + 1)
@@ -298,8 +248,8 @@ def all_dims(m: Match) -> str:
     exactness=Exactness.ROUNDING,
     is_choice=True,
     source=(
-        "ONNX Attention-23; the lowest float, the kernel's mark for masked, is scaled; a row of -inf alone gives 0 in "
-        "ONNX Runtime's kernel, as the exporters' guard does (a plain softmax gives NaN there)"
+        "ONNX Attention-23; a row of -inf alone gives 0 in ONNX Runtime's kernel, as the exporters' guard does "
+        "(a plain softmax gives NaN there)"
     ),
     group="attention",
 )
