@@ -109,8 +109,6 @@ def attention_over_heads_on_cuda(m: Match, op: Builder) -> ir.Value:
     """
     keys = op.Transpose(m.k, perm=[0, 2, 1, 3]) if m.has("k_across") else m.k.value
     mask = attention.mask_for_all_queries(m, op, axis=2)
-    if mask is not None and m.has("more"):
-        mask = op.Add(mask, m.more)
     return op.Attention(m.q, keys, m.v, mask, scale=attention.factor(m))
 
 
