@@ -273,7 +273,7 @@ def all_dims(m: Match) -> str:
         holds("a guard that puts zeros", fits_guard),
         holds("a kernel that fuses it, on CUDA", lambda m: not _why_unfused(m), _why_unfused),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     is_choice=True,
     source=(
         "ONNX Attention-23; ONNX Runtime's kernel gives 0 for rows of the mask that are wholly -inf or the lowest "

@@ -93,7 +93,7 @@ def _contrib_call(m: Match) -> AttentionCall:
         holds("a guard that puts zeros", attention.fits_guard),
         holds("a kernel that fuses it", lambda m: not _call(m).why_not_fused(), lambda m: _call(m).why_not_fused()),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     is_choice=True,
     source=(
         "ONNX Attention-23 on inputs of four dims: memory efficient or flash attention in ONNX Runtime 1.31 on CUDA, "

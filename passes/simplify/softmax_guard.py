@@ -40,7 +40,7 @@ def _infinite(m: Match) -> str | None:
             "scores that are finite, with a mask that is", lambda m: _infinite(m) is None, lambda m: str(_infinite(m))
         ),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     source="torch 2.13 exporter, scaled_dot_product_attention; Softmax is NaN where a row has only -inf, +inf, or NaN",
     group="fuse",
 )

@@ -156,7 +156,7 @@ def written_out(proto: onnx.ModelProto) -> onnx.ModelProto:
         schema.get_context_dependent_function_with_opset_version(23, node.SerializeToString(), types)
     )
     names = dict(zip(body.input, node.input, strict=False)) | dict(zip(body.output, node.output, strict=False))
-    names |= dict.fromkeys(body.input[len(node.input):], "")
+    names |= dict.fromkeys(body.input[len(node.input) :], "")
     nodes = []
     for each in body.node:
         copied = onnx.NodeProto.FromString(each.SerializeToString())
