@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .. import ir
 from ..options import Options
+from ..passes.engine.exactness import Exactness
 from ..passes.engine.instruments import Instrument
 from ..passes.engine.journal import Without
 from ..passes.engine.kernels import WHERE_CHECKED
@@ -239,7 +240,13 @@ class _Job:
             size_of(report.model),
             report.rewrites,
             report.refusals,
-            [*self.remarks, *report.remarks, *_unverifiable(report), *(each.remark() for each in culprits)],
+            [
+                *self.remarks,
+                *report.remarks,
+                *_special_values(report),
+                *_unverifiable(report),
+                *(each.remark() for each in culprits),
+            ],
             tuple(culprits),
             exactness_of(report, fitted),
             report.pipeline,
@@ -305,6 +312,16 @@ def _unverifiable(report: Report) -> Iterator[ir.Diagnostic]:
         message = f"left out, for want of a kernel that could verify the result here: {rules}"
         hint = "--provider cuda verifies it, --no-verify goes without"
         yield ir.Diagnostic("not-verifiable-here", message, hint=hint, severity=ir.Severity.WARNING)
+
+
+def _special_values(report: Report) -> list[ir.Diagnostic]:
+    """The rules that fired and may make another value of infinities, NaN or a zero's sign."""
+    rules = {each.rule for each in report.journal.rewrites if each.exactness is Exactness.SPECIAL_VALUES}
+    if not rules:
+        return []
+    message = f"infinities, NaN and the sign of zero may become other values: {', '.join(sorted(rules))}"
+    hint = "--disable leaves a rule out; for finite numbers these rules are as exact as any that round"
+    return [ir.Diagnostic("special-values", message, hint=hint, severity=ir.Severity.REMARK)]
 
 
 def _only_exact(verification: Verification) -> ir.Diagnostic:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec, TypeVar
 
 from ... import ir
+from ..analyses.decisions import is_plain_arithmetic, reaches_decision
+from .exactness import Exactness
 from .journal import Refusal
 from .kernels import missing_kernel
 from .pass_ import PassContext, PassFailure, sketch, spell, where
@@ -86,7 +88,9 @@ class _Driver:
         if not isinstance(result, ir.Value):
             ir.discard(builder.nodes)
             return False
-        refusal = self.guard(rule, match, result, builder.nodes)
+        refusal = _rounding_before_decision(rule, match)
+        if refusal is None:
+            refusal = self.guard(rule, match, result, builder.nodes)
         if refusal is not None:
             ir.discard(builder.nodes)
             self.context.journal.refuse(refusal)
@@ -173,6 +177,17 @@ class _Driver:
 
     def erased(self, node: ir.Node) -> None:
         self.waiting.discard(node)
+
+
+def _rounding_before_decision(rule: Rule, match: Match) -> Refusal | None:
+    """Rules that round stay away from arithmetic that a threshold reads: see analyses/decisions.py."""
+    value = match.root.outputs[0]
+    if rule.exactness is Exactness.EXACT or (decision := reaches_decision(value)) is None:
+        return None
+    if not is_plain_arithmetic(value):
+        return None
+    because = f"{decision.op_type} decides by it, and nothing before it rounds as sums do"
+    return Refusal(rule.name, where(match.root), "a value that decides nothing, or noise before it", because)
 
 
 def _operators_above(node: ir.Node) -> set[tuple[str, str]]:

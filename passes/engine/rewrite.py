@@ -52,7 +52,7 @@ class Fuse(Canonicalize):
     """
 
     name: ClassVar[str] = "fuse"
-    exactness: ClassVar[Exactness] = Exactness.ROUNDING
+    exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
     group: ClassVar[str] = "fuse"
 
 
@@ -99,7 +99,7 @@ class Legalize(Canonicalize):
     """
 
     name: ClassVar[str] = "legalize"
-    exactness: ClassVar[Exactness] = Exactness.ROUNDING
+    exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
     group: ClassVar[str] = "legalize"
 
 
@@ -114,7 +114,7 @@ class FastAlgorithms(UnlessQuantized):
     """
 
     name: ClassVar[str] = "fast-algorithms"
-    exactness: ClassVar[Exactness] = Exactness.ROUNDING
+    exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
     group: ClassVar[str] = "fast-algorithms"
 
 

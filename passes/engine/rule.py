@@ -171,6 +171,13 @@ class Builder:
         self.nodes: list[ir.Node] = []
         self.replaced: list[tuple[ir.Value, ir.Value]] = []
 
+    @property
+    def opset(self) -> int:
+        """The standard's opset where the replacement will stand."""
+        graph = self._match.root.graph
+        assert graph is not None
+        return self._match.context.rewriter.imports_of(graph).get("", 0)
+
     def replace(self, old: Operand | ir.Value, new: ir.Value) -> None:
         """Let `new` stand for an inner value too, besides what the body returns for the root.
 

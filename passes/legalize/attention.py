@@ -13,6 +13,7 @@ import numpy as np
 
 from ... import ir
 from ..analyses import Dim
+from ..analyses.attention_mask import lowest_becomes_next, may_hold_infinities, may_hold_lowest
 from ..analyses.nonempty import unless_empty
 from ..engine.conditions import constant, holds
 from ..engine.exactness import Exactness
@@ -141,14 +142,14 @@ def fits_cache(m: Match) -> bool:
 
 
 def added(m: Match) -> list[Operand]:
-    """What is added to the scores: a mask, perhaps a bias before it."""
-    return [getattr(m, name) for name in ("mask", "bias") if m.has(name)]
+    """What is added to the scores: a mask, perhaps a bias before it, perhaps another mask behind it."""
+    return [getattr(m, name) for name in ("bias", "mask", "more") if m.has(name)]
 
 
 def fits_mask(m: Match) -> bool:
     """Whether mask and bias are [B or 1, H or 1, S or 1, L], or [S or 1, L], of the scores' own type."""
     scores = _named(m, "scores")
-    for operand in added(m):
+    for operand in (getattr(m, name) for name in ("bias", "mask") if m.has(name)):
         dims = dims_of(m, operand.value)
         if dims is None or scores is None or len(dims) not in (2, 4) or operand.dtype != m.scores.dtype:
             return False
@@ -204,12 +205,39 @@ def mask_for_all_queries(m: Match, op: Builder, axis: int) -> ir.Value | None:
     """
     if not m.has("mask"):
         return None
-    # What all layers add (T5's positions, and the mask) is added once for all of them.
-    given = op.Add(m.bias, m.mask) if m.has("bias") else m.mask.value
+    given = _sum_of_masks(m, op)
     if any(_rows(operand) != 1 for operand in added(m)) or _rows(m.scores) == 1:
         return given
     rows = op.Shape(m.q, start=axis, end=axis + 1)
     return op.Expand(given, op.Concat(rows, op.constant(np.array([1], dtype=np.int64)), axis=0))
+
+
+def _fit_for_kernel(m: Match, op: Builder, mask: ir.Value, dtype: ir.DataType) -> ir.Value:
+    """`mask` [..., keys] so that Attention computes with it what Softmax and a product do.
+
+    The lowest number becomes the next one above it, which absorbs scores as the lowest does, so that the kernel gives
+    the mean. A row of -inf alone becomes NaN where no guard follows: for that, 2**-24 of a row's largest
+    element (2**-11 in float16) is taken off the whole row, which Softmax does not change by.
+    """
+    if not m.has("zero") and may_hold_infinities(mask, m.shapes):
+        axes = np.array([-1], dtype=np.int64)
+        largest = op.ReduceMax(mask, op.constant(axes)) if op.opset >= 18 else op.ReduceMax(mask, axes=[-1])
+        shift = op.Mul(largest, op.constant(np.array(float(dtype.eps) / 2).astype(dtype.numpy())))
+        return op.Sub(mask, shift)
+    if may_hold_lowest(mask, m.shapes):
+        return op.Mul(mask, op.constant(np.array(lowest_becomes_next(dtype)).astype(dtype.numpy())))
+    return mask
+
+
+def _sum_of_masks(m: Match, op: Builder) -> ir.Value:
+    """What all layers add (T5's positions, and the mask) is added once for all of them, fit for the kernel."""
+    operands, dtype = added(m), m.scores.dtype
+    assert dtype is not None
+    total = operands[0].value
+    for operand in operands[1:]:
+        total = op.Add(total, operand)
+        m.shapes.learn_all([op.nodes[-1]])
+    return _fit_for_kernel(m, op, total, dtype)
 
 
 def hand_over(m: Match, op: Builder, made: Sequence[ir.Value]) -> ir.Value:
@@ -245,11 +273,11 @@ def all_dims(m: Match) -> str:
         holds("a guard that puts zeros", fits_guard),
         holds("a kernel that fuses it, on CUDA", lambda m: not _why_unfused(m), _why_unfused),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     is_choice=True,
     source=(
-        "ONNX Attention-23; a row of -inf alone gives 0 in ONNX Runtime's kernel, as the exporters' guard does "
-        "(a plain softmax gives NaN there)"
+        "ONNX Attention-23; ONNX Runtime's kernel gives 0 for rows of the mask that are wholly -inf or the lowest "
+        "float, where Softmax gives NaN, or 0 behind the exporters' guard, and the mean: analyses/attention_mask.py"
     ),
     group="attention",
 )

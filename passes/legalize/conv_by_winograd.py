@@ -234,7 +234,7 @@ def _activated(m: Match, op: Builder, value: ir.Value) -> ir.Value:
         pays("less time", _pays, _expected),
         holds("finite weights, and half as much again", _makes_finite_filters),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     is_choice=True,
     source=(
         "Winograd 1980; Lavin and Gray 2016, arXiv:1509.09308, along one axis: half the multiplications of a 3x3 "

@@ -93,7 +93,7 @@ def _contrib_call(m: Match) -> AttentionCall:
         holds("a guard that puts zeros", attention.fits_guard),
         holds("a kernel that fuses it", lambda m: not _call(m).why_not_fused(), lambda m: _call(m).why_not_fused()),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     is_choice=True,
     source=(
         "ONNX Attention-23 on inputs of four dims: memory efficient or flash attention in ONNX Runtime 1.31 on CUDA, "
@@ -109,8 +109,6 @@ def attention_over_heads_on_cuda(m: Match, op: Builder) -> ir.Value:
     """
     keys = op.Transpose(m.k, perm=[0, 2, 1, 3]) if m.has("k_across") else m.k.value
     mask = attention.mask_for_all_queries(m, op, axis=2)
-    if mask is not None and m.has("more"):
-        mask = op.Add(mask, m.more)
     return op.Attention(m.q, keys, m.v, mask, scale=attention.factor(m))
 
 

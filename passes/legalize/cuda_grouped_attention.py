@@ -102,7 +102,7 @@ def _lengths(m: Match, op: Builder) -> tuple[ir.Value, ir.Value]:
         ),
         holds("a guard that puts zeros", attention.fits_guard),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     is_choice=True,
     source=(
         "com.microsoft.GroupQueryAttention (ContribOperators.md): flash or cuDNN's attention on CUDA for 16-bit types, "

@@ -30,7 +30,7 @@ from .blocked import FLOAT32, LARGE, ON_CPU, channels_of
         ),
         LARGE,
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     is_choice=True,
     source="Krizhevsky et al. 2012, section 3.3; the kernel is scalar: x9 to x11 alone, x1.5 to x1.9 on whole models",
     group="legalize",

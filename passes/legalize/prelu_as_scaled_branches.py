@@ -29,7 +29,7 @@ x, w, b, slope = values("x w b slope")
             lambda m: f"slope {m.shapes.show(m.slope.value)}",
         ),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     is_choice=True,
     source=(
         "two scaled branches become blocked depthwise convolutions with a fused sum, and with a fused Relu where it "

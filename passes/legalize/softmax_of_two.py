@@ -37,7 +37,7 @@ def _is_over_channels(m: Match) -> bool:
         holds("two channels in one group", lambda m: m.w.array.shape[0] == 2 and m.Conv.integer("group", 1) == 1),
         holds("Softmax over the channels", _is_over_channels),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     is_choice=True,
     source="softmax(a, b) = (σ(a - b), σ(b - a)); ONNX Runtime's Softmax takes its rows one by one: x1.1 on mtcnn",
     group="legalize",

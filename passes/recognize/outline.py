@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from ... import ir
 from ..analyses import Shapes
+from ..analyses.attention_mask import lowest_becomes_next, may_hold_lowest
 from ..engine.analysis import Analysis
 from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
@@ -22,6 +25,7 @@ from .unify import Unification, through_identity
 
 # How many guesses are varied before a place is given up.
 _EXPANSIONS = 16
+_MASK = 3  # the input of Attention
 _Score = tuple[bool, int, int]
 
 
@@ -98,9 +102,10 @@ class OutlineFunctions(Pass):
 
     def _rewrite(self, found: _Found, root: ir.Node, context: PassContext) -> bool:
         shapes, rewriter = context.analyses.get(Shapes), context.rewriter
+        inputs, before = _inputs_for_kernel(found, self.name, context)
         call = ir.new_node(
             found.guess.op_type,
-            found.inputs,
+            inputs,
             found.attributes,
             version=found.guess.opset,
             outputs=1 + max(found.exposed, default=0),
@@ -117,9 +122,10 @@ class OutlineFunctions(Pass):
             or shapes.rank(root.outputs[0]) != shapes.rank(call.outputs[0])
             or not context.journal.permit(self.name, where(root), spell(nodes[::-1]), spell([call]), self.exactness)
         ):
-            ir.discard([call])
+            ir.discard([*before, call])
             return False
-        rewriter.insert(call, before=root)
+        for each in (*before, call):
+            rewriter.insert(each, before=root)
         names = [(value, call.outputs[index]) for index, old in results.items() for value in _renamings(old)]
         makers = [node for value, _ in names if (node := value.producer()) is not None]
         for value, new in names:
@@ -127,6 +133,25 @@ class OutlineFunctions(Pass):
             rewriter.redirect(value, new, before=root)
         _erase_unread(makers, rewriter)
         return True
+
+
+def _inputs_for_kernel(
+    found: _Found, provenance: str, context: PassContext
+) -> tuple[list[ir.Value | None], list[ir.Node]]:
+    """The inputs of the call, and nodes before it: without a row of the lowest float, of which Attention gives 0."""
+    inputs, shapes = found.inputs, context.analyses.get(Shapes)
+    mask = inputs[_MASK] if found.guess.op_type == "Attention" and len(inputs) > _MASK else None
+    dtype = shapes.dtype(mask) if mask is not None else None
+    is_target = context.settings.target.startswith("ort-")
+    if mask is None or dtype is None or not is_target or not dtype.is_floating_point():
+        return inputs, []
+    if not may_hold_lowest(mask, shapes):
+        return inputs, []
+    factor = ir.pending_constant(np.array(lowest_becomes_next(dtype)).astype(dtype.numpy()))
+    scaled = ir.new_node("Mul", [mask, factor], version=found.guess.opset, provenance=provenance)
+    shapes.learn_all([scaled])
+    inputs[_MASK] = scaled.outputs[0]
+    return inputs, [scaled]
 
 
 def _search(op_type: str, node: ir.Node, shapes: Shapes) -> _Found | None:

@@ -32,7 +32,7 @@ def _is_smaller(shapes: Shapes, gate: ir.Value, whole: ir.Value) -> bool:
             lambda m: f"{m.shapes.show(m.g.value)} against {m.shapes.show(m.x.value)}",
         ),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     source="x + xg = x(1 + g): the residual squeeze-and-excitation of PaddleOCR's RSE-FPN",
     group="fuse",
 )

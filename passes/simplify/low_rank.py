@@ -44,7 +44,7 @@ def _product(m: Match) -> Vector:
             lambda m: f"{list(m.a.array.shape)} times {list(m.b.array.shape)}",
         ),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     source="(xA)B = x(AB)",
     group="fuse",
 )
@@ -77,7 +77,7 @@ _SCALED = (
         holds("one scale", lambda m: not m.has("s") or (m.s.array.size == 1 and m.s.array.ndim <= (m.x.rank or 0))),
         UNSHARED,
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     source="Hu et al. 2021, LoRA, section 4.1: the adapter is merged for inference (arXiv:2106.09685)",
     group="fuse",
     benefit=1,

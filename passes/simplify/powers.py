@@ -52,7 +52,7 @@ def square_is_product(m: Match, op: Builder) -> ir.Value:
         holds("the exponent is one half", lambda m: m.c.scalar == 0.5),
         _SCALAR,
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     source="ONNX Pow, Sqrt: they differ at -inf and -0.0",
     group="fuse",
 )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ... import ir
+from ..analyses.float_range import float_range
 from ..engine.conditions import constant, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
@@ -12,45 +11,21 @@ from ..engine.rule import Builder, Match, rule
 
 z, zero = values("z zero")
 
-_MOST_STEPS = 32
-_MOVING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Slice", "Identity", "Cast")
-_CLOSED = ("Add", "Sub", "Sum", "Mul", "Max", "Min", "Concat", "Neg")  # finite of finite; overflow is rounding
 
+def _assumed_of_products(dtype: ir.DataType) -> float:
+    """The magnitude of scores that is taken for granted: one that is lost beside the lowest number, or half the range.
 
-def _nonzero(divisor: ir.Value | None) -> bool:
-    content = ir.constant(divisor)
-    return content is not None and bool(np.all(content))
+    float16 has no room for a score of -16 beside its lowest number: there, masks and scores share the range.
+    """
+    return 3e4 if dtype == ir.DataType.FLOAT16 else 1e30
 
 
 def _infinite(m: Match) -> str | None:
-    """What in the scores is, or may be, an infinity; None for sums and choices of products and finite constants.
-
-    A mask of the lowest number overflows to -inf in float16, where it has no room for a score of -16.
-    """
-    pending, seen = [m.z.value], set[ir.Value]()
-    while pending:
-        value = pending.pop()
-        if value in seen:
-            continue
-        seen.add(value)
-        content, node = ir.constant(value), value.producer()
-        if content is not None:
-            largest = np.abs(content.astype(np.float64)).max(initial=0.0)
-            if not largest < (3e4 if m.shapes.dtype(m.z.value) == ir.DataType.FLOAT16 else np.inf):
-                return f"{value.name!r} holds {content.astype(np.float64).min()}"
-        elif node is None or node.domain != "" or len(seen) > _MOST_STEPS:
-            return f"{value.name!r} may hold anything"
-        elif node.op_type in ("MatMul", "Gemm"):
-            continue
-        elif node.op_type == "Where":
-            pending += [each for each in node.inputs[1:] if each is not None]
-        elif node.op_type in _MOVING or (node.op_type == "Div" and _nonzero(node.inputs[1])):
-            pending += [each for each in node.inputs[:1] if each is not None]
-        elif node.op_type in _CLOSED:
-            pending += [each for each in node.inputs if each is not None]
-        else:
-            return f"{value.name!r} is made by {node.op_type}"
-    return None
+    """Why the scores may hold an infinity; None for sums and choices of products and constants within their type."""
+    found = float_range(m.z.value, m.shapes, _assumed_of_products)
+    if found is None:
+        return f"{m.z.name!r} may hold anything"
+    return None if found.is_finite else f"{m.z.name!r} may overflow, or hold an infinity"
 
 
 @rule(
@@ -65,7 +40,7 @@ def _infinite(m: Match) -> str | None:
             "scores that are finite, with a mask that is", lambda m: _infinite(m) is None, lambda m: str(_infinite(m))
         ),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     source="torch 2.13 exporter, scaled_dot_product_attention; Softmax is NaN where a row has only -inf, +inf, or NaN",
     group="fuse",
 )

@@ -18,7 +18,7 @@ from checking import agree_as_backend_cases, assert_same_interface, count, is_va
 from optimize_graph import Options, ir, optimize
 from optimize_graph.passes import Exactness
 from optimize_graph.runtime import SessionOptions, open_session
-from optimize_graph.runtime.tolerance import computes_in_half, is_random
+from optimize_graph.runtime.tolerance import computes_in_half, draws_random_numbers
 
 SHARDS = 16  # each loads the cases once for its process; more of them balance the processes
 SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.3
@@ -60,7 +60,7 @@ def check(case: Case, *, as_it_is: bool = False) -> str:
     assert_same_interface(case.model, produced)
     assert not (as_it_is and case.is_plain and count(produced) > count(case.model)), "it gained a node"
     given = open_session(produced.SerializeToString(), PLAIN).run(case.feeds)
-    if is_random(original):
+    if draws_random_numbers(original):
         return "random"
     # ONNX Runtime runs float16 in float32 or not, depending on what stands around it.
     bitwise = result.exactness is Exactness.EXACT and not computes_in_half(original)
