@@ -15,8 +15,8 @@ from ... import ir
 
 _MAX_NODES: Final = 64
 _MOVEMENT: Final = frozenset(
-    "Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand Tile Slice Split Gather GatherElements GatherND Concat "
-    "Pad DepthToSpace SpaceToDepth".split()
+    "Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand Tile Slice Split Gather GatherElements GatherND "
+    "Concat Pad DepthToSpace SpaceToDepth".split()
 )
 _ARITHMETIC: Final = frozenset("Add Sub Mul Div Neg Abs Sum Max Min Clip Relu Cast CastLike Where".split())
 _DECIDES: Final = frozenset(

@@ -310,8 +310,6 @@ OTHERS = {
     "clips": number_case("a = Relu(x) b = Clip(a, eps, two) y = Neg(b)", eps=SCALE["eps"], two=SCALE["two"]),
 }
 CASES = {**MASKS, **OTHERS}
-# The Attention kernel gives 0 for a row that is masked wholly with the lowest float, the operators the mean of V.
-WRONG = ("transformers, finfo.min", "where chooses the addend")
 
 
 def disagreements(case: Case) -> tuple[int, list[str]]:
@@ -340,13 +338,7 @@ def disagreements(case: Case) -> tuple[int, list[str]]:
     return taken, problems
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="wholly masked rows")) if name in WRONG else name
-        for name in CASES
-    ],
-)
+@pytest.mark.parametrize("name", CASES)
 def test_extreme_contents_of_a_role_give_what_the_original_gives(name: str) -> None:
     taken, problems = disagreements(CASES[name])
     assert taken >= CASES[name].runs
