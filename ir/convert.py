@@ -8,7 +8,7 @@ What it makes of the skeleton is carried over to a copy of the model, node by no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import onnx
@@ -20,7 +20,6 @@ import onnx_ir as oir
 
 from .decode import fail
 from .diagnostics import Diagnostic, Location, ModelError
-from .facts import constant
 from .inline import inlinable_functions, inline_call
 from .io import collector_paused, not_representable
 from .opset import defaults_of, schema, stamp_versions
@@ -53,13 +52,10 @@ def convert_opset(model: oir.Model, version: int, *, highest_ir: int | None = No
         result = model.clone()
         _inline_functions(result)
         _refuse_what_is_overlooked(result, current, version)
-        _check_changed_definitions(result, current, version)
         if version < current:
             _drop_defaults(result, version)
         skeleton = Skeleton(result)
         _Transfer(result, skeleton, _convert(skeleton.proto, current, version)).run()
-        if current <= 10 < version:
-            _keep_coordinates_of_resize(result)
         result.opset_imports.pop("ai.onnx", None)
         result.opset_imports[""] = version
         stamp_versions(result)
@@ -107,85 +103,6 @@ def _refuse_what_is_overlooked(model: oir.Model, current: int, version: int) -> 
         else:
             continue
         fail(_CODE, f"{what} cannot be converted", Location(node=node.name or ""), f"keep opset {current}")
-
-
-def _check_changed_definitions(model: oir.Model, current: int, version: int) -> None:
-    """Refuse a node whose definition changes meaning between the versions where the converter keeps it as it is."""
-    low, high = sorted((current, version))
-    crossed = range(low + 1, high + 1)
-    for node in nodes(model):
-        if node.domain:
-            continue
-        reason = _changed_meaning(node, crossed, is_upward=version > current)
-        if reason:
-            message = f"{node.op_type} cannot be converted from opset {current} to {version}: {reason}"
-            fail(_CODE, message, Location(node=node.name or ""), f"keep opset {current}")
-
-
-def _changed_meaning(node: oir.Node, crossed: Sequence[int], *, is_upward: bool) -> str:
-    """The difference of definitions that the converter ignores for this node; "" where there is none.
-
-    Source: the definitions in onnx's Changelog.md; the adapters of `onnx.version_converter` leave these as they are.
-    """
-    match node.op_type:
-        case "Dropout" if _has_used_mask(node):
-            if 10 in crossed:
-                return "opset 10 changes the mask from the type of the data to bool"
-            if 12 in crossed:
-                return "ONNX Runtime's masks at inference differ between opset 11 and 12"
-        case "GroupNormalization" if 21 in crossed and is_upward and not _has_one_channel_per_group(node):
-            return "opset 21 takes scale and bias per channel, not per group"
-        case "Hardmax" if 13 in crossed and is_upward:
-            if not _is_along_last_axis(node, default=1):
-                return "below opset 13 it flattens to two dims, from 13 on it works along one axis"
-            if "axis" not in node.attributes:  # the default changes from 1 to -1, which is the same axis here
-                node.attributes["axis"] = oir.AttrInt64("axis", 1)
-        case "Softmax" | "LogSoftmax" if 13 in crossed and not is_upward:
-            if not _is_along_last_axis(node, default=-1):
-                return "below opset 13 it flattens to two dims, from 13 on it works along one axis"
-        case "Resize" if 11 in crossed and is_upward and _rounds_unlike_floor(node):
-            return "below opset 11 the rounding of coordinates is not defined where nearest sampling shrinks"
-    return ""
-
-
-def _has_used_mask(node: oir.Node) -> bool:
-    return any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
-
-
-def _has_one_channel_per_group(node: oir.Node) -> bool:
-    data = node.inputs[0] if node.inputs else None
-    groups = node.attributes.get("num_groups")
-    if data is None or data.shape is None or len(data.shape) < 2 or groups is None:
-        return False
-    return isinstance(data.shape[1], int) and data.shape[1] == groups.value
-
-
-def _is_along_last_axis(node: oir.Node, default: int) -> bool:
-    axis = node.attributes["axis"].value if "axis" in node.attributes else default
-    data = node.inputs[0] if node.inputs else None
-    return axis == -1 or (data is not None and data.shape is not None and axis == len(data.shape) - 1)
-
-
-def _rounds_unlike_floor(node: oir.Node) -> bool:
-    """Whether nearest sampling may meet coordinates that are no whole numbers in a dim that shrinks, or may not say."""
-    mode = node.attributes["mode"].value if "mode" in node.attributes else "nearest"
-    if mode != "nearest":
-        return False
-    scales = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    if scales is None:
-        return True
-    return any(scale < 1 and 1 / scale != round(1 / scale) for scale in map(float, scales.ravel()) if scale)
-
-
-def _keep_coordinates_of_resize(model: oir.Model) -> None:
-    """State the coordinates that Upsample and Resize have below opset 11; the defaults are others from 11 on."""
-    for node in nodes(model):
-        if node.domain or node.op_type != "Resize":
-            continue
-        node.attributes["coordinate_transformation_mode"] = oir.AttrString(
-            "coordinate_transformation_mode", "asymmetric"
-        )
-        node.attributes["nearest_mode"] = oir.AttrString("nearest_mode", "floor")
 
 
 def _drop_defaults(model: oir.Model, version: int) -> None:

@@ -50,21 +50,6 @@ def node_runs(node: ir.Node, shapes: Shapes, target: str, release: str) -> bool 
     return runs(target, release, _name(node), inputs, outputs, _numbers(node))
 
 
-def lost_at_opset(model: ir.Model, opset: int, shapes: Shapes, target: str, release: str) -> list[str]:
-    """The standard operators of `model` that run on `target` now and would have no kernel at `opset`, sorted.
-
-    Covers the nodes of subgraphs and functions. What is not known counts as it is: not lost.
-    """
-    lost = set()
-    for node in ir.nodes(model):
-        if node.domain or node.op_type in lost or node_runs(node, shapes, target, release) is False:
-            continue
-        inputs, outputs = _types(node.inputs, shapes), _types(node.outputs, shapes)
-        if runs(target, release, ("", node.op_type, opset), inputs, outputs, _numbers(node)) is False:
-            lost.add(node.op_type)
-    return sorted(lost)
-
-
 @lru_cache(maxsize=1 << 14)
 def runs(
     target: str,

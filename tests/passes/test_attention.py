@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import onnx.parser
-import onnxruntime
 import pytest
 from optimize_graph import Options, Result, ir, optimize
 from optimize_graph.runtime import SessionOptions, open_session
@@ -259,20 +258,3 @@ def test_cosines_that_were_computed_ahead_become_the_operators_tables(batch: str
 def test_tables_that_are_no_angles_of_positions_are_refused(table: np.ndarray) -> None:
     result = run(fixed_rotary(table=table), verify=False)
     assert operators(result)["RotaryEmbedding"] == 0
-
-
-UNLOADABLE_ABOVE_21 = {
-    "an operator without a kernel at opset 22": "r = RandomNormalLike<seed = 1.0>(q)  z = Mul(r, zero)",
-    "int8 quantization before a view": """c = QuantizeLinear(q, step, point)  d = DequantizeLinear(c, step, point)
-        z = Transpose<perm = [0, 2, 1]>(d)""",
-}
-
-
-@pytest.mark.parametrize("name", UNLOADABLE_ABOVE_21)
-def test_the_opset_stays_where_the_rest_of_the_model_would_not_load(name: str) -> None:
-    constants = CONSTANTS + ", float step = {0.1}, int8 point = {0}"
-    proto = model(HEADS + "p = Softmax<axis = -1>(scores)" + MERGE + UNLOADABLE_ABOVE_21[name], constants=constants)
-    proto.graph.output.add(name="z").type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-    result = optimize(proto, options=Options(verify=False))
-    assert result.model.opset_imports[""] == 17
-    onnxruntime.InferenceSession(ir.to_bytes(result.model), providers=["CPUExecutionProvider"])  # default optimizations
