@@ -276,6 +276,25 @@ def _resize_up(node: onnx.NodeProto, site: Site) -> list[onnx.NodeProto]:
     return [region, made]
 
 
+# --- negative axes ----------------------------------------------------------------------------------------------------
+
+
+def _axes_from_the_front(node: onnx.NodeProto, site: Site) -> None:
+    """Until 10 an axis counts from the front. (What else changes is left to onnx's converter.)"""
+    rank = site.rank(node.input[0])
+    for attribute in node.attribute:
+        if attribute.name not in ("axis", "axes"):
+            continue
+        negative = attribute.i < 0 or any(each < 0 for each in attribute.ints)
+        if not negative:
+            continue
+        if rank is None:
+            raise CannotConvertError("a negative axis of an input of unknown rank")
+        if attribute.HasField("i"):
+            attribute.i %= rank
+        attribute.ints[:] = [each % rank for each in attribute.ints]
+
+
 # --- GroupNormalization -----------------------------------------------------------------------------------------------
 
 
@@ -325,9 +344,16 @@ def _dropout(node: onnx.NodeProto, site: Site) -> None:
         raise CannotConvertError("its mask is used, which has another type or other elements there")
 
 
+_WITH_AXES: Final = (
+    *("ArgMax", "ArgMin", "Compress", "Concat", "Flatten", "Gather", "Hardmax", "LogSoftmax", "ReduceL1", "ReduceL2"),
+    *("ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
+    *("ReduceSumSquare", "Softmax", "Split", "Squeeze", "TopK"),
+)
+
 ADAPTERS: Final[dict[tuple[str, int, int], Adapter]] = {
     **{(name, 12, 13): _softmax_up for name in ("Hardmax", "LogSoftmax", "Softmax")},
     **{(name, 13, 12): _softmax_down for name in ("Hardmax", "LogSoftmax", "Softmax")},
+    **{(name, 11, 10): _axes_from_the_front for name in _WITH_AXES},
     ("Resize", 10, 11): _resize_up,
     ("GroupNormalization", 20, 21): _group_normalization_up,
     ("GroupNormalization", 21, 20): _group_normalization_down,

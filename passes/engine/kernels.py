@@ -41,10 +41,10 @@ def missing_kernel(
 def operators_without_kernel(converted: ir.Model, context: PassContext) -> tuple[str, list[str]]:
     """Operators that lose their kernel in `converted`, the model at another opset: the place and their names.
 
-    The place is the target, or what verifies the result. A node counts where none of the model on these types lacks a
-    kernel there. Nodes of subgraphs count, too. A kernel is registered for definitions of an operator: when the standard
-    defines the operator anew, nodes of the new opset wait for a kernel of their own (RandomNormal at 22 on the CPU,
-    MaxPool at 22 on CUDA: microsoft/onnxruntime#26393).
+    The place is the target, or what verifies the result. A node counts where no node of the model on these types lacks
+    a kernel there; nodes of subgraphs count, too. A kernel is registered for definitions of an operator: when the
+    standard defines the operator anew, nodes of the new opset wait for a kernel of their own (RandomNormal at 22 on the
+    CPU, MaxPool at 22 on CUDA: microsoft/onnxruntime#26393).
     """
     shapes = context.analyses.get(Shapes)
     shapes_converted = AnalysisManager(converted).get(Shapes)

@@ -134,8 +134,9 @@ def attention_over_heads_on_cuda(m: Match, op: Builder) -> ir.Value:
     is_choice=True,
     source=(
         "com.microsoft.MultiHeadAttention (ContribOperators.md), with the mask as attention_bias: a padding mask of "
-        "two dims would leave the fused kernels; what it gives for a row of -inf alone is not said. On the CPU, 1.31.1, "
-        "12 heads of 64, one thread: 8 queries x1.14, 64 x1.05, 128 x1.02, 256 x1.06, 512 x1.09, 1,024 x1.34 with a mask"
+        "two dims would leave the fused kernels; what it gives for a row of -inf alone is not said. On the CPU with "
+        "1.31.1, 12 heads of 64 with a mask, one thread: 8 queries x1.14, 64 x1.05, 128 x1.02, 256 x1.06, 512 x1.09, "
+        "1,024 x1.34"
     ),
     group="contrib-attention",
 )

@@ -96,7 +96,7 @@ class FuseAttention(Pass):
 
 
 def _has_contrib(settings: Settings) -> bool:
-    """Whether com.microsoft.MultiHeadAttention is what the rules expect: on the CPU, as of the release with opset 24."""
+    """Whether com.microsoft.MultiHeadAttention is as expected: on the CPU from the release with opset 24 on."""
     return settings.target == "ort-cuda" or not settings.release or loads_in(settings.release).opset > OPSET
 
 

@@ -16,7 +16,7 @@ _REMOVED = frozenset({"Cast", "Dropout", "Identity"})
 
 
 def dequantized_layout_changes(model: ir.Model, dtype: Callable[[ir.Value], ir.DataType | None]) -> Iterator[ir.Node]:
-    """The DequantizeLinear nodes for which ONNX Runtime refuses the model from opset 21 on, unless it optimizes nothing.
+    """The DequantizeLinear nodes for which ONNX Runtime refuses the model from opset 21 on, if it optimizes.
 
     Its `PropagateQDQ` (level 2) moves a per-tensor DequantizeLinear behind operators that only move elements, by
     putting a QuantizeLinear and a DequantizeLinear behind them. From opset 21 on it gives that QuantizeLinear an
