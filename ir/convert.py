@@ -8,7 +8,6 @@ What it makes of the skeleton is carried over to a copy of the model, node by no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import onnx
@@ -23,6 +22,7 @@ from .diagnostics import Diagnostic, Location, ModelError
 from .inline import inlinable_functions, inline_call
 from .io import collector_paused, not_representable
 from .opset import defaults_of, schema, stamp_versions
+from .opset_steps import CannotConvertError, boundary, graph_protos, take_step
 from .rewriter import Rewriter, new_node
 from .scopes import nodes, subgraphs_of
 from .skeleton import Skeleton
@@ -96,10 +96,8 @@ def _refuse_what_is_overlooked(model: oir.Model, current: int, version: int) -> 
     for node in nodes(model):
         if node.domain and any(subgraphs_of(node)):
             what = f"the graphs in {node.domain}::{node.op_type}, which are not looked into,"
-        elif node.op_type == "Scan" and current < 9 <= version:
-            what = (
-                "Scan, which loses its batch dim in opset 9,"  # the body keeps the old shapes (backend case scan_sum)
-            )
+        elif node.op_type == "Scan" and not node.domain and min(current, version) < 9 <= max(current, version):
+            what = "Scan, which has a batch dim until opset 8 and none from 9 on,"  # the body keeps the old shapes (backend case scan_sum)
         else:
             continue
         fail(_CODE, f"{what} cannot be converted", Location(node=node.name or ""), f"keep opset {current}")
@@ -127,6 +125,23 @@ def _drop_defaults(model: oir.Model, version: int) -> None:
 
 
 def _convert(proto: onnx.ModelProto, current: int, version: int) -> onnx.ModelProto:
+    """By onnx's converter, but for the steps that are written in `opset_steps`."""
+    while current != version:
+        step = boundary(proto, current, version)
+        reached = version if step is None else step[0]
+        if reached != current:
+            proto = _by_onnx(proto, current, reached)
+        if step is None:
+            break
+        before, current = step
+        try:
+            proto = take_step(proto, current, lambda model, after, before=before: _by_onnx(model, before, after))
+        except CannotConvertError as error:
+            raise ModelError(Diagnostic(_CODE, str(error), hint=f"keep opset {before}")) from error
+    return proto
+
+
+def _by_onnx(proto: onnx.ModelProto, current: int, version: int) -> onnx.ModelProto:
     try:
         return onnx.version_converter.convert_version(proto, version)
     except Exception as error:  # whatever Python makes of a C++ exception: RuntimeError, IndexError, ConvertError
@@ -163,17 +178,9 @@ def _reason(error: Exception) -> str:
 
 def _changed_operators(proto: onnx.ModelProto, old: int, new: int) -> list[str]:
     """The standard operators in use that opset `old` and `new`, its neighbour, define otherwise."""
-    used = dict.fromkeys(node.op_type for graph in _graph_protos(proto) for node in graph.node if not node.domain)
+    used = dict.fromkeys(node.op_type for graph in graph_protos(proto) for node in graph.node if not node.domain)
     known = {name: schema(name, max(old, new)) for name in used}
     return [name for name, each in known.items() if each is None or each.since_version == max(old, new)]
-
-
-def _graph_protos(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    pending = [proto.graph]
-    while pending:
-        graph = pending.pop()
-        yield graph
-        pending += [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
 
 
 # --- carrying the result over -----------------------------------------------------------------------------------------
@@ -323,7 +330,7 @@ class _Transfer:
             elif node.op_type != "Constant":  # the converter overlooks that a subgraph may read it
                 fail(_CODE, f"the conversion loses {node.op_type}", Location(node=node.name or ""), "keep the opset")
         kept = {tensor.name for _, proto in self.scopes for tensor in proto.initializer}
-        for before in _graph_protos(self.skeleton.proto):
+        for before in graph_protos(self.skeleton.proto):
             for tensor in before.initializer:
                 value = self.skeleton.values[tensor.name]
                 if tensor.name not in kept and not value.uses() and not value.is_graph_output():

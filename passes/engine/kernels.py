@@ -10,8 +10,9 @@ from ..analyses import Shapes
 from ..analyses.facts import Call, Fact
 from ..analyses.shapes import infer
 from ..targets.kernels import ABSENT, has_kernel
+from .analysis import AnalysisManager
 from .journal import Refusal
-from .pass_ import PassContext, where
+from .pass_ import PassContext, Settings, where
 
 Types = tuple[ir.DataType | None, ...]
 Attributes = tuple[tuple[str, int | float | str], ...]
@@ -28,16 +29,42 @@ def missing_kernel(
     That is on the target, and on what verifies the result, in the newest release. A place that did not run there before
     either is none the worse. The types come from `Shapes`, which must have learnt about the nodes.
     """
-    settings, shapes = context.settings, context.analyses.get(Shapes)
-    places = ((ON_TARGET, settings.target, settings.release), (WHERE_CHECKED, settings.checked_on, ""))
-    for condition, target, release in places:
-        if not target.startswith("ort-"):
-            continue
+    shapes = context.analyses.get(Shapes)
+    for condition, target, release in _places(context.settings):
         lost = _lacking(made, shapes, target, release)
         if lost is not None and _lacking(replaced, shapes, target, release) is None:
             types = ", ".join(each.name for each in dict.fromkeys(_types(lost.inputs, shapes)) if each)
             return Refusal(name, where(root), condition, f"none for {lost.op_type} on {types}")
     return None
+
+
+def operators_without_kernel(converted: ir.Model, context: PassContext) -> tuple[str, list[str]]:
+    """Operators that lose their kernel in `converted`, the model at another opset: the place and their names.
+
+    The place is the target, or what verifies the result. A node counts where no node of the model on these types lacks
+    a kernel there; nodes of subgraphs count, too. A kernel is registered for definitions of an operator: when the
+    standard defines the operator anew, nodes of the new opset wait for a kernel of their own (RandomNormal at 22 on the
+    CPU, MaxPool at 22 on CUDA: microsoft/onnxruntime#26393).
+    """
+    shapes = context.analyses.get(Shapes)
+    shapes_converted = AnalysisManager(converted).get(Shapes)
+    for condition, target, release in _places(context.settings):
+        before = _without_kernel(context.rewriter.model, shapes, target, release)
+        lost = _without_kernel(converted, shapes_converted, target, release) - before
+        if lost:
+            return condition, sorted({op_type for (_, op_type), _ in lost})
+    return "", []
+
+
+def _without_kernel(model: ir.Model, shapes: Shapes, target: str, release: str) -> set[tuple[tuple[str, str], Types]]:
+    nodes = (node for node in ir.nodes(model) if node_runs(node, shapes, target, release) is False)
+    return {((node.domain, node.op_type), _types(node.inputs, shapes)) for node in nodes}
+
+
+def _places(settings: Settings) -> list[tuple[str, str, str]]:
+    """Where a result must run: the condition in words, the target and the release of ONNX Runtime there."""
+    places = ((ON_TARGET, settings.target, settings.release), (WHERE_CHECKED, settings.checked_on, ""))
+    return [place for place in places if place[1].startswith("ort-")]
 
 
 def _lacking(nodes: Sequence[ir.Node], shapes: Shapes, target: str, release: str) -> ir.Node | None:

@@ -63,8 +63,13 @@ def _call(m: Match) -> AttentionCall:
     return call_over(m, (m.q.dims or ())[3], (m.v.dims or ())[3])
 
 
-def _contrib_call(m: Match) -> AttentionCall:
-    return attention.call_over_split_heads(m)
+def _why_not_as_contrib(m: Match) -> str:
+    """Why com.microsoft.MultiHeadAttention does not compute it in one kernel; "" where it does."""
+    call = attention.call_over_split_heads(m)
+    if m.context.settings.target == "ort-cuda":
+        return call.why_not_fused_as_contrib()
+    is_other = call.grouped or call.head_size != call.value_size
+    return "heads of keys and values that differ from those of the queries" if is_other else ""
 
 
 @rule(
@@ -115,24 +120,25 @@ def attention_over_heads_on_cuda(m: Match, op: Builder) -> ir.Value:
 @rule(
     attention.attention_over_split_heads.pattern,
     requires=[
-        ON_CUDA,
         *attention.attention_over_split_heads.requires,
         holds("no guard against rows of NaN", lambda m: not m.has("zero")),
         holds(
             "a kernel that fuses MultiHeadAttention",
-            lambda m: not _contrib_call(m).why_not_fused_as_contrib(),
-            lambda m: _contrib_call(m).why_not_fused_as_contrib(),
+            lambda m: not _why_not_as_contrib(m),
+            _why_not_as_contrib,
         ),
     ],
     exactness=Exactness.ROUNDING,
     is_choice=True,
     source=(
         "com.microsoft.MultiHeadAttention (ContribOperators.md), with the mask as attention_bias: a padding mask of "
-        "two dims would leave the fused kernels; what it gives for a row of -inf alone is not said"
+        "two dims would leave the fused kernels; what it gives for a row of -inf alone is not said. On the CPU with "
+        "1.31.1, 12 heads of 64 with a mask, one thread: 8 queries x1.14, 64 x1.05, 128 x1.02, 256 x1.06, 512 x1.09, "
+        "1,024 x1.34"
     ),
     group="contrib-attention",
 )
-def multi_head_attention_on_cuda(m: Match, op: Builder) -> ir.Value | None:
+def multi_head_attention(m: Match, op: Builder) -> ir.Value | None:
     """Attention over split heads where the opset stays below 23, as ONNX Runtime's own operator.
 
     before:  q, k, v -> Reshape, Transpose -> MatMul, scale, + mask, Softmax, [guard], MatMul -> Transpose, Reshape -> y

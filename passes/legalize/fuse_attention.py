@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import ir
+from ..analyses import Shapes
 from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
-from ..engine.pass_ import Pass, PassContext
+from ..engine.kernels import operators_without_kernel
+from ..engine.pass_ import Pass, PassContext, Settings, where
 from ..engine.registry import REGISTRY, register
 from ..engine.rewrite import run_rules
 from ..engine.rule import Rule
-from ..targets.cuda import kernels_lost
+from ..targets import quantization_faults
+from ..targets.onnxruntime import loads_in
+from ..targets.quantization_faults import dequantized_layout_changes
 
 OPSET = 23
 # Heads that are split and merged around an attention go into it: that is looked for before the attention alone.
@@ -26,11 +30,11 @@ ANY_OPSET = ("causal-attention",)
 class FuseAttention(Pass):
     """Apply the rules of the groups `attention` and `attention-alone`; the opset is raised to 23 first, if it may be.
 
-    It may be where the target is ONNX Runtime, the user asked for no opset, and the oldest ONNX Runtime that must load
-    the result has kernels for that opset. For target `ort-cuda`, no operator of the model may lose its CUDA kernel by
-    it; where the opset stays, the rules of group `contrib-attention` use ONNX Runtime's own operators there, and those
-    of group `causal-attention` do at any opset: at once, and again where rotary embedding went before the heads.
-    Nothing is raised where no rule would fire.
+    It may be where the target is ONNX Runtime, the user asked for no opset, the oldest ONNX Runtime that must load the
+    result has kernels for that opset, every operator of the model keeps its kernel (RandomNormal has none at 22 on the
+    CPU, MaxPool none on CUDA), and no known fault of ONNX Runtime begins between the opsets. Where the opset stays, the
+    rules of group `contrib-attention` use ONNX Runtime's own operators; those of group `causal-attention` do at any
+    opset: at once, and again where rotary embedding went before the heads. Nothing is raised where no rule would fire.
 
     before:  y = Reshape(Transpose(MatMul(Softmax(Add(MatMul(…), mask)), …)))      opset 17
     after:   y = Attention(q, k, v, mask)                                          opset 23
@@ -47,28 +51,57 @@ class FuseAttention(Pass):
         run_rules(_rules(ANY_OPSET), model, context, None)
         if current > 24:
             return  # from 25 on the definition differs, and ONNX Runtime has no kernel
-        is_standard = current >= OPSET or self._may_raise(model, context)
-        if not is_standard and context.settings.target != "ort-cuda":
-            return
-        groups = [_rules(names) for names in (STANDARD if is_standard else CONTRIB)]
-        if not any(_would_fire(rule, node, context) for node in ir.nodes(model) for rules in groups for rule in rules):
-            return
-        if current < OPSET and is_standard:
-            if not context.journal.permit(self.name, "model", f"opset {current}", f"opset {OPSET}", Exactness.ROUNDING):
-                return
-            context.rewriter.exchange(ir.convert_opset(model, OPSET))
-            context.analyses.invalidate()
+        groups = [_rules(names) for names in STANDARD]
+        if current < OPSET and (not _any_would_fire(groups, model, context) or not self._raise(model, context)):
+            groups = [_rules(names) for names in CONTRIB] if _has_contrib(context.settings) else []
         for rules in groups:
             run_rules(rules, model, context, None)
 
-    def _may_raise(self, model: ir.Model, context: PassContext) -> bool:
+    def _raise(self, model: ir.Model, context: PassContext) -> bool:
+        """Raise the opset, unless something speaks against it."""
         if context.settings.highest_opset < OPSET + 1:
             return False
-        lost = kernels_lost(model, OPSET) if context.settings.target == "ort-cuda" else []
-        if lost:
-            condition = f"CUDA kernels for every operator at opset {OPSET}"
-            context.journal.refuse(Refusal(self.name, "model", condition, f"none for {', '.join(lost)}"))
-        return not lost
+        obstacle = self._fault(model, context)
+        if obstacle is None:
+            try:
+                converted = ir.convert_opset(model, OPSET)
+            except ir.ModelError as error:
+                obstacle = Refusal(
+                    self.name, "model", f"operators that opset {OPSET} has, too", error.diagnostic.message
+                )
+            else:
+                place, lost = operators_without_kernel(converted, context)
+                if lost:
+                    condition = f"{place} for every operator at opset {OPSET}"
+                    obstacle = Refusal(self.name, "model", condition, f"none for {', '.join(lost)}")
+        if obstacle is not None:
+            context.journal.refuse(obstacle)
+            return False
+        current = ir.standard_opset(model)
+        if not context.journal.permit(self.name, "model", f"opset {current}", f"opset {OPSET}", Exactness.ROUNDING):
+            return False
+        context.rewriter.exchange(converted)
+        context.analyses.invalidate()
+        return True
+
+    def _fault(self, model: ir.Model, context: PassContext) -> Refusal | None:
+        """Why ONNX Runtime would not open the model at the new opset, where it opens it at the old one."""
+        current = ir.standard_opset(model) or 0
+        broken = dequantized_layout_changes(model, context.analyses.get(Shapes).dtype)
+        first = next(broken, None) if current < quantization_faults.FIRST_OPSET else None
+        if first is None:
+            return None
+        condition = f"quantization that ONNX Runtime optimizes soundly from opset {quantization_faults.FIRST_OPSET} on"
+        return Refusal(self.name, "model", condition, f"not what DequantizeLinear gives in {where(first)!r}")
+
+
+def _has_contrib(settings: Settings) -> bool:
+    """Whether com.microsoft.MultiHeadAttention is as expected: on the CPU from the release with opset 24 on."""
+    return settings.target == "ort-cuda" or not settings.release or loads_in(settings.release).opset > OPSET
+
+
+def _any_would_fire(groups: Sequence[Sequence[Rule]], model: ir.Model, context: PassContext) -> bool:
+    return any(_would_fire(rule, node, context) for node in ir.nodes(model) for rules in groups for rule in rules)
 
 
 def _rules(groups: Sequence[str]) -> list[Rule]:

@@ -120,6 +120,146 @@ def test_the_opset_is_raised_only_where_that_is_allowed(options: dict[str, objec
     assert result.model.opset_imports[""] == 17
 
 
+LOST = {
+    "RandomNormal": "z = RandomNormal<shape = [2, 3]>()",
+    "RandomUniform": "z = RandomUniform<shape = [2, 3]>()",
+    "RandomNormalLike": "z = RandomNormalLike(q)",
+    "RandomUniformLike": "z = RandomUniformLike(q)",
+    "Multinomial": "flat = Flatten(q)  z = Multinomial(flat)",
+    "RoiAlign": "maps = Unsqueeze(q, first)  z = RoiAlign(maps, boxes, none)",
+    "MaxRoiPool": "maps = Unsqueeze(q, first)  z = MaxRoiPool<pooled_shape = [1, 1]>(maps, rois)",
+    "GlobalLpPool": "maps = Unsqueeze(q, first)  z = GlobalLpPool(maps)",
+}
+"""Operators without a kernel at opset 22 and above, in 1.31 and 1.32."""
+LOST_CONSTANTS = (
+    f"{CONSTANTS}, int64[1] first = {{0}}, float[1,4] boxes = {{0, 0, 2, 2}}, "
+    "int64[1] none = {0}, float[1,5] rois = {0, 0, 0, 2, 2}"
+)
+ATTENTION_BODY = HEADS + "sum = Add(scores, mask)  p = Softmax<axis = -1>(sum)" + MERGE
+
+
+def beside(body: str) -> onnx.ModelProto:
+    """Attention, and `body`, which gives a second output z."""
+    other = model(ATTENTION_BODY + body, ", float[b,1,s,s] mask, bool c", constants=LOST_CONSTANTS)
+    other.graph.output.append(onnx.helper.make_empty_tensor_value_info("z"))
+    other.graph.output[-1].type.tensor_type.elem_type = (
+        onnx.TensorProto.INT32 if "Multinomial" in body else onnx.TensorProto.FLOAT
+    )
+    return other
+
+
+def assert_loads_and_keeps_its_opset(result: Result) -> None:
+    assert result.model.opset_imports[""] == 17
+    assert operators(result)["MultiHeadAttention"] == 1
+    open_session(ir.to_bytes(result.model), SessionOptions(optimize=False))
+    open_session(ir.to_bytes(result.model), SessionOptions())
+
+
+@pytest.mark.parametrize("op_type", LOST)
+def test_the_opset_stays_where_an_operator_has_no_kernel_at_the_new_one(op_type: str) -> None:
+    result = run(beside(LOST[op_type]), verify=False)
+    assert_loads_and_keeps_its_opset(result)
+    assert f"none for {op_type}" in {each.because for each in result.refusals}
+
+
+def test_an_operator_in_a_branch_keeps_its_kernel_too() -> None:
+    branches = """z = If(c)<then_branch = t () => (float[2,3] a) { a = RandomNormal<shape = [2, 3]>() },
+                             else_branch = e () => (float[2,3] d) { d = RandomUniform<shape = [2, 3]>() }>"""
+    result = run(beside(branches), verify=False)
+    assert_loads_and_keeps_its_opset(result)
+    assert "none for RandomNormal, RandomUniform" in {each.because for each in result.refusals}
+
+
+def test_an_operator_in_a_function_keeps_its_kernel_too() -> None:
+    proto = beside("z = local.Noise(q)")
+    proto.opset_import.add(domain="local", version=1)
+    proto.functions.append(
+        onnx.parser.parse_function(
+            '<domain: "local", opset_import: ["": 17]> Noise (a) => (b) { b = RandomNormalLike(a) }'
+        )
+    )
+    assert_loads_and_keeps_its_opset(run(proto, verify=False, disable=("inline",)))
+
+
+def test_an_operator_with_a_kernel_at_both_opsets_does_not_hold_the_opset() -> None:
+    result = run(beside("maps = Unsqueeze(q, first)  z = AveragePool<kernel_shape = [1, 1]>(maps)"), verify=False)
+    assert result.model.opset_imports[""] == 23
+    assert operators(result)["Attention"] == 1
+
+
+QUANTIZED_CONSTANTS = (
+    f"{CONSTANTS}, int64[2] flat = {{-1, 16}}, int64[1] first = {{0}}, int64[1] two = {{2}}, "
+    "float step = {0.1}, int8 i8 = {0}, uint8 u8 = {0}, int32 i32 = {0}, float[32] steps = {%s}, int8[32] zeros = {%s}"
+    % (", ".join(["0.1"] * 32), ", ".join(["0"] * 32))
+)
+CHANGES = {
+    "Transpose": "t2 = Transpose<perm = [2, 0, 1]>(d)",
+    "Reshape": "t2 = Reshape(d, flat)",
+    "Unsqueeze": "t2 = Unsqueeze(d, first)",
+    "Slice": "t2 = Slice(d, first, two)",
+    "MaxPool": "t2 = MaxPool<kernel_shape = [1]>(d)",
+    "Identity, Transpose": "i = Identity(d)  t2 = Transpose<perm = [2, 0, 1]>(i)",
+    "Transpose, Transpose": "i = Transpose<perm = [2, 0, 1]>(d)  t2 = Transpose<perm = [2, 0, 1]>(i)",
+}
+
+
+def quantized(dtype: str, dequantize: str, change: str) -> onnx.ModelProto:
+    proto = model(
+        f"{ATTENTION_BODY}  d = {dequantize}  {change}  z = Neg(t2)",
+        f", float[b,1,s,s] mask, {dtype}[4,8,32] x8",
+        opset=20,
+        constants=QUANTIZED_CONSTANTS,
+    )
+    proto.graph.output.append(onnx.helper.make_empty_tensor_value_info("z"))
+    proto.graph.output[-1].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    return proto
+
+
+def opens(proto: onnx.ModelProto | ir.Model, *, optimized: bool = True) -> bool:
+    content = ir.to_bytes(proto) if isinstance(proto, ir.Model) else proto.SerializeToString()
+    try:
+        open_session(content, SessionOptions(optimize=optimized))
+    except ir.ModelError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    ("dtype", "dequantize"),
+    [("int8", "DequantizeLinear(x8, step, i8)"), ("int32", "DequantizeLinear(x8, step)")],
+    ids=["int8", "int32"],
+)
+def test_the_opset_stays_where_onnxruntime_would_break_a_quantized_model(
+    dtype: str, dequantize: str, change: str
+) -> None:
+    proto = quantized(dtype, dequantize, CHANGES[change])
+    raised = ir.convert_opset(ir.from_proto(proto), 23)
+    assert opens(raised, optimized=False) and not opens(raised), "the fault of ONNX Runtime is gone: drop the guard"
+    result = run(proto, verify=False)
+    assert (result.model.opset_imports[""], operators(result)["MultiHeadAttention"]) == (20, 1)
+    assert opens(result.model)
+    assert "quantization that ONNX Runtime optimizes soundly from opset 21 on" in {
+        each.condition for each in result.refusals
+    }
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dequantize", "change"),
+    [
+        ("uint8", "DequantizeLinear(x8, step, u8)", CHANGES["Transpose"]),
+        ("uint8", "DequantizeLinear(x8, step)", CHANGES["Reshape"]),
+        ("int8", "DequantizeLinear(x8, step)", CHANGES["Transpose"]),
+        ("int8", "DequantizeLinear(x8, step, i8)", "t2 = Relu(d)"),
+        ("int8", "DequantizeLinear<axis = 2>(x8, steps, zeros)", "t2 = Abs(d)"),
+    ],
+)
+def test_sound_quantized_models_are_raised(dtype: str, dequantize: str, change: str) -> None:
+    result = run(quantized(dtype, dequantize, change), verify=False)
+    assert (result.model.opset_imports[""], operators(result)["Attention"]) == (23, 1)
+    assert opens(result.model)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "condition"),
     [
