@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 
 import onnx
 import onnx.checker
@@ -97,7 +98,8 @@ def _refuse_what_is_overlooked(model: oir.Model, current: int, version: int) -> 
         if node.domain and any(subgraphs_of(node)):
             what = f"the graphs in {node.domain}::{node.op_type}, which are not looked into,"
         elif node.op_type == "Scan" and not node.domain and min(current, version) < 9 <= max(current, version):
-            what = "Scan, which has a batch dim until opset 8 and none from 9 on,"  # the body keeps the old shapes (backend case scan_sum)
+            # The body keeps the old shapes (backend case scan_sum).
+            what = "Scan, which has a batch dim until opset 8 and none from 9 on,"
         else:
             continue
         fail(_CODE, f"{what} cannot be converted", Location(node=node.name or ""), f"keep opset {current}")
@@ -135,10 +137,14 @@ def _convert(proto: onnx.ModelProto, current: int, version: int) -> onnx.ModelPr
             break
         before, current = step
         try:
-            proto = take_step(proto, current, lambda model, after, before=before: _by_onnx(model, before, after))
+            proto = take_step(proto, current, partial(_step_by_onnx, before))
         except CannotConvertError as error:
             raise ModelError(Diagnostic(_CODE, str(error), hint=f"keep opset {before}")) from error
     return proto
+
+
+def _step_by_onnx(before: int, proto: onnx.ModelProto, after: int) -> onnx.ModelProto:
+    return _by_onnx(proto, before, after)
 
 
 def _by_onnx(proto: onnx.ModelProto, current: int, version: int) -> onnx.ModelProto:

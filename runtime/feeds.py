@@ -45,6 +45,7 @@ MASKS = (MaskKind.PLAIN, MaskKind.MIXED, MaskKind.EXTREME)
 RANKS = (2, 3, 4, 1)  # of inputs that no operator tells the rank of, the most frequent first
 MOST_REPAIRS, MOST_GROWN = 48, 96  # trials for one set
 TRIALS_S = 60.0  # for the trials of one set, after the first
+TRIAL_SHARE = 6  # one trial may take this part of the time that is left: a size may be far too large
 
 
 @dataclass(frozen=True)
@@ -431,7 +432,8 @@ class _Trials:
             return None
         self.tried.add(key)
         try:
-            outputs = self.session.run(self.feeds, max(self.until - time.monotonic(), 1.0))
+            share = TRIAL_SHARE if self.interface.binding(plan).sizes else 1  # nothing open: one plan
+            outputs = self.session.run(self.feeds, max((self.until - time.monotonic()) / share, 1.0))
         except ir.ModelError as error:
             self.refusal = self.refusal or error
             self.message = error.diagnostic.message

@@ -232,7 +232,8 @@ _WRITTEN = {
 
 def written_cases(op_type: str, opset: int) -> Iterator[Case]:
     inputs, operands, attributes, outputs = _WRITTEN[op_type]
-    text = f'<ir_version: 4, opset_import: ["": {opset}]> g ({inputs}) => ({outputs}) {{ y = {op_type}{attributes}({operands}) }}'
+    call = f"y = {op_type}{attributes}({operands})"
+    text = f'<ir_version: 4, opset_import: ["": {opset}]> g ({inputs}) => ({outputs}) {{ {call} }}'
     model = onnx.parser.parse_model(text)
     random, feeds = np.random.default_rng(0), {}
     for port in model.graph.input:
