@@ -97,7 +97,7 @@ def _refuse_what_is_overlooked(model: oir.Model, current: int, version: int) -> 
         if node.domain and any(subgraphs_of(node)):
             what = f"the graphs in {node.domain}::{node.op_type}, which are not looked into,"
         elif node.op_type == "Scan" and not node.domain and min(current, version) < 9 <= max(current, version):
-            what = "Scan, which has a batch dim until opset 8 and none from 9 on,"  # the body keeps the old shapes (backend case scan_sum)
+            what = "Scan, which has a batch dim until opset 8 alone,"  # the body keeps the shapes (case scan_sum)
         else:
             continue
         fail(_CODE, f"{what} cannot be converted", Location(node=node.name or ""), f"keep opset {current}")
