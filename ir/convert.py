@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 
 import onnx
 import onnx.checker
@@ -130,18 +131,18 @@ def _convert(proto: onnx.ModelProto, current: int, version: int) -> onnx.ModelPr
         step = boundary(proto, current, version)
         reached = version if step is None else step[0]
         if reached != current:
-            proto = _by_onnx(proto, current, reached)
+            proto = _by_onnx(proto, reached, current=current)
         if step is None:
             break
         before, current = step
         try:
-            proto = take_step(proto, current, lambda model, after, before=before: _by_onnx(model, before, after))
+            proto = take_step(proto, current, partial(_by_onnx, current=before))
         except CannotConvertError as error:
             raise ModelError(Diagnostic(_CODE, str(error), hint=f"keep opset {before}")) from error
     return proto
 
 
-def _by_onnx(proto: onnx.ModelProto, current: int, version: int) -> onnx.ModelProto:
+def _by_onnx(proto: onnx.ModelProto, version: int, *, current: int) -> onnx.ModelProto:
     try:
         return onnx.version_converter.convert_version(proto, version)
     except Exception as error:  # whatever Python makes of a C++ exception: RuntimeError, IndexError, ConvertError

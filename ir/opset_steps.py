@@ -18,7 +18,7 @@ import onnx.helper as oh
 import onnx.shape_inference
 from onnx import numpy_helper
 
-from .opset import Array
+from .facts import Array
 
 _HIDDEN: Final = "optimize_graph.converted"
 """The domain that nodes are put into while onnx's converter looks at the others."""
@@ -41,7 +41,7 @@ class Site:
 
     @cached_property
     def version(self) -> int:
-        return next(entry.version for entry in self.proto.opset_import if entry.domain == "")
+        return {entry.domain: int(entry.version) for entry in self.proto.opset_import}[""]
 
     @cached_property
     def _dims(self) -> Mapping[str, Sequence[int | None]]:
@@ -267,9 +267,10 @@ def _resize_up(node: onnx.NodeProto, site: Site) -> list[onnx.NodeProto]:
             raise CannotConvertError(
                 "nearest elements by factors that are computed: they are rounded up or down by them"
             )
-        if np.any(scales < 1) and np.any(scales > 1):
+        smallest, largest = float(np.min(scales)), float(np.max(scales))
+        if smallest < 1 < largest:
             raise CannotConvertError("nearest elements of dims that grow and of others that shrink round in two ways")
-        _set(made, "nearest_mode", "ceil" if np.any(scales < 1) else "floor")
+        _set(made, "nearest_mode", "ceil" if smallest < 1 else "floor")
     region = _constant(np.zeros(0, np.float32), site)
     del made.input[:]
     made.input.extend([node.input[0], region.output[0], node.input[1]])

@@ -118,7 +118,8 @@ CASES = {
         21,
     ),
     "a negative axis down": (
-        """<ir_version: 6, opset_import: ["": 11]> g (float[2,3,4] x) => (float[6,4] y) { y = Flatten<axis = -1>(x) }""",
+        """<ir_version: 6, opset_import: ["": 11]> g (float[2,3,4] x) => (float[6,4] y) {
+        y = Flatten<axis = -1>(x) }""",
         10,
     ),
     "TopK with an attribute": (
