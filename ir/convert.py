@@ -98,8 +98,7 @@ def _refuse_what_is_overlooked(model: oir.Model, current: int, version: int) -> 
         if node.domain and any(subgraphs_of(node)):
             what = f"the graphs in {node.domain}::{node.op_type}, which are not looked into,"
         elif node.op_type == "Scan" and not node.domain and min(current, version) < 9 <= max(current, version):
-            # The body keeps the old shapes (backend case scan_sum).
-            what = "Scan, which has a batch dim until opset 8 and none from 9 on,"
+            what = "Scan, which has a batch dim until opset 8 alone,"  # the body keeps the shapes (case scan_sum)
         else:
             continue
         fail(_CODE, f"{what} cannot be converted", Location(node=node.name or ""), f"keep opset {current}")
@@ -132,22 +131,18 @@ def _convert(proto: onnx.ModelProto, current: int, version: int) -> onnx.ModelPr
         step = boundary(proto, current, version)
         reached = version if step is None else step[0]
         if reached != current:
-            proto = _by_onnx(proto, current, reached)
+            proto = _by_onnx(proto, reached, current=current)
         if step is None:
             break
         before, current = step
         try:
-            proto = take_step(proto, current, partial(_step_by_onnx, before))
+            proto = take_step(proto, current, partial(_by_onnx, current=before))
         except CannotConvertError as error:
             raise ModelError(Diagnostic(_CODE, str(error), hint=f"keep opset {before}")) from error
     return proto
 
 
-def _step_by_onnx(before: int, proto: onnx.ModelProto, after: int) -> onnx.ModelProto:
-    return _by_onnx(proto, before, after)
-
-
-def _by_onnx(proto: onnx.ModelProto, current: int, version: int) -> onnx.ModelProto:
+def _by_onnx(proto: onnx.ModelProto, version: int, *, current: int) -> onnx.ModelProto:
     try:
         return onnx.version_converter.convert_version(proto, version)
     except Exception as error:  # whatever Python makes of a C++ exception: RuntimeError, IndexError, ConvertError

@@ -41,8 +41,7 @@ class Site:
 
     @cached_property
     def version(self) -> int:
-        found: int = next(entry.version for entry in self.proto.opset_import if entry.domain == "")
-        return found
+        return {entry.domain: int(entry.version) for entry in self.proto.opset_import}[""]
 
     @cached_property
     def _dims(self) -> Mapping[str, Sequence[int | None]]:
@@ -268,10 +267,10 @@ def _resize_up(node: onnx.NodeProto, site: Site) -> list[onnx.NodeProto]:
             raise CannotConvertError(
                 "nearest elements by factors that are computed: they are rounded up or down by them"
             )
-        factors = scales.astype(np.float64)
-        if np.any(factors < 1) and np.any(factors > 1):
+        smallest, largest = float(np.min(scales)), float(np.max(scales))
+        if smallest < 1 < largest:
             raise CannotConvertError("nearest elements of dims that grow and of others that shrink round in two ways")
-        _set(made, "nearest_mode", "ceil" if np.any(factors < 1) else "floor")
+        _set(made, "nearest_mode", "ceil" if smallest < 1 else "floor")
     region = _constant(np.zeros(0, np.float32), site)
     del made.input[:]
     made.input.extend([node.input[0], region.output[0], node.input[1]])

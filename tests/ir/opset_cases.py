@@ -7,11 +7,13 @@ axes all of the rank, optional inputs and outputs come and go, inputs become ini
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,7 @@ def steps() -> list[Step]:
         for version in versions[1:]
         if version > OLDEST
         for step in (Step(name, version - 1, version), Step(name, version, version - 1))
+        if (name, step.before) != ("Upsample", 10)  # which has it no more
     ]
 
 
@@ -123,10 +126,12 @@ def case_at(case: Case, op_type: str, opset: int) -> Case | None:
     written.attribute.extend(attributes[name] for name in sorted(attributes))
     ports = [port for port in case.model.graph.input if port.name in names]
     results = [port for port in case.model.graph.output if port.name in outputs]
-    return _model(written, ports, results, {n: d for n, d in feeds.items() if n in names}, opset, case.name)
+    made = _model(written, ports, results, {n: d for n, d in feeds.items() if n in names}, opset, case.name)
+    made.model.graph.initializer.extend(each for each in case.model.graph.initializer if each.name in names)
+    return made
 
 
-def _model(node: onnx.NodeProto, ports: Any, results: Any, feeds: dict[str, Any], opset: int, name: str) -> Case | None:
+def _model(node: onnx.NodeProto, ports: Any, results: Any, feeds: dict[str, Any], opset: int, name: str) -> Case:
     graph = oh.make_graph([node], "g", ports, results)
     model = oh.make_model(graph, opset_imports=[oh.make_opsetid("", opset)], ir_version=10)
     return Case(name, model, feeds)
@@ -232,8 +237,8 @@ _WRITTEN = {
 
 def written_cases(op_type: str, opset: int) -> Iterator[Case]:
     inputs, operands, attributes, outputs = _WRITTEN[op_type]
-    call = f"y = {op_type}{attributes}({operands})"
-    text = f'<ir_version: 4, opset_import: ["": {opset}]> g ({inputs}) => ({outputs}) {{ {call} }}'
+    node = f"y = {op_type}{attributes}({operands})"
+    text = f'<ir_version: 4, opset_import: ["": {opset}]> g ({inputs}) => ({outputs}) {{ {node} }}'
     model = onnx.parser.parse_model(text)
     random, feeds = np.random.default_rng(0), {}
     for port in model.graph.input:
@@ -273,7 +278,6 @@ def upsample_cases(opset: int) -> Iterator[Case]:
             case = _model(
                 node, [p for p in ports if p.name in names], results, feeds, opset, f"{op_type} {mode} {scales}"
             )
-            assert case is not None
             yield case
 
 
@@ -428,3 +432,33 @@ def outcome(case: Case, step: Step) -> Outcome:
         len(after) != 1 or after[0].op_type != before.op_type or list(after[0].attribute) != list(before.attribute)
     )
     return Outcome("differs" if said else "same", said, rewritten)
+
+
+FEW, ATTEMPTS = 3, 16
+"""How many models of a step are run where not all are, and how many are tried where nothing runs them."""
+
+
+def few(step: Step) -> list[tuple[Case, Outcome]]:
+    """A few models of the step, the first among them and others apart from each other, and what comes of them."""
+    models = list(islice(made(step), 80))
+    found: list[tuple[Case, Outcome]] = []
+    for index in range(min(ATTEMPTS, len(models))):
+        case = models[index * 7919 % len(models)]
+        got = outcome(case, step)
+        if got.kind != "skipped":
+            found.append((case, got))
+        if len(found) == FEW:
+            break
+    return found
+
+
+def verdict(outcomes: Sequence[Outcome]) -> str:
+    """What the table of the documentation says about a step."""
+    kinds = {each.kind for each in outcomes}
+    if not kinds:
+        return "not run"
+    if kinds == {"same"}:
+        return "rewritten" if any(each.rewritten for each in outcomes) else "unchanged"
+    reason = min(each.detail for each in outcomes if each.kind == "refused")
+    reason = re.sub(r" \(.*$", "", reason.partition(": ")[2] or reason).strip()
+    return f"{'refused' if kinds == {'refused'} else 'conditional'}: {reason.replace('|', '/')}"

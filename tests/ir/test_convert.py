@@ -83,6 +83,45 @@ CASES = {
         <float[4] scales = {1,1,2,2}> { u = Upsample<mode = "nearest">(x, scales)  y = Relu(u) }""",
         13,
     ),
+    "Hardmax that flattens": (
+        """<ir_version: 6, opset_import: ["": 12]> g (float[2,3,4] x) => (float[2,3,4] y) { y = Hardmax(x) }""",
+        13,
+    ),
+    "Softmax of an inner axis, down": (
+        """<ir_version: 8, opset_import: ["": 17]> g (float[2,3,4] x) => (float[2,3,4] y, float[2,3,4] z) {
+        y = Softmax<axis = 1>(x)  z = LogSoftmax(x) }""",
+        11,
+    ),
+    "Resize before coordinates had a choice": (
+        """<ir_version: 5, opset_import: ["": 10]> g (float[1,1,4,4] x) => (float[1,1,6,9] y, float[1,1,2,2] z)
+        <float[4] up = {1,1,1.5,2.25}, float[4] down = {1,1,0.5,0.6}> {
+        y = Resize<mode = "linear">(x, up)  z = Resize(x, down) }""",
+        19,
+    ),
+    "Upsample by no whole factor": (
+        """<ir_version: 4, opset_import: ["": 9]> g (float[1,1,4,4] x) => (float[1,1,6,9] y, float[1,1,6,9] z)
+        <float[4] scales = {1,1,1.5,2.25}> {
+        y = Upsample<mode = "linear">(x, scales)  z = Upsample<mode = "nearest">(x, scales) }""",
+        21,
+    ),
+    "GroupNormalization by group, in a branch": (
+        """<ir_version: 8, opset_import: ["": 18]> g (float[2,4,3] x, float[2] s, float[2] b, bool c)
+        => (float[2,4,3] y) {
+        y = If(c)<then_branch = t () => (float[2,4,3] p) { p = GroupNormalization<num_groups = 2>(x, s, b) },
+                  else_branch = e () => (float[2,4,3] q) { q = Identity(x) }> }""",
+        21,
+    ),
+    "RoiAlign from before its coordinates had a choice": (
+        """<ir_version: 5, opset_import: ["": 10]> g (float[1,1,4,4] x) => (float[1,1,2,2] y)
+        <float[1,4] rois = {0, 0, 3, 3}, int64[1] i = {0}> {
+        y = RoiAlign<output_height = 2, output_width = 2>(x, rois, i) }""",
+        21,
+    ),
+    "a negative axis down": (
+        """<ir_version: 6, opset_import: ["": 11]> g (float[2,3,4] x) => (float[6,4] y) {
+        y = Flatten<axis = -1>(x) }""",
+        10,
+    ),
     "TopK with an attribute": (
         """<ir_version: 4, opset_import: ["": 9]> g (float[2,5] x) => (float[2,3] v, int64[2,3] i) {
         v, i = TopK<k = 3>(x) }""",
@@ -327,6 +366,39 @@ def test_axes_that_a_caller_may_override_do_not_become_an_attribute() -> None:
         17,
     )
     assert "ReduceMean cannot be converted from opset 18 to 17" in found.message
+
+
+@pytest.mark.parametrize(
+    ("text", "version", "message"),
+    [
+        (
+            """<ir_version: 4, opset_import: ["": 9]> g (float[4] x) => (float[4] y, float[4] m) {
+            y, m = Dropout(x) }""",
+            13,
+            "Dropout cannot be converted from opset 9 to 10: its mask is used",
+        ),
+        (
+            """<ir_version: 5, opset_import: ["": 10]> g (float[1,1,4,4] x, float[4] k) => (float[a,b,c,d] y) {
+            y = Resize(x, k) }""",
+            13,
+            "Resize cannot be converted from opset 10 to 11: nearest elements by factors that are computed",
+        ),
+        (
+            """<ir_version: 5, opset_import: ["": 10]> g (float[1,1,4,4] x) => (float[1,1,2,6] y)
+            <float[4] k = {1,1,0.5,1.5}> { y = Resize(x, k) }""",
+            13,
+            "Resize cannot be converted from opset 10 to 11: nearest elements of dims that grow",
+        ),
+        (
+            """<ir_version: 10, opset_import: ["": 21]> g (float[2,4,3] x, float[4] s) => (float[2,4,3] y) {
+            y = GroupNormalization<num_groups = 2>(x, s, s) }""",
+            18,
+            "GroupNormalization cannot be converted from opset 21 to 20: scale and bias",
+        ),
+    ],
+)
+def test_what_another_opset_defines_otherwise_is_refused_for_its_reason(text: str, version: int, message: str) -> None:
+    assert message in refusal(text, version).message
 
 
 def test_a_malformed_result_is_refused() -> None:
