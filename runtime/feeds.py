@@ -36,16 +36,16 @@ NUMERALS = np.array(["0", "1", "-3", "17"], dtype=object)
 # Several sizes: a batch of one, odd sizes that fit no block, and one position at a time. All are small: the time and
 # the memory of a verification are those of some dozen runs.
 SIZINGS = (
-    Sizing(batch=1, length=32),
-    Sizing(batch=2, length=17, past=5, image=96, samples=6000),
-    Sizing(batch=3, length=1, past=11, image=80, samples=5000),
+    Sizing(batch=1, length=32, samples=1000),
+    Sizing(batch=2, length=17, past=5, image=96, samples=1500),
+    Sizing(batch=3, length=1, past=11, image=80, samples=1250),
 )
 TYPICAL = Sizing(image=224)  # where speed is measured: what a user is likely to run
 MASKS = (MaskKind.PLAIN, MaskKind.MIXED, MaskKind.EXTREME)
 RANKS = (2, 3, 4, 1)  # of inputs that no operator tells the rank of, the most frequent first
 MOST_REPAIRS, MOST_GROWN = 48, 96  # trials for one set
 TRIALS_S = 60.0  # for the trials of one set, after the first
-TRIAL_SHARE = 6  # one trial may take this part of the time that is left: a size may be far too large
+TRIAL_SHARE = 12  # one trial may take this part of the time that is left: a size may be far too large
 
 
 @dataclass(frozen=True)
