@@ -168,6 +168,10 @@ def _set(node: onnx.NodeProto, name: str, value: Any) -> None:
         node.attribute.append(oh.make_attribute(name, value))
 
 
+_COUNTS = re.compile("group|num_|size|heads|width|height|ratio|order|^p$|^k$|lambd")
+"""Attributes that count something: ONNX Runtime divides by some of them, and a 0 ends the process."""
+
+
 def varied(case: Case, opset: int) -> Iterator[Case]:
     """The case, and what can be made of it by changing one thing (and by making constants of all inputs but one)."""
     node = case.model.graph.node[0]
@@ -184,7 +188,8 @@ def varied(case: Case, opset: int) -> Iterator[Case]:
     for name, attribute in schema.attributes.items():
         values: list[Any] = [None] if name in present and not attribute.required else []
         if attribute.type == onnx.defs.OpSchema.AttrType.INT:
-            values += list(range(-rank, rank + 1)) if "axis" in name or name == "axes" else [0, 1]
+            flags = [1] if _COUNTS.search(name) else [0, 1]
+            values += list(range(-rank, rank + 1)) if "axis" in name or name == "axes" else flags
         values += pool.get(name, [])
         for value in values:
             changed, inner = _with(case, f"{name}={value}")
