@@ -72,7 +72,8 @@ def a_little_off(value: ir.Value, m: Match, op: Builder, share: float = 0.01) ->
         share *= 2000
     if dtype is None or not dtype.is_floating_point():
         return shifted(value, m, op)
-    return op.Sum(value, op.Mul(magnitude(value, op), op.constant(np.asarray(share, dtype.numpy()))))
+    rank = m.shapes.rank(m.root.outputs[0]) or 0  # of a lower rank, a rule would take it for its own place
+    return op.Sum(value, op.Mul(magnitude(value, op), op.constant(np.full((1,) * rank, share, dtype.numpy()))))
 
 
 def an_ulp_off(value: ir.Value, m: Match, op: Builder) -> ir.Value:
