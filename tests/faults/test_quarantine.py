@@ -86,7 +86,8 @@ def test_its_reproducer_is_small_and_shows_it_again(model: Path, rule: str, caps
     assert program == "optimize-graph"
     assert len(onnx.load(small).graph.node) <= 2
     others = [word for name in NAMES if name != rule for word in ("--disable", name)]
-    assert main([small, *words, *others]) == 3
+    replays = 5 if rule == "not-the-same-twice" else 1  # what goes wrong by chance may be right twice in a row
+    assert 3 in (main([small, *words, *others]) for _ in range(replays))
     assert rule in capsys.readouterr().err
 
 
