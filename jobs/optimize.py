@@ -202,7 +202,10 @@ class _Job:
         if ir.fingerprint(again.model) != ir.fingerprint(report.model):
             pairs = zip_longest(report.rewrites, again.rewrites)
             first = next((one or two for one, two in pairs if one != two), None)
-            found = "" if first is None else f"; {first.rule} at {first.where} is the first to differ"
+            rules = ", ".join(dict.fromkeys(rewrite.rule for rewrite in report.rewrites)) or "none"
+            found = f"; rules that fired: {rules}"
+            if first is not None:
+                found = f"; {first.rule} at {first.where} is the first to differ"
             message = f"another run gives another model{found}"
             raise ir.VerificationError(ir.Diagnostic("not-repeatable", message, hint="nothing was written"))
 
