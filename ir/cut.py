@@ -8,12 +8,10 @@ from typing import Final
 import onnx
 import onnx_ir as oir
 
-from .diagnostics import Diagnostic, ModelError
-from .external import in_memory, substituted, tensor_bytes
-from .extract import MOST_BYTES, ValueType, value_info
+from .extract import ValueType, embedded, value_info
 from .facts import constant_tensor
 from .fingerprint import digest
-from .io import serialized, with_interface_types
+from .io import serialized
 from .scopes import nodes_within
 
 CUT: Final = "/computed"
@@ -31,10 +29,7 @@ def cut_at(model: oir.Model, known: Mapping[str, ValueType]) -> bytes:
     not cut stay. `known` has the element type and shape of each cut value, all of them results of nodes of the main
     graph. Raises ModelError when the model is larger than protobuf allows.
     """
-    if tensor_bytes(model) > MOST_BYTES:
-        raise ModelError(Diagnostic("file-too-large", "the model is larger than protobuf allows"))
-    with substituted(model, in_memory):
-        proto = with_interface_types(oir.serde.serialize_model(model), model)
+    proto = embedded(model)
     graph = proto.graph
     del graph.value_info[:]
     for node in graph.node:

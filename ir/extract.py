@@ -61,15 +61,20 @@ def _embedded(content: oir.TensorProtocol, name: str) -> onnx.TensorProto:
     return tensor
 
 
+def embedded(model: oir.Model) -> onnx.ModelProto:
+    """The model as a proto with all weights in it. Raises ModelError when it is larger than protobuf allows."""
+    if tensor_bytes(model) > MOST_BYTES:
+        raise ModelError(Diagnostic("file-too-large", "the model is larger than protobuf allows"))
+    with substituted(model, in_memory):  # ONNX Runtime opens no absolute places
+        return with_interface_types(oir.serde.serialize_model(model), model)
+
+
 def tapped(model: oir.Model, values: Iterable[oir.Value]) -> bytes:
     """A serialized model that gives `values` of the main graph besides its own outputs, with all weights in it.
 
     Raises ModelError when it is larger than protobuf allows.
     """
-    if tensor_bytes(model) > MOST_BYTES:
-        raise ModelError(Diagnostic("file-too-large", "the model is larger than protobuf allows"))
-    with substituted(model, in_memory):  # ONNX Runtime opens no absolute places
-        proto = with_interface_types(oir.serde.serialize_model(model), model)
+    proto = embedded(model)
     given = {output.name for output in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in values if value.name not in given)
     return serialized(proto)

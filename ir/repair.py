@@ -8,7 +8,8 @@ import onnx_ir as oir
 
 from .diagnostics import Diagnostic, Location, Severity
 from .facts import is_read
-from .scopes import graphs, subgraphs_of
+from .rewriter import discard
+from .scopes import graphs
 from .wellformed import verify
 
 
@@ -70,18 +71,10 @@ def _drop_unused(model: oir.Model) -> list[str]:
     for node in reversed(list(model.graph)):
         if any(is_read(value) for value in node.outputs):
             continue
-        for body in subgraphs_of(node):
-            for inner in list(body.all_nodes()):
-                _detach(inner)
-        _detach(node)
         model.graph.remove(node)
+        discard([node])
         dropped.append(node.name or node.op_type)
     return dropped[::-1]
-
-
-def _detach(node: oir.Node) -> None:
-    for index in range(len(node.inputs)):
-        node.replace_input_with(index, None)
 
 
 def _remark(code: str, message: str) -> Diagnostic:

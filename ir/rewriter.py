@@ -466,7 +466,7 @@ def pending_constant(content: Array | oir.TensorProtocol, *, name: str = "consta
 
 
 def discard(nodes: Sequence[oir.Node]) -> None:
-    """Forget nodes that were made and never inserted: they no longer count as readers of anything."""
+    """Forget nodes that are in no graph: they no longer count as users of anything."""
     for node in nodes:
         for body in subgraphs_of(node):
             for inner in list(body.all_nodes()):

@@ -27,7 +27,7 @@ from .source import Given, Source
 from .versions import Fitted
 
 if TYPE_CHECKING:
-    from ..runtime import Verification
+    from ..runtime import Ratio, Verification
     from .measure import Measurement
     from .proof import Proof
     from .tune import Tuning
@@ -107,8 +107,8 @@ class _Job:
                     result = self.result(report, fitted, before, quarantine.culprits, verification)
                     result.tuning = tuning
                     self.measure(result, staged)
-                    if report.rewrites and not self.options.keep_slower and _is_slower(result.measurement):
-                        self.remarks.append(_slower(result.measurement))
+                    if report.rewrites and not self.options.keep_slower and (speed := _slower(result.measurement)):
+                        self.remarks.append(_original_kept(speed))
                         report = Report.unchanged(self.optimizer.fresh().model, str(self.optimizer.pipeline))
                         continue
                     self.finish(result, staged)
@@ -202,11 +202,10 @@ class _Job:
         if ir.fingerprint(again.model) != ir.fingerprint(report.model):
             pairs = zip_longest(report.rewrites, again.rewrites)
             first = next((one or two for one, two in pairs if one != two), None)
-            rules = ", ".join(dict.fromkeys(rewrite.rule for rewrite in report.rewrites)) or "none"
-            found = f"; rules that fired: {rules}"
+            found = f"rules that fired: {_rules_of(report)}"
             if first is not None:
-                found = f"; {first.rule} at {first.where} is the first to differ"
-            message = f"another run gives another model{found}"
+                found = f"{first.rule} at {first.where} is the first to differ"
+            message = f"another run gives another model; {found}"
             raise ir.VerificationError(ir.Diagnostic("not-repeatable", message, hint="nothing was written"))
 
     @property
@@ -333,15 +332,15 @@ def _only_exact(verification: Verification) -> ir.Diagnostic:
     return ir.Diagnostic("only-exact", message, hint=hint, severity=ir.Severity.WARNING)
 
 
-def _is_slower(measurement: Measurement | None) -> bool:
-    """Whether a result is slower than the original with confidence at some point, and faster at none."""
+def _slower(measurement: Measurement | None) -> Ratio | None:
+    """The worst speed of a result that is slower with confidence at some point and faster at none; else None."""
     speeds = [] if measurement is None else [point.standings[1].timing.speed for point in measurement.points]
-    return any(speed.is_slower for speed in speeds) and not any(speed.is_faster for speed in speeds)
+    if any(speed.is_faster for speed in speeds) or not any(speed.is_slower for speed in speeds):
+        return None
+    return min(speeds, key=lambda each: each.median)
 
 
-def _slower(measurement: Measurement | None) -> ir.Diagnostic:
-    assert measurement is not None
-    speed = min((point.standings[1].timing.speed for point in measurement.points), key=lambda each: each.median)
+def _original_kept(speed: Ratio) -> ir.Diagnostic:
     message = f"the result is slower here, x{speed.median:.2f} [{speed.low:.2f}, {speed.high:.2f}]"
     hint = "--tune looks for what is faster, --keep-slower delivers the result all the same"
     return ir.Diagnostic("slower", f"{message}: the original is delivered", hint=hint, severity=ir.Severity.WARNING)
@@ -360,14 +359,18 @@ def _unchanged(lost: Sequence[str]) -> ir.Diagnostic:
     )
 
 
+def _rules_of(report: Report) -> str:
+    """The rules that fired, each once, in order."""
+    return ", ".join(dict.fromkeys(rewrite.rule for rewrite in report.rewrites)) or "none"
+
+
 def _rejected(
     verification: Verification, report: Report, culprit: Culprit | None, *, is_late: bool = False
 ) -> ir.VerificationError:
     if culprit is None:
-        suspects = ", ".join(dict.fromkeys(rewrite.rule for rewrite in report.rewrites)) or "none"
         found = "; there was no time to find out why" if is_late else ""
         hint = "--verify-seconds gives more time; " if is_late else ""
-        hint += f"rules that fired: {suspects}; --disable leaves one out"
+        hint += f"rules that fired: {_rules_of(report)}; --disable leaves one out"
     else:
         found, hint = f"; it is {culprit.rule} at {culprit.where}", f"--disable {culprit.rule} leaves it out"
         hint += f"; to see it again: {culprit.reproducer}" if culprit.reproducer else ""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from .options import Array, Datum, Outputs
+
+Mask: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -183,12 +186,18 @@ def _codes(array: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return flat.view(np.uint8).reshape(*array.shape, array.dtype.itemsize)
 
 
-def _compare_floats(path: str, want: Array, got: Array, allowed: Tolerance) -> Verdict:
-    ours, theirs = as_numbers(want), as_numbers(got)
+def specials(ours: Array, theirs: Array) -> tuple[Mask, Mask]:
+    """Where one of two numbers is NaN or an infinity, and where the other is not the same then."""
     odd = ~np.isfinite(ours) | ~np.isfinite(theirs)
     with np.errstate(invalid="ignore"):
-        same_odd = (np.isnan(ours) & np.isnan(theirs)) | (ours == theirs)
-    places = np.argwhere(odd & ~same_odd)
+        same = (np.isnan(ours) & np.isnan(theirs)) | (ours == theirs)
+    return odd, odd & ~same
+
+
+def _compare_floats(path: str, want: Array, got: Array, allowed: Tolerance) -> Verdict:
+    ours, theirs = as_numbers(want), as_numbers(got)
+    odd, wrong = specials(ours, theirs)
+    places = np.argwhere(wrong)
     if len(places):
         worst = _element(path, want, got, tuple(int(axis) for axis in places[0]))
         return Verdict(f"NaN or infinity in other places, first {worst}", worst)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -209,10 +210,14 @@ def _computed(model: ir.Model) -> dict[str, ir.Value]:
 def _other_values(given: Feeds) -> Iterator[tuple[Feeds, bool]]:
     """Other values for a model cut in pieces, and whether a piece that disagrees on them is wrong."""
     for scale in SCALES:
-        yield _changed(given, lambda array, scale=scale: as_numbers(array) * scale), True  # type: ignore[misc]
+        yield _changed(given, partial(_scaled, scale)), True
     random = np.random.default_rng(0)
-    yield _changed(given, lambda array: -as_numbers(array)), False
+    yield _changed(given, partial(_scaled, -1.0)), False
     yield _changed(given, lambda array: random.permutation(as_numbers(array).reshape(-1)).reshape(array.shape)), False
+
+
+def _scaled(scale: float, array: Array) -> Array:
+    return as_numbers(array) * scale
 
 
 def _changed(given: Feeds, change: Callable[[Array], Array]) -> dict[str, Datum]:

@@ -73,7 +73,7 @@ def additive(shape: tuple[int, ...], kind: MaskKind, dtype: ir.DataType) -> Arra
 
     Samples that are masked wholly have the lowest float, whose rows have a softmax; rows of -inf have none.
     """
-    lowest = _lowest(dtype)
+    lowest = float(dtype.min)
     keep = kept(shape, kind, causal=len(shape) > 1 and shape[-2] > 1)
     choices = {
         MaskKind.PLAIN: (lowest, -np.inf),
@@ -89,10 +89,3 @@ def additive(shape: tuple[int, ...], kind: MaskKind, dtype: ir.DataType) -> Arra
         return mask
     hidden = ~keep.any(axis=-1, keepdims=True)  # padding at the start hides all keys from the first queries
     return np.where(hidden & np.isinf(mask), lowest, mask)
-
-
-def _lowest(dtype: ir.DataType) -> float:
-    """The lowest finite number of a float type."""
-    import ml_dtypes
-
-    return float(ml_dtypes.finfo(dtype.numpy()).min)  # type: ignore[no-untyped-call]  # it ships no types

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .. import ir
-from .comparison import Tolerance, as_numbers, is_inexact, leaves, scale_of
+from .comparison import Tolerance, as_numbers, is_inexact, leaves, scale_of, specials
 from .options import Array, Datum, Feeds, Outputs
 
 FACTOR = 8.0  # a rewrite may change the order of roundings more often than the probes do
@@ -58,13 +58,13 @@ class Floor:
         return self.relative > AMPLIFIED * self.share > 0
 
     def limited(self, reach: float) -> Tolerance:
-        """What a weak output may be off: no more than a user would see, or than roundings of `reach` are.
+        """What an output that is weak may be off: no more than a user would see, or than roundings of `reach` are.
 
         `reach`: the largest magnitude that the operator which gives the output could have given, as far as it has one.
         """
         allowed = self.allows()
         most = max(VISIBLE * self.scale, FACTOR * self.share * max(self.scale, reach))
-        return replace(allowed, atol=min(allowed.atol, most)) if self.is_weak else allowed
+        return replace(allowed, atol=min(allowed.atol, most))
 
     def allows(self, factor: float = FACTOR) -> Tolerance:
         flips = int(np.ceil(self.flips * factor))
@@ -199,12 +199,11 @@ def same_distribution(want: Array, got: Array, floor: Floor) -> bool:
         return False
     allowed = floor.allows()
     ours, theirs = as_numbers(want), as_numbers(got)
-    odd = ~np.isfinite(ours) | ~np.isfinite(theirs)
-    with np.errstate(invalid="ignore", over="ignore"):
-        same_odd = (np.isnan(ours) & np.isnan(theirs)) | (ours == theirs)
-        over = np.abs(ours - theirs) / (allowed.atol + allowed.rtol * np.abs(ours))
-    if not same_odd[odd].all():
+    odd, wrong = specials(ours, theirs)
+    if wrong.any():
         return False
+    with np.errstate(invalid="ignore", over="ignore"):
+        over = np.abs(ours - theirs) / (allowed.atol + allowed.rtol * np.abs(ours))
     return bool((over[~odd] <= FURTHEST).all() and (over[~odd] > 1).sum() <= OUTLIERS * want.size)
 
 
