@@ -12,6 +12,7 @@ from .diagnostics import Diagnostic, ModelError
 from .external import in_memory, substituted, tensor_bytes
 from .facts import constant_tensor
 from .io import serialized, with_interface_types
+from .proto_graphs import graphs_within
 
 # Old enough for every ONNX Runtime that we support, new enough for every type that its CPU kernels take.
 IR_VERSION = 10
@@ -105,16 +106,11 @@ def files_of(path: Path) -> tuple[Path, ...]:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    pending: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
-    while pending:
-        graph = pending.pop()
+    for graph in graphs_within(model.graph, *model.functions):
         if isinstance(graph, onnx.GraphProto):
             yield from graph.initializer
         for node in graph.node:
             for attribute in node.attribute:
                 if attribute.HasField("t"):
                     yield attribute.t
-                if attribute.HasField("g"):
-                    pending.append(attribute.g)
                 yield from attribute.tensors
-                pending.extend(attribute.graphs)

@@ -18,6 +18,7 @@ import onnx.numpy_helper
 import onnx.parser
 
 from .diagnostics import Diagnostic, PipelineError
+from .proto_graphs import bodies_of, graphs_within
 
 Reference: TypeAlias = Callable[..., Any]
 """Takes an operator's inputs as arrays (None for an absent one, nothing for those at the end) and its attributes by
@@ -120,13 +121,10 @@ def _called(proto: onnx.ModelProto) -> list[Operator]:
     return list(called)
 
 
-def _nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
-    pending: list[onnx.GraphProto | onnx.FunctionProto] = [graph]
-    while pending:
-        for node in pending.pop().node:
-            yield node
-            for attribute in node.attribute:
-                pending.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+def _nodes(*roots: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of graphs, and of those that they hold."""
+    for graph in graphs_within(*roots):
+        yield from graph.node
 
 
 # --- stages -----------------------------------------------------------------------------------------------------------
@@ -151,8 +149,8 @@ def stages(model: Interpreted) -> list[Stage]:
     Raises PipelineError where a body or a function calls a reference: only the main graph can be taken apart.
     """
     proto, graph = model.proto, model.proto.graph
-    inner = [node for function in proto.functions for node in _nodes(function)]
-    inner += [node for outer in graph.node for node in _bodies_of(outer)]
+    inner = list(_nodes(*proto.functions))
+    inner += [node for outer in graph.node for node in _inner(outer)]
     for node in inner:
         if (node.domain, node.op_type) in model.references:
             message = f"{node.domain}.{node.op_type} is called inside a body, where its Python reference cannot run"
@@ -227,14 +225,11 @@ def _plain(value: object) -> object:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _bodies_of(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    for attribute in node.attribute:
-        for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            yield from _nodes(body)
+def _inner(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    return _nodes(*bodies_of(node))
 
 
 def _captured(node: onnx.NodeProto) -> set[str]:
     """Names that bodies of a node read; some may be their own."""
-    bodies = [body for each in node.attribute for body in ([each.g] if each.HasField("g") else each.graphs)]
-    results = {output.name for body in bodies for output in body.output}
-    return results | {name for each in _bodies_of(node) for name in each.input}
+    results = {output.name for body in bodies_of(node) for output in body.output}
+    return results | {name for each in _inner(node) for name in each.input}

@@ -19,6 +19,7 @@ import onnx.shape_inference
 from onnx import numpy_helper
 
 from .facts import Array
+from .proto_graphs import graphs_within
 
 _HIDDEN: Final = "optimize_graph.converted"
 """The domain that nodes are put into while onnx's converter looks at the others."""
@@ -113,15 +114,7 @@ class Site:
 
 def graph_protos(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     """Every graph of a model."""
-    pending = [proto.graph]
-    while pending:
-        graph = pending.pop()
-        yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    pending.append(attribute.g)
-                pending.extend(attribute.graphs)
+    return (graph for graph in graphs_within(proto.graph) if isinstance(graph, onnx.GraphProto))
 
 
 Adapter = Callable[[onnx.NodeProto, Site], list[onnx.NodeProto] | None]

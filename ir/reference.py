@@ -5,13 +5,15 @@ Slow, and wrong here and there (BatchNormalization below opset 14): a second opi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx.numpy_helper
 from onnx.reference import ReferenceEvaluator
+
+from .proto_graphs import graphs_within
 
 _FLOAT, _DOUBLE = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
 _TYPES = ("to", "dtype", "output_dtype")  # attributes that name an element type
@@ -37,7 +39,7 @@ def _is_single(datum: object) -> bool:
 
 
 def _double(model: onnx.ModelProto) -> None:
-    for graph in _graphs(model):
+    for graph in graphs_within(model.graph, *model.functions):
         if isinstance(graph, onnx.GraphProto):
             for tensor in graph.initializer:
                 _double_tensor(tensor)
@@ -47,16 +49,6 @@ def _double(model: onnx.ModelProto) -> None:
         for node in graph.node:
             for attribute in node.attribute:
                 _double_attribute(attribute)
-
-
-def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
-    pending: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
-    while pending:
-        graph = pending.pop()
-        yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                pending.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
 
 
 def _double_attribute(attribute: onnx.AttributeProto) -> None:

@@ -203,8 +203,9 @@ class _Run:
             raise PassFailure(step.name, f"{type(error).__name__}: {error}") from error
         seconds = time.perf_counter() - started
         changed = rewriter.changes != changes
+        if _is_foreign(step):
+            ir.stamp_versions(self.model)  # what another library put in may have no versions
         if changed:
-            ir.stamp_versions(self.model)  # what a pass of another library put in may have none
             self.context.analyses.invalidate(step.preserves)
         else:
             self.idle_at[step] = changes
@@ -214,6 +215,11 @@ class _Run:
                 instrument.after_pass(step.name, self.model, changed)
         except CheckFailed as rejected:
             raise PassFailure(step.name, str(rejected)) from rejected
+
+
+def _is_foreign(step: Pass) -> bool:
+    """Whether a pass comes from outside of this package, whose own nodes are made with their version."""
+    return type(step).__module__.partition(".")[0] != __name__.partition(".")[0]
 
 
 def seconds_by_pass(results: Sequence[PassResult]) -> Mapping[str, float]:

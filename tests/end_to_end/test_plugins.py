@@ -5,13 +5,26 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import onnx
 import onnx.parser
 import pytest
-from optimize_graph import ir
-from optimize_graph.passes import REGISTRY, Match, Pipeline, op, rule, values
+from optimize_graph import Options, ir, optimize
+from optimize_graph.passes import (
+    REGISTRY,
+    Exactness,
+    Match,
+    Pass,
+    PassContext,
+    Pipeline,
+    op,
+    register,
+    rule,
+    values,
+)
 
 PACKAGE = Path(__file__).parents[1] / "plugin_package"
 MODEL = """<ir_version: 10, opset_import: ["": 21]>
@@ -111,3 +124,35 @@ def test_what_a_test_registers_vanishes_with_its_scope() -> None:
         assert "only-here" in REGISTRY.rules
     assert "only-here" not in REGISTRY.rules
     assert "only-here" not in str(Pipeline.parse("default"))
+
+
+def test_nodes_that_another_library_put_in_without_a_version_get_one() -> None:
+    """Passes of onnx-ir leave it out: rules would not look at such nodes, whose definition is not known then."""
+    with REGISTRY.scope():
+
+        @register
+        @dataclass(frozen=True)
+        class Unversioned(Pass):
+            """Spell Exp with nodes that say no opset.
+
+            before:  y = Exp(x)
+            after:   i = Identity(x); y = Exp(i)
+            """
+
+            name: ClassVar[str] = "acme-unversioned"
+            exactness: ClassVar[Exactness] = Exactness.EXACT
+
+            def run(self, model: ir.Model, context: PassContext) -> None:
+                (exp,) = [node for node in model.graph if node.op_type == "Exp"]
+                if context.journal.permit(self.name, "e", "Exp", "Identity Exp"):
+                    copy = ir.new_node("Identity", list(exp.inputs), version=None)
+                    context.rewriter.insert(copy, before=exp)
+                    context.rewriter.set_input(exp, 0, copy.outputs[0])
+
+        model = ir.from_proto(onnx.parser.parse_model(MODEL))
+        Pipeline.parse("acme-unversioned").run(model)
+        assert [node.op_type for node in model.graph] == ["Identity", "Exp", "Log", "Mul"]
+        assert {node.version for node in model.graph} == {21}
+        result = optimize(onnx.parser.parse_model(MODEL), options=Options(passes="acme-unversioned,default"))
+    assert result.verification is not None and result.verification.ok and not result.quarantined
+    assert "Identity" not in {node.op_type for node in result.model.graph}
