@@ -16,10 +16,11 @@ TARGETS = {"cpu": "ort-cpu", "cuda": "ort-cuda"}
 """What models are optimized for, by where they run."""
 
 
-def parser(description: str | None, budget_s: float) -> argparse.ArgumentParser:
-    """Models, where the rows go, and how long to measure."""
+def parser(description: str | None, budget_s: float, *, models: bool = True) -> argparse.ArgumentParser:
+    """Models where they are to be given, the file of rows, and how long to measure."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("models", nargs="+", type=Path)
+    if models:
+        made.add_argument("models", nargs="+", type=Path)
     made.add_argument("--output", type=Path, required=True)
     made.add_argument("--budget", type=float, default=budget_s, help="seconds of measuring for each row")
     made.add_argument("--provider", default="cpu", choices=sorted(TARGETS), help="where they run, and are chosen for")

@@ -10,6 +10,27 @@ from .facts import scalar
 from .opset import attribute, named_input, schema_of
 from .scopes import nodes_within
 
+CONTRIB = frozenset(
+    """
+    AttnLSTM Attention BiasAdd BiasGelu BiasSoftmax BiasSplitGelu BifurcationDetector BranchwiseRMSNorm CDist ComplexMul
+    ComplexMulConj ConvTransposeWithDynamicPads CropAndResize DequantizeBFP DequantizeLinear DynamicQuantizeLSTM
+    DynamicQuantizeMatMul DynamicTimeWarping EmbedLayerNormalization ExpandDims FastGelu FusedConv FusedGemm FusedMatMul
+    FusedMatMulActivation GatedAdd GatedRMSNorm GatedRelativePositionBias GatherBlockQuantized GatherND Gelu
+    GemmFastGelu GemmFloat8 GridSample GroupNorm GroupQueryAttention Inverse Irfft IsAllFinite LongformerAttention
+    MatMulBnb4 MatMulFpQ4 MatMulInteger16 MatMulIntegerToFloat MatMulNBits MaxpoolWithMask MoE MulInteger
+    MultiHeadAttention MurmurHash3 NGramRepeatBlock NhwcConv NhwcFusedConv NhwcMaxPool PackedAttention
+    PackedMultiHeadAttention Pad QAttention QEmbedLayerNormalization QGemm QLinearAdd QLinearAveragePool QLinearConcat
+    QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearReduceMean QLinearSigmoid QLinearSoftmax
+    QLinearWhere QMoE QuantizeBFP QuantizeLinear QuickGelu Range ReduceSumInteger RelativePositionBias RemovePadding
+    RestorePadding Rfft RotaryEmbedding ScaledSiLU SkipGroupNorm SkipLayerNormalization SkipSimplifiedLayerNormalization
+    SparseToDenseMatMul Tokenizer TorchEmbedding TransposeMatMul Trilu UnfoldTensor Unique WordConvEmbedding
+    """.split()
+)
+"""Operators of com.microsoft whose results depend on nothing but their inputs (ONNX Runtime, ContribOperators.md).
+
+Not among them: dropouts and samplers, searches with bodies, and those that write into a cache that they are given.
+"""
+
 RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
@@ -42,8 +63,15 @@ def updates_statistics(node: oir.Node) -> bool:
 
 
 def is_known(node: oir.Node, functions: Collection[oir.OperatorIdentifier] = ()) -> bool:
-    """Whether the standard defines this operator at this version (custom domains and model functions are not known)."""
-    return node.op_identifier() not in functions and node.domain in ("", "ai.onnx.ml") and schema_of(node) is not None
+    """Whether the standard defines this operator at this version, or ONNX Runtime as one without state.
+
+    Other domains and the model's functions are not known.
+    """
+    if node.op_identifier() in functions:
+        return False
+    if node.domain == "com.microsoft":
+        return node.op_type in CONTRIB
+    return node.domain in ("", "ai.onnx.ml") and schema_of(node) is not None
 
 
 def is_deterministic(node: oir.Node, functions: Collection[oir.OperatorIdentifier] = ()) -> bool:

@@ -457,12 +457,17 @@ def pending_constant(content: Array | oir.TensorProtocol, *, name: str = "consta
     """A constant that belongs to no graph yet; the `Rewriter` places it when a node that reads it is inserted."""
     if isinstance(content, np.ndarray):
         content = np.ascontiguousarray(content).reshape(content.shape)
-        tensor: oir.TensorProtocol = oir.tensor(content)
+        tensor: oir.TensorProtocol = _string_tensor(content) if content.dtype.kind in "OU" else oir.tensor(content)
     else:
         tensor = content
     return oir.Value(
         name=name, const_value=tensor, type=oir.TensorType(tensor.dtype), shape=oir.Shape(tensor.shape.numpy())
     )
+
+
+def _string_tensor(content: Array) -> oir.StringTensor:
+    texts = [each if isinstance(each, bytes) else str(each).encode() for each in content.flat]
+    return oir.StringTensor(texts, shape=oir.Shape(content.shape))
 
 
 def discard(nodes: Sequence[oir.Node]) -> None:

@@ -11,8 +11,14 @@ from ..ir.extract import extract
 from .options import SessionOptions
 from .session import open_session
 
-# bfloat16, float8 and 4-bit values stay in the graph: few kernels take them, and they are no dtypes of NumPy's own.
+# Few kernels take bfloat16, float8, 4-bit values and strings, which are no dtypes of NumPy's own.
 _CARRIED_KINDS = "biufc"
+
+_MOVEMENT = frozenset(
+    "Concat Expand Flatten Gather GatherElements GatherND Identity Reshape Slice Split Squeeze Tile Transpose "
+    "Unsqueeze".split()
+)
+"""Operators whose results are elements of their first input (of all inputs, for Concat), whatever their type is."""
 
 
 class OrtEvaluator:
@@ -36,26 +42,64 @@ class OrtEvaluator:
         `nodes` are in an order that can run; every value they (and the bodies in them) read is in `constants` or made
         by one of them. Constants are fed, not serialized: 64 MB cost 37 ms so, and 372 ms in the model.
         """
-        if not all(array.dtype.kind in _CARRIED_KINDS + "OU" for array in constants.values()):
+        stand_ins = _StandIns(constants)
+        if not stand_ins.follow(nodes):
             return None
-        types = {value: (_element_type(array), array.shape) for value, array in constants.items()}
-        inputs = list(constants)
+        contents = {value: stand_ins.indices(value, array) for value, array in constants.items()}
+        types = {value: (ir.DataType.from_numpy(array.dtype), array.shape) for value, array in contents.items()}
         try:
-            model = extract(nodes, inputs, results, opset_imports, types)
+            model = extract(nodes, list(contents), results, opset_imports, types)
             session = open_session(model, self._options)
-            outputs = session.run({value.name or "": array for value, array in constants.items()})
+            outputs = session.run({value.name or "": array for value, array in contents.items()})
         except (ir.ModelError, ValueError):
             return None
         found = {value: outputs[value.name or ""] for value in results}
         carried = {
-            value: array
+            value: stand_ins.elements(value, array)
             for value, array in found.items()
             if isinstance(array, np.ndarray) and array.dtype.kind in _CARRIED_KINDS
         }
         return carried if len(carried) == len(results) else None
 
 
-def _element_type(array: ir.Array) -> ir.DataType:
-    if array.dtype.kind in "OU":
-        return ir.DataType.STRING
-    return ir.DataType.from_numpy(array.dtype)
+class _StandIns:
+    """Integers in the place of elements that kernels do not take: moving them tells where each element goes."""
+
+    def __init__(self, constants: Mapping[ir.Value, ir.Array]) -> None:
+        self._dtypes: dict[ir.Value, np.dtype[np.generic]] = {}
+        self._pools: dict[np.dtype[np.generic], list[ir.Array]] = {}
+        self._starts: dict[ir.Value, int] = {}
+        for value, array in constants.items():
+            if array.dtype.kind in _CARRIED_KINDS:
+                continue
+            self._dtypes[value] = array.dtype
+            pool = self._pools.setdefault(array.dtype, [])
+            self._starts[value] = sum(each.size for each in pool)
+            pool.append(array.reshape(-1))
+
+    def follow(self, nodes: Sequence[ir.Node]) -> bool:
+        """Note which results are stand-ins, too; False where a node does more than move them."""
+        for node in nodes:
+            given = [value for value in node.inputs if value in self._dtypes]
+            if not given:
+                continue
+            dtype = self._dtypes[given[0]]
+            is_data = node.inputs[0] is given[0] and (len(given) == 1 or node.op_type == "Concat")
+            is_whole = node.op_type != "Concat" or len(given) == len(node.inputs)
+            if node.domain != "" or node.op_type not in _MOVEMENT or not is_data or not is_whole:
+                return False
+            if any(self._dtypes[value] != dtype for value in given):
+                return False
+            self._dtypes.update(dict.fromkeys(node.outputs, dtype))
+        return True
+
+    def indices(self, value: ir.Value, array: ir.Array) -> ir.Array:
+        """What is fed for a constant: itself, or the places of its elements in the pool of its type."""
+        if value not in self._starts:
+            return array
+        return np.arange(array.size, dtype=np.int64).reshape(array.shape) + self._starts[value]
+
+    def elements(self, value: ir.Value, array: ir.Array) -> ir.Array:
+        """What a result holds."""
+        dtype = self._dtypes.get(value)
+        return array if dtype is None else np.concatenate(self._pools[dtype])[array]

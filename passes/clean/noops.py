@@ -87,6 +87,15 @@ def _one_input(node: ir.Node) -> bool:
     return len(node.inputs) == 1
 
 
+def _no_bounds(node: ir.Node) -> bool:
+    """Bounds that are absent, or infinite."""
+    low, high = ir.parameter(node, "min"), ir.parameter(node, "max")
+    return all(
+        bound is None or (isinstance(bound, np.ndarray) and bound.size == 1 and float(bound.reshape(())) == infinity)
+        for bound, infinity in ((low, -np.inf), (high, np.inf))
+    )
+
+
 def _identity_permutation(node: ir.Node) -> bool:
     order = ir.attribute(node, "perm")
     return isinstance(order, tuple) and order == tuple(range(len(order)))
@@ -138,6 +147,9 @@ noop("Slice", 0, "it takes every element in order", _unit_steps)
 noop("Transpose", 0, "the permutation is the identity", _identity_permutation)
 noop("Pad", 0, "every pad is zero", _no_pads)
 noop("Resize", 0, "every scale is one", _no_scale)
+
+# An absent bound is the last finite number: an infinity, which Clip makes that number, stays.
+noop("Clip", 0, "no bound is given", _no_bounds, exactness=Exactness.SPECIAL_VALUES)
 
 # Units of arithmetic and logic. x + 0.0 is not among them: it makes 0.0 of -0.0.
 noop("Mul", 0, "it multiplies by one", lambda node: filled(node, 1, 1))

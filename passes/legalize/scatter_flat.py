@@ -16,6 +16,7 @@ from .blocked import ON_CPU
 
 x, numbers, shape, updates = values("x numbers shape updates")
 
+_FEWEST = 1 << 14  # x0.81 to x0.97 with 4 to 8,000
 _NARROWEST, _WIDEST = 4, 1 << 14  # the numbers within a row are a constant: 128 KiB at most
 
 
@@ -38,6 +39,11 @@ def _row(m: Match) -> list[int] | None:
             f"rows of {_NARROWEST} to {_WIDEST:,} elements",
             lambda m: _NARROWEST <= prod(_row(m) or ()) <= _WIDEST,
             lambda m: m.shapes.show(m.x.value),
+        ),
+        pays(
+            f"{_FEWEST:,} elements or more, or an unknown number",
+            lambda m: m.updates.static is None or prod(m.updates.static) >= _FEWEST,
+            lambda m: m.shapes.show(m.updates.value),
         ),
     ],
     is_choice=True,

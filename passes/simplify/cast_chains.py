@@ -1,4 +1,4 @@
-"""A Cast through a type that holds every value of the one before it changes nothing on the way."""
+"""Element type conversions: CastLike, chains of Casts, and choices that a Cast spells shorter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..engine.conditions import holds
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, rule
 
-(x,) = values("x")
+x, like = values("x like")
 
 _T: Final = ir.DataType
 
@@ -61,6 +61,21 @@ def merge_casts(m: Match, op: Builder) -> ir.Value:
     after:   x -> Cast(bool) -> y
     """
     return op.Cast(m.x, **m.outer.attributes)
+
+
+@rule(
+    op.CastLike(x, like).any_attributes(),
+    requires=[holds("a known target type", lambda m: m.like.dtype is not None)],
+    source="ONNX CastLike, whose body is one Cast; the unoptimized export of torch 2.13 casts attention scales with it",
+)
+def cast_like_to_cast(m: Match, op: Builder) -> ir.Value:
+    """Cast to the type by its name: a constant then folds, and attention and norms are recognized.
+
+    before:  y = CastLike(x, like)               like: float16
+    after:   y = Cast <to = FLOAT16> (x)
+    """
+    assert m.like.dtype is not None
+    return op.Cast(m.x, to=int(m.like.dtype), **m.CastLike.attributes)
 
 
 @rule(

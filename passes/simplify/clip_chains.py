@@ -5,40 +5,53 @@ from __future__ import annotations
 import numpy as np
 
 from ... import ir
-from ..engine.conditions import floating, holds
+from ..engine.conditions import FLOATS, floating, holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import Either, any_call, op, values
 from ..engine.rule import Builder, Match, rule
 
-low, high = values("low high")
+x, low, high = values("x low high")
 
-Bounds = tuple[float | None, float | None]
+_INTEGERS = frozenset(
+    {ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.UINT32}
+    | {ir.DataType.INT64, ir.DataType.UINT64}
+)
+"""Integers that ONNX Runtime's Clip, Min and Max know."""
+
+Bound = float | int
+Bounds = tuple[Bound | None, Bound | None]
 
 _INNER = Either(tuple(any_call(kind).named("inner") for kind in ("Clip", "Relu", "Min", "Max")))
 
 
-def _scalar(value: ir.Value | None) -> float | None:
-    """The number in a constant of no dims; None for NaN, which bounds nothing and everything."""
+def _scalar(value: ir.Value | None) -> Bound | None:
+    """The number in a constant of one element; None for NaN, which bounds nothing and everything."""
     content = ir.constant(value)
-    return float(content) if content is not None and content.ndim == 0 and content == content else None
+    if content is None or content.size != 1 or content.dtype.kind not in "iufV":
+        return None
+    number = content.reshape(())
+    if content.dtype.kind in "iu":
+        return int(number)
+    return float(number) if number == number else None
 
 
 def _read(node: ir.Node) -> tuple[ir.Value, Bounds] | None:
     """What a node bounds, and by which numbers; None where they are not known."""
     if node.op_type == "Relu" and node.inputs[0] is not None:
-        return node.inputs[0], (0.0, None)
+        return node.inputs[0], (0, None)
     if node.op_type == "Clip" and node.inputs[0] is not None:
         given = [*node.inputs[1:], None, None][:2]
         bounds = (_scalar(given[0]), _scalar(given[1]))
         is_known = all((one is None) == (other is None) for one, other in zip(given, bounds, strict=True))
         return (node.inputs[0], bounds) if is_known else None
-    if node.op_type not in ("Min", "Max") or len(node.inputs) != 2:
+    if node.op_type not in ("Min", "Max") or len(node.inputs) < 2 or None in node.inputs:
         return None
-    for index in (1, 0):
-        bound, data = _scalar(node.inputs[index]), node.inputs[1 - index]
-        if bound is not None and data is not None:
-            return data, ((bound, None) if node.op_type == "Max" else (None, bound))
-    return None
+    known = [_scalar(value) for value in node.inputs]
+    data = [value for value, bound in zip(node.inputs, known, strict=True) if bound is None]
+    found = [bound for bound in known if bound is not None]
+    if len(data) != 1 or data[0] is None:
+        return None
+    return data[0], ((max(found), None) if node.op_type == "Max" else (None, min(found)))
 
 
 def _merged(m: Match) -> tuple[ir.Value, Bounds] | None:
@@ -52,7 +65,7 @@ def _merged(m: Match) -> tuple[ir.Value, Bounds] | None:
         return None  # a range that is empty
     (lowest, highest), (inner_low, inner_high) = outer[1], inner[1]
 
-    def clamped(bound: float) -> float:
+    def clamped(bound: Bound) -> Bound:
         bound = bound if lowest is None else max(bound, lowest)
         return bound if highest is None else min(bound, highest)
 
@@ -62,14 +75,30 @@ def _merged(m: Match) -> tuple[ir.Value, Bounds] | None:
     )
 
 
+def _has_constants_to_merge(m: Match) -> bool:
+    return sum(_scalar(value) is not None for value in m.root.inputs) >= 2 and _read(m.root) is not None
+
+
+def _has_clip(m: Match) -> bool:
+    dtype = m.inner.dtype
+    return dtype in FLOATS or (dtype in _INTEGERS and (m.root.version or 0) >= 12)
+
+
+def _keeps_rank(m: Match) -> bool:
+    """Whether constants of dims [1, …] do not raise the rank of what they bound."""
+    merged = _merged(m)
+    return merged is not None and m.shapes.same_dims(m.shapes.dims(merged[0]), m.shapes.dims(m.root.outputs[0]))
+
+
 @rule(
     op.Clip(_INNER, low.optional(), high.optional()).opset(since=11)
     | op.Relu(_INNER).opset(since=11)
     | op.Max(_INNER, low).any_order().opset(since=11)
     | op.Min(_INNER, high).any_order().opset(since=11),
     requires=[
-        floating("inner"),
+        holds("floating-point, or integers since opset 12", _has_clip, lambda m: str(m.inner.dtype)),
         holds("bounds that are constant scalars, in order", lambda m: _merged(m) is not None),
+        holds("bounds that do not raise the rank", _keeps_rank, lambda m: m.shapes.show(m.root.outputs[0])),
     ],
     exactness=Exactness.ROUNDING,
     source="ONNX Clip: Clip(Clip(x, a, b), c, d) = Clip(x, clamp(a, c, d), clamp(b, c, d)); zeros may differ in sign",
@@ -89,3 +118,46 @@ def merge_bounds(m: Match, op: Builder) -> ir.Value:
         return op.Clip(data, *made)
     # ONNX Runtime's Clip without an upper bound makes the largest float of infinity, Max does not.
     return op.Max(data, made[0]) if highest is None else op.Min(data, made[1])
+
+
+@rule(
+    any_call("Max").named("extremum") | any_call("Min").named("extremum"),
+    requires=[holds("two constants or more of one element beside one other operand", _has_constants_to_merge)],
+    source="ONNX Max, Min",
+)
+def merge_extremum_constants(m: Match, op: Builder) -> ir.Value:
+    """Take the extremum of the constants ahead of time.
+
+    before:  y = Max(x, %a, %b)
+    after:   y = Max(x, %max(a, b))
+    """
+    read = _read(m.root)
+    assert read is not None
+    data, bounds = read
+    bound = next(each for each in bounds if each is not None)
+    rank = max(content.ndim for value in m.root.inputs if (content := ir.constant(value)) is not None)
+    merged = op.constant(np.full((1,) * rank, bound), like=m.extremum)
+    return op.node(m.root.op_type, [data, merged])[0]
+
+
+@rule(
+    op.Max(x, 0).any_order(),
+    requires=[
+        floating("x"),
+        holds(
+            "a zero that does not raise the rank",
+            lambda m: m.shapes.same_dims(m.x.dims, m.shapes.dims(m.root.outputs[0])),
+            lambda m: m.shapes.show(m.root.outputs[0]),
+        ),
+    ],
+    exactness=Exactness.ROUNDING,
+    source="ONNX Relu; ONNX Runtime fuses it into the Conv before it (conv_activation_fusion.cc), and Max not",
+    group="fuse",
+)
+def max_zero_to_relu(m: Match, op: Builder) -> ir.Value:
+    """The larger of a number and zero is Relu.
+
+    before:  y = Max(x, 0.0)
+    after:   y = Relu(x)
+    """
+    return op.Relu(m.x)

@@ -208,7 +208,7 @@ class _Folder:
         found = self.context.evaluator.evaluate(part, constants, wanted, imports)
         for value in constants:
             ir.release(ir.constant_tensor(value))
-        if found is None or any(array.dtype.kind not in "biufcV" for array in found.values()):
+        if found is None or any(array.dtype.kind not in "biufcVOU" for array in found.values()):
             return None
         return dict(found)
 

@@ -93,3 +93,37 @@ def merge_low_rank_adapter(m: Match, op: Builder) -> ir.Value | None:
         return None
     product = op.MatMul(m.x, op.constant(weight))
     return op.Add(product, m.bias) if m.has("bias") else product
+
+
+@rule(
+    op.Add(
+        op.MatMul(x, w).named("base") | op.Add(op.MatMul(x, w).named("base"), bias).any_order().named("biased"),
+        op.MatMul(x, a).named("other"),
+    ).any_order(),
+    requires=[
+        constant("w", "a", "bias"),
+        floating("w"),
+        finite("w", "a"),
+        _MATRICES,
+        holds(
+            "weights of the same dims",
+            lambda m: m.w.array.shape == m.a.array.shape,
+            lambda m: f"{list(m.w.array.shape)} and {list(m.a.array.shape)}",
+        ),
+        UNSHARED,
+    ],
+    exactness=Exactness.SPECIAL_VALUES,
+    source="xA + xB = x(A + B)",
+    group="fuse",
+)
+def merge_parallel_matmuls(m: Match, op: Builder) -> ir.Value | None:
+    """Add the weights of two products of one value.
+
+    before:  y = Add(MatMul(x, w), MatMul(x, a))        or with a bias in between
+    after:   y = MatMul(x, w + a)
+    """
+    weight = _rounded(m, m.w.array.astype(np.float64) + m.a.array.astype(np.float64), "w")
+    if weight is None:
+        return None
+    product = op.MatMul(m.x, op.constant(weight))
+    return op.Add(product, m.bias) if m.has("bias") else product

@@ -244,6 +244,7 @@ def _keeps_order(m: Match) -> bool:
         ),
     ],
     source="ONNX Transpose, Reshape",
+    group="legalize",  # attention and rotary embeddings of one head or row are recognized by their Transposes
 )
 def reshape_instead_of_transpose(m: Match, op: Builder) -> ir.Value:
     """A Transpose that moves only dims of 1 moves no element.

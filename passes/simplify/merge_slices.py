@@ -16,7 +16,7 @@ starts, ends, axes, steps, index = values("starts ends axes steps index")
 
 
 def _both(m: Match) -> Mapping[int, Range] | None:
-    """What the two Slices take together: axes that only one of them cuts, or consecutive elements of known ones."""
+    """What the two Slices take together: axes that only one of them cuts, or ranges that compose."""
     inner, outer = ranges(m.inner.node, m.shapes), ranges(m.root, m.shapes)
     source = m.inner.node.inputs[0]
     if inner is None or outer is None or source is None:
@@ -25,11 +25,10 @@ def _both(m: Match) -> Mapping[int, Range] | None:
     together = {**inner, **outer}
     for axis in inner.keys() & outer.keys():
         size = dims[axis] if dims is not None else None
-        first = inner[axis].window(size) if isinstance(size, int) else None
-        second = outer[axis].window(first[1] - first[0]) if first is not None else None
-        if first is None or second is None:
+        composed = inner[axis].then(outer[axis], size if isinstance(size, int) else None)
+        if composed is None:
             return None
-        together[axis] = Range(first[0] + second[0], first[0] + second[1], 1)
+        together[axis] = composed
     return together
 
 
@@ -39,7 +38,7 @@ def _both(m: Match) -> Mapping[int, Range] | None:
     ),
     requires=[
         holds(
-            "constant ranges, of axes that only one cuts or of consecutive elements of known axes",
+            "constant ranges that compose: of axes that only one cuts, of known axes, or counted from the front",
             lambda m: _both(m) is not None,
             lambda m: m.shapes.show(m.root.outputs[0]),
         )

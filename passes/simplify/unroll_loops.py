@@ -58,12 +58,12 @@ def _turns(node: ir.Node, shapes: Shapes) -> int | None:
     """How often the Loop runs; None where that is not known, or where its results cannot be written without it."""
     count, condition, *states = [*node.inputs, None, None][: max(2, len(node.inputs))]
     given = node.attributes["body"]
-    if (
-        count is None
-        or None in states
-        or given.is_ref()
-        or (condition is not None and ir.scalar(condition) is not True)
-    ):
+    if None in states or given.is_ref():
+        return None
+    if condition is not None and ir.scalar(condition) is not None and not ir.scalar(condition):
+        has_scans = len(node.outputs) > len(states)
+        return None if has_scans else 0
+    if count is None or (condition is not None and ir.scalar(condition) is not True):
         return None
     body = given.as_graph()
     carried = (value for value in (*states, *body.outputs[1:]) if value is not None)

@@ -10,6 +10,8 @@ import numpy as np
 from ... import ir
 from ..analyses import Shapes
 
+_LAST = (1 << 63) - 1
+
 
 @dataclass(frozen=True)
 class Range:
@@ -25,6 +27,24 @@ class Range:
             return None
         start, stop, _ = slice(self.start, self.stop).indices(size)
         return start, max(start, stop)
+
+    def then(self, outer: Range, size: int | None) -> Range | None:
+        """The one range that takes what `outer` takes of this one, of an axis of `size`; None where there is none.
+
+        Where the size is not known, both must count forward from the front: what lies beyond the end is cut off by
+        either.
+        """
+        if size is not None:
+            taken = range(size)[self.start : self.stop : self.step][outer.start : outer.stop : outer.step]
+            if not taken:
+                return Range(0, 0, 1)
+            # Counting down to the first element, a stop of -1 would mean the last one.
+            stop = taken.stop if taken.stop >= 0 else -size - 1
+            return Range(taken.start, stop, taken.step)
+        if min(self.start, self.stop, outer.start, outer.stop) < 0 or min(self.step, outer.step) < 1:
+            return None
+        stop = min(self.stop, self.start + outer.stop * self.step)
+        return Range(min(self.start + outer.start * self.step, _LAST), min(stop, _LAST), self.step * outer.step)
 
 
 def ranges(node: ir.Node, shapes: Shapes) -> Mapping[int, Range] | None:
