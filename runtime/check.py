@@ -128,7 +128,7 @@ class Reference:
         options = replace(options, tf32=False, arena=False)
         self.plain = replace(options, optimize=False, prepacking=options.prepacking and not self.exact)
         self.deployed = replace(options, optimize=True)
-        self.pool = SessionPool(None if ir.tensor_bytes(model) <= SMALL else MOST_OPEN)
+        self.pool = SessionPool(None if ir.content_bytes(model) <= SMALL else MOST_OPEN)
         self.original = Subject(original, self.plain, self.pool, fresh=self.random)
         self.original_deployed = Subject(original, self.deployed, self.pool, fresh=self.random)
         self.reseeded = Subject(original, replace(self.plain, seed=self.plain.seed + RESEED), self.pool, fresh=True)

@@ -116,6 +116,8 @@ def _content(attribute: ir.Attr) -> Hashable | None:
     """An attribute's content, equal only for equal bits; None for what is not compared (sparse tensors, types)."""
     if attribute.is_ref():
         return ("reference", attribute.ref_attr_name)
+    if isinstance(attribute, ir.EncodedAttr):
+        return (attribute.type, attribute.digest())
     kind, value = attribute.type, attribute.value
     match kind:
         case ir.AttributeType.FLOAT:
