@@ -37,6 +37,7 @@ class Proof:
             provider=options.provider, threads=threads, custom_ops=options.custom_ops, seed=options.seed
         )
         self._references: dict[tuple[bool, bool], runtime.Reference] = {}
+        self.spent = 0.0  # of the time limit of the first verification: on inputs
 
     @cached_property
     def original(self) -> Path:
@@ -50,14 +51,17 @@ class Proof:
     def feeds(self) -> Sequence[runtime.FeedSet]:
         """Sets of inputs that the original accepts: the user's own first."""
         self.tell("inputs")
-        until = time.monotonic() + self.options.verify_seconds / 2
-        return runtime.usable_feeds(
-            runtime.open_session(self.original, replace(self.how, optimize=False, arena=False)),
+        start, seconds = time.monotonic(), self.options.verify_seconds
+        plain = replace(self.how, optimize=False, arena=False)
+        made = runtime.usable_feeds(
+            runtime.open_session(self.original, plain, time_limit_s=seconds),
             self.model,
             self.options.inputs,
             seed=self.options.seed,
-            proceed=lambda: time.monotonic() < until,
+            until=start + seconds,
         )
+        self.spent = time.monotonic() - start
+        return made
 
     @cached_property
     def timed_feeds(self) -> runtime.FeedSet:
@@ -85,18 +89,20 @@ class Proof:
         with saying_how_to_go_on():
             feeds = self.feeds
             self.tell("verify")
-            return self._reference_for(report, fitted).verify(
-                path, feeds, self.options.verify_seconds, result_model=report.model
-            )
+            seconds, self.spent = self.options.verify_seconds - self.spent, 0.0
+            return self._reference_for(report, fitted).verify(path, feeds, seconds, result_model=report.model)
 
-    def problem(self, report: Report, failed: runtime.Verification) -> str:
-        """Why another result is wrong, compared as one that `failed` was and on the inputs where it did; else empty."""
+    def problem(self, report: Report, failed: runtime.Verification, until: float) -> str:
+        """Why another result is wrong, compared as one that `failed` was and on the inputs where it did; else empty.
+
+        Raises ModelError (`time-limit`) where that cannot be told before `until`.
+        """
         feeds = self.feeds if failed.failed_on is None else [self.feeds[failed.failed_on]]
         reference = self.reference(failed.exact, computes_in_half(report))
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             path = Path(name) / "probe.onnx"
             ir.save(report.model, path)
-            return reference.verify(path, feeds, result_model=report.model).problem
+            return reference.verify(path, feeds, until - time.monotonic(), result_model=report.model).problem
 
     def measure(self, path: Path, model: ir.Model) -> Measurement:
         """The original and a result side by side, at the sizes that were asked for."""
@@ -144,5 +150,8 @@ def saying_how_to_go_on() -> Iterator[None]:
             raise
         hint = "nothing was written; --inputs, --custom-ops or --no-verify may help"
         if found.code == "time-limit":
-            hint = "nothing was written; --verify-seconds gives more time, --dim and --input-shape make smaller inputs"
+            hint = (
+                "nothing was written; --verify-seconds gives more time, --dim and --input-shape make smaller inputs, "
+                "--no-verify goes without"
+            )
         raise ir.VerificationError(replace(found, hint=f"{found.hint}; {hint}" if found.hint else hint)) from error

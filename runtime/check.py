@@ -17,7 +17,7 @@ from .comparison import EXACT, Element, Tolerance, Verdict, compare, is_inexact,
 from .cut_points import Unconfirmed, unconfirmed
 from .feeds import FeedSet
 from .options import Array, Feeds, Outputs, SessionOptions
-from .session import open_session
+from .session import TIME_LIMIT, is_out_of_time
 from .session_pool import MOST_OPEN, SMALL, SessionPool, Subject
 from .ties import forgiven
 from .tolerance import (
@@ -133,6 +133,7 @@ class Reference:
         self.original_deployed = Subject(original, self.deployed, self.pool, fresh=self.random)
         self.reseeded = Subject(original, replace(self.plain, seed=self.plain.seed + RESEED), self.pool, fresh=True)
         self.until: float | None = None
+        self.stage = ""  # what is being run
         self.known: dict[int, tuple[Feeds, _Expected]] = {}
         self.truths: dict[int, Outputs | None] = {}
         self.notes: dict[str, None] = {}
@@ -176,9 +177,13 @@ class Reference:
         return self.known[id(feeds)][1]
 
     def computed(self, feeds: Feeds) -> _Expected:
+        self.stage = "the original's run"
         plain = self.original.run(feeds, self.until)
+        self.stage = "the original's noise probes"
         probes = self.probes(feeds)
+        self.stage = "the original's run with optimizations on"
         deployed = self.run_deployed(feeds)
+        self.stage = "the original's noise probes"
         levels = [] if deployed is None or self.quantized else [deployed]
         noise = noise_floor(plain, probes, levels, grain=self.grain)
         if noise.amplifies and not self.rounded:
@@ -247,11 +252,15 @@ class Reference:
         """What the original computes for an inner value, and the noise of it."""
         name = value.name or ""
         try:
-            session = open_session(tapped(self.model, [value]), self.plain)
-            base = session.run(expected.feeds)[name]
-            moved = [each for seed in (1, 2) if (each := perturb(expected.feeds, seed)) is not None]
-            others = [session.run(each)[name] for each in moved]
-        except (ir.ModelError, KeyError):
+            run = self.load(tapped(self.model, [value]))
+            base = run(expected.feeds)[name]
+            moved = [each for seed in PROBES if (each := perturb(expected.feeds, seed)) is not None]
+            others = [run(each)[name] for each in moved]
+        except ir.ModelError as error:
+            if is_out_of_time(error):
+                raise
+            return None
+        except KeyError:
             return None
         noise = noise_floor({name: base}, [{name: each} for each in others], grain=self.grain)
         return (base, noise.tolerances()[name]) if isinstance(base, np.ndarray) else None
@@ -260,7 +269,7 @@ class Reference:
         try:
             return self.original_deployed.run(feeds, self.until)
         except ir.ModelError as error:
-            if error.diagnostic.code == "time-limit":
+            if is_out_of_time(error):
                 raise
             self.note(f"not compared with optimizations on, where the original fails: {error.diagnostic.message}")
             return None
@@ -288,7 +297,7 @@ class Reference:
         try:
             return None if subject is None else subject.run(feeds, self.until)
         except ir.ModelError as error:  # an input at the edge of what the model accepts, weights that must stay
-            if error.diagnostic.code == "time-limit":
+            if is_out_of_time(error):
                 raise
             return None
 
@@ -342,20 +351,30 @@ class _Check:
         self.until = math.inf if time_limit_s is None else start + time_limit_s
         self.reference.until = None if time_limit_s is None else self.until
         covered: list[str] = []
-        problem = self.interface_problem()
+        try:
+            problem = self.interface_problem()
+        except ir.ModelError as error:
+            if not is_out_of_time(error):
+                raise
+            told = f"none of {len(feed_sets)} input sets"
+            raise _nothing_compared(error, time_limit_s, self.reference.stage, told) from error
         failed_on: int | None = None
         for index, feed_set in enumerate(feed_sets):
             if problem:
                 break
             try:
-                if covered and time.monotonic() > self.until:
+                if time.monotonic() > self.until and covered:
                     raise _out_of_time()
                 problem = self.problem_on(feed_set.feeds)
             except ir.ModelError as error:
-                if error.diagnostic.code != "time-limit" or not covered:
+                if not is_out_of_time(error):
                     raise
+                told = f"{len(covered)} of {len(feed_sets)} input sets"
+                if not covered:
+                    raise _nothing_compared(error, time_limit_s, self.reference.stage, told) from error
                 self.note(
-                    f"time limit of {time_limit_s:g} s reached after {len(covered)} of {len(feed_sets)} input sets"
+                    f"time limit of {time_limit_s:.3g} s reached after {told}, in {self.reference.stage}: the others "
+                    "were not compared; --verify-seconds gives more time"
                 )
                 break
             if problem:
@@ -379,10 +398,14 @@ class _Check:
 
     def interface_problem(self) -> str:
         """Whether names, order or types of inputs and outputs differ, as ONNX Runtime sees them."""
-        before = self.reference.original.session
+        until = self.reference.until
+        self.reference.stage = "loading"
+        before = self.reference.original.session(until)
         try:
-            after = self.result.session
+            after = self.result.session(until)
         except ir.ModelError as error:
+            if is_out_of_time(error):
+                raise
             return error.diagnostic.message
         for kind, ours, theirs in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
             want, got = [(port.name, port.type) for port in ours], [(port.name, port.type) for port in theirs]
@@ -395,7 +418,9 @@ class _Check:
         expected = self.reference.expect(feeds)
         self.floor = max(self.floor, expected.floor)
         try:
+            self.reference.stage = "the result's run"
             got = self.result.run(feeds, self.reference.until)
+            self.reference.stage = "the second look at the result"
             verdict = self.judged(expected, expected.plain, got, expected.limited, exact=self.reference.exact)
             if not verdict:
                 self.is_weak = bool(self.judged(expected, expected.plain, got, expected.allowed, exact=False))
@@ -407,7 +432,7 @@ class _Check:
                 return problem
             return self.deployed_problem(expected) if expected.deployed is not None else ""
         except ir.ModelError as error:
-            if error.diagnostic.code == "time-limit":
+            if is_out_of_time(error):
                 raise
             return error.diagnostic.message
 
@@ -423,7 +448,7 @@ class _Check:
             result = self.result_model or _loaded(self.result.source)
             left = unconfirmed(reference.model, result, expected.feeds, reference.load, grain=reference.grain)
         except ir.ModelError as error:
-            if error.diagnostic.code == "time-limit":
+            if is_out_of_time(error):
                 raise
             left = [Unconfirmed("", f"it does not run in pieces ({error.diagnostic.message})")]
         names = ", ".join(weak[:3])
@@ -445,6 +470,7 @@ class _Check:
         """
         deployed = expected.deployed
         assert deployed is not None
+        self.reference.stage = "the result's run with optimizations on"
         got = self.result_deployed.run(expected.feeds, self.reference.until)
         if self.reference.quantized:
             shapes = {path: replace(each, values=False) for path, each in expected.allowed.items()}
@@ -502,7 +528,10 @@ class _Check:
         if ties and (again := compare(want, got, allowed)):
             return again
         # Of whole numbers it tells nothing: one that the evaluator gets wrong would let anything pass.
-        true = reference.truth(expected, min(TRUTH_S, self.until - time.monotonic()))
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise _out_of_time()
+        true = reference.truth(expected, min(TRUTH_S, left))
         if true is None:
             return verdict
         distance = noise_floor(true, [expected.plain], [want], grain=reference.grain)
@@ -528,7 +557,13 @@ def _loaded(source: Source) -> ir.Model:
 
 
 def _out_of_time() -> ir.ModelError:
-    return ir.ModelError(ir.Diagnostic("time-limit", "the time limit of verification is over"))
+    return ir.ModelError(ir.Diagnostic(TIME_LIMIT, "the time limit of verification is over"))
+
+
+def _nothing_compared(error: ir.ModelError, seconds: float | None, stage: str, told: str) -> ir.ModelError:
+    limit = "" if seconds is None else f" of {seconds:.3g} s"
+    message = f"{error.diagnostic.message}: the time limit{limit} of verification ended {stage}, {told} were compared"
+    return ir.ModelError(replace(error.diagnostic, message=message))
 
 
 def sharpened(allowed: Mapping[str, Tolerance]) -> dict[str, Tolerance]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from .comparison import as_numbers, is_inexact
 from .masks import MaskKind, additive, kept
 from .options import Array, Datum, Feeds, Outputs
 from .roles import Role, Usage, usage_of
-from .session import Session
+from .session import Session, is_out_of_time
 from .sizes import Binding, OpenInput, Sizing, bind, equations_of, symbols
 from .symbolic_sizes import Equations
 
@@ -294,17 +295,19 @@ def usable_feeds(
     count: int = 3,
     seed: int = 0,
     first: Sizing | None = None,
-    proceed: Callable[[], bool] = lambda: True,
+    until: float = math.inf,
 ) -> list[FeedSet]:
     """Sets of inputs that `session`, of the original model, runs: the user's own, then made ones up to `count`.
 
-    `proceed` is asked before each further set. `first`: sizes for the first set, in the place of small ones. Raises
-    ModelError: `inputs-do-not-fit` for a file that does not, `no-usable-inputs` when nothing runs.
+    `first`: sizes for the first set, in the place of small ones. Trials end at `until`, by the monotonic clock; further
+    sets are begun in the first half of that time. Raises ModelError: `inputs-do-not-fit` for a file that does not,
+    `no-usable-inputs` when nothing runs, `time-limit` when that cannot be told in time.
     """
+    half = (time.monotonic() + until) / 2
     found = [read_feeds(path, model) for path in user]
-    trials = _Trials(session, _Interface(model))
+    trials = _Trials(session, _Interface(model), until)
     for nth in range(len(found), max(count, len(found))):
-        if found and not proceed():
+        if found and time.monotonic() > half:
             break
         made = trials.first_that_runs(nth, seed + nth, first if nth == 0 else None)
         if isinstance(made, FeedSet):
@@ -327,8 +330,8 @@ def feed_sets(model: ir.Model, user: Sequence[Path] = (), *, count: int = 3, see
 class _Trials:
     """Runs of the original on made inputs until one is accepted; what was learned from a set serves the next."""
 
-    def __init__(self, session: Session, interface: _Interface) -> None:
-        self.session, self.interface = session, interface
+    def __init__(self, session: Session, interface: _Interface, end: float = math.inf) -> None:
+        self.session, self.interface, self.end = session, interface, end
         self.learned: dict[str, int] = {}
         self.rank: int | None = None
         self.tried: set[str] = set()
@@ -341,7 +344,7 @@ class _Trials:
     def first_that_runs(self, nth: int, seed: int, first: Sizing | None) -> FeedSet | ir.ModelError:
         """The first plan with finite results; else the first that runs at all; else what ONNX Runtime said first."""
         self.tried = set()
-        self.until = time.monotonic() + TRIALS_S
+        self.until = min(time.monotonic() + TRIALS_S, self.end)
         running: tuple[Plan, FeedSet] | None = None
         for plan in self._plans(nth, seed, first):
             if running is not None and not self._may_be_better(plan, running[0], running[1]):
@@ -433,15 +436,20 @@ class _Trials:
         self.tried.add(key)
         try:
             share = TRIAL_SHARE if self.interface.binding(plan).sizes else 1  # nothing open: one plan
-            outputs = self.session.run(self.feeds, max((self.until - time.monotonic()) / share, 1.0))
+            left = max((self.until - time.monotonic()) / share, 1.0)
+            outputs = self.session.run(self.feeds, min(left, self.end - time.monotonic()))
         except ir.ModelError as error:
-            self.refusal = self.refusal or error
+            if self.refusal is None or is_out_of_time(self.refusal):
+                self.refusal = error
             self.message = error.diagnostic.message
             return None
         self.was_empty = _is_empty(outputs)
         return outputs
 
     def _failed(self) -> ir.ModelError:
+        if self.refusal is not None and is_out_of_time(self.refusal):
+            message = f"no made inputs ran to their end ({len(self.tried)} were tried): "
+            return ir.ModelError(replace(self.refusal.diagnostic, message=message + self.refusal.diagnostic.message))
         message = "no inputs that were made for the model run in ONNX Runtime"
         said = f"{message}: {self.refusal.diagnostic.message}" if self.refusal else message
         return ir.ModelError(ir.Diagnostic("no-usable-inputs", said, hint=self._hint()))
