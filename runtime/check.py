@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from .. import ir
 from ..ir.extract import tapped
 from .comparison import EXACT, Element, Tolerance, Verdict, compare, is_inexact, leaves
 from .cut_points import Unconfirmed, unconfirmed
-from .feeds import FeedSet
+from .feeds import KEPT, FeedSet, array_bytes
 from .options import Array, Feeds, Outputs, SessionOptions
 from .session import TIME_LIMIT, is_out_of_time
 from .session_pool import MOST_OPEN, SMALL, SessionPool, Subject
@@ -25,6 +25,7 @@ from .tolerance import (
     HALF_EPS,
     HALF_FACTOR,
     Noise,
+    NoiseMeter,
     computes_in_half,
     draws_random_numbers,
     grain,
@@ -134,8 +135,8 @@ class Reference:
         self.reseeded = Subject(original, replace(self.plain, seed=self.plain.seed + RESEED), self.pool, fresh=True)
         self.until: float | None = None
         self.stage = ""  # what is being run
-        self.known: dict[int, tuple[Feeds, _Expected]] = {}
-        self.truths: dict[int, Outputs | None] = {}
+        self.known: dict[int, _Expected] = {}  # by the id of the feeds, which an entry keeps alive
+        self.truths: dict[int, tuple[Feeds, Outputs | None]] = {}
         self.notes: dict[str, None] = {}
         if in_half:
             self.note("computed in float16: the noise is what rounding inputs and weights to float16 changes")
@@ -172,23 +173,29 @@ class Reference:
 
     def expect(self, feeds: Feeds) -> _Expected:
         """What the original gives, computed when it is first asked for."""
-        if id(feeds) not in self.known:
-            self.known[id(feeds)] = feeds, self.computed(feeds)  # the feeds are kept, so that their id stays theirs
-        return self.known[id(feeds)][1]
+        found = self.known.get(id(feeds))
+        if found is None:
+            found = self.computed(feeds)
+            if array_bytes(feeds, found.plain, found.deployed or {}) <= KEPT:
+                self.known[id(feeds)] = found
+        return found
 
     def computed(self, feeds: Feeds) -> _Expected:
         self.stage = "the original's run"
         plain = self.original.run(feeds, self.until)
         self.stage = "the original's noise probes"
-        probes = self.probes(feeds)
+        meter = NoiseMeter(plain, self.grain)
+        for outputs in self.probes(feeds):
+            meter.add(outputs)
         self.stage = "the original's run with optimizations on"
         deployed = self.run_deployed(feeds)
+        if deployed is not None and not self.quantized:
+            meter.add_level(deployed)
         self.stage = "the original's noise probes"
-        levels = [] if deployed is None or self.quantized else [deployed]
-        noise = noise_floor(plain, probes, levels, grain=self.grain)
-        if noise.amplifies and not self.rounded:
-            probes += [outputs for outputs in self.perturbed(feeds, MORE_PROBES) if outputs is not None]
-            noise = noise_floor(plain, probes, levels, grain=self.grain)
+        if meter.noise().amplifies and not self.rounded:
+            for outputs in self.perturbed(feeds, MORE_PROBES):
+                meter.add(outputs)
+        noise = meter.noise()
         factor = HALF_FACTOR if self.rounded else FACTOR
         tolerances = noise.tolerances(rtol=self.rtol, atol=self.atol, factor=factor)
         for text in noise.notes:
@@ -243,10 +250,13 @@ class Reference:
 
     def truth(self, expected: _Expected, seconds: float) -> Outputs | None:
         """The outputs in float64; computed when it is first asked for."""
-        key = id(expected.feeds)
-        if key not in self.truths:
-            self.truths[key] = truth(self.model, expected.feeds, expected.plain, seconds=seconds)
-        return self.truths[key]
+        feeds = expected.feeds
+        if id(feeds) in self.truths:
+            return self.truths[id(feeds)][1]
+        found = truth(self.model, feeds, expected.plain, seconds=seconds)
+        if array_bytes(feeds, found or {}) <= KEPT:
+            self.truths[id(feeds)] = feeds, found
+        return found
 
     def scores(self, value: ir.Value, expected: _Expected) -> tuple[Array, Tolerance] | None:
         """What the original computes for an inner value, and the noise of it."""
@@ -274,24 +284,27 @@ class Reference:
             self.note(f"not compared with optimizations on, where the original fails: {error.diagnostic.message}")
             return None
 
-    def probes(self, feeds: Feeds) -> list[Outputs]:
-        """The original's outputs after changes of 1 ulp: of the float inputs, else of weights."""
+    def probes(self, feeds: Feeds) -> Iterator[Outputs]:
+        """The original's outputs after changes of 1 ulp, of the float inputs, else of weights; one after the other."""
         if self.rounded:
-            return self.roundings(feeds)
-        found = self.perturbed(feeds, PROBES)
-        if not found and not self.random:
-            found = [self.tried(self.with_other_weights(), feeds)]
-        return [outputs for outputs in found if outputs is not None]
+            yield from self.roundings(feeds)
+        elif perturb(feeds, PROBES[0]) is not None:
+            yield from self.perturbed(feeds, PROBES)
+        elif not self.random and (outputs := self.tried(self.with_other_weights(), feeds)) is not None:
+            yield outputs
 
-    def perturbed(self, feeds: Feeds, seeds: Iterable[int]) -> list[Outputs | None]:
-        moved = (perturb(feeds, seed) for seed in seeds)
-        return [self.tried(self.original, each) for each in moved if each is not None]
+    def perturbed(self, feeds: Feeds, seeds: Iterable[int]) -> Iterator[Outputs]:
+        for seed in seeds:
+            moved = perturb(feeds, seed)
+            if moved is not None and (outputs := self.tried(self.original, moved)) is not None:
+                yield outputs
 
-    def roundings(self, feeds: Feeds) -> list[Outputs]:
+    def roundings(self, feeds: Feeds) -> Iterator[Outputs]:
         """The original's outputs from inputs and weights that were rounded to float16."""
         rounded = {name: to_half(datum) if isinstance(datum, np.ndarray) else datum for name, datum in feeds.items()}
-        found = [self.tried(self.original, rounded), self.tried(self.with_other_weights(), rounded)]
-        return [outputs for outputs in found if outputs is not None]
+        for subject in (self.original, self.with_other_weights()):
+            if (outputs := self.tried(subject, rounded)) is not None:
+                yield outputs
 
     def tried(self, subject: Subject | None, feeds: Feeds) -> Outputs | None:
         try:

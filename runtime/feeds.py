@@ -8,15 +8,16 @@ import re
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from .. import ir
-from .comparison import as_numbers, is_inexact
+from .comparison import as_numbers, is_inexact, leaves, pieces
 from .masks import MaskKind, additive, kept
 from .options import Array, Datum, Feeds, Outputs
 from .roles import Role, Usage, usage_of
@@ -43,6 +44,8 @@ SIZINGS = (
 )
 TYPICAL = Sizing(image=224)  # where speed is measured: what a user is likely to run
 MASKS = (MaskKind.PLAIN, MaskKind.MIXED, MaskKind.EXTREME)
+KEPT = 8 << 20
+"""Bytes of a set of inputs, or of inputs and outputs, up to which they are kept; larger ones are made again."""
 RANKS = (2, 3, 4, 1)  # of inputs that no operator tells the rank of, the most frequent first
 MOST_REPAIRS, MOST_GROWN = 48, 96  # trials for one set
 TRIALS_S = 60.0  # for the trials of one set, after the first
@@ -51,10 +54,19 @@ TRIAL_SHARE = 12  # one trial may take this part of the time that is left: a siz
 
 @dataclass(frozen=True)
 class FeedSet:
-    """One set of inputs; `description` says how it was made."""
+    """One set of inputs; `description` says how it was made.
 
-    feeds: Feeds
+    `source`: the inputs, or what makes the same ones whenever they are asked for, so that large ones of several sets
+    are not held at once.
+    """
+
+    source: Feeds | Callable[[], Feeds]
     description: str
+
+    @property
+    def feeds(self) -> Feeds:
+        """The inputs by name, perhaps made for this call."""
+        return self.source() if callable(self.source) else self.source
 
 
 @dataclass(frozen=True)
@@ -323,8 +335,13 @@ def feed_sets(model: ir.Model, user: Sequence[Path] = (), *, count: int = 3, see
     interface = _Interface(model)
     for nth in range(len(found), max(count, len(found))):
         plan = next(plans(nth))
-        found.append(FeedSet(interface.make(plan, seed + nth), _describe(interface, plan, seed + nth)))
+        found.append(_feed_set(interface, plan, seed + nth, interface.make(plan, seed + nth)))
     return found
+
+
+def _feed_set(interface: _Interface, plan: Plan, seed: int, feeds: Feeds) -> FeedSet:
+    is_small = array_bytes(feeds) <= KEPT
+    return FeedSet(feeds if is_small else partial(interface.make, plan, seed), _describe(interface, plan, seed))
 
 
 class _Trials:
@@ -352,7 +369,7 @@ class _Trials:
             outcome = self._try(plan, seed)
             if not isinstance(outcome, dict):
                 continue
-            made = FeedSet(self.feeds, _describe(self.interface, plan, seed))
+            made = _feed_set(self.interface, plan, seed, self.feeds)
             if all(map(_mostly_numbers, outcome.values())) and not _is_empty(outcome):
                 self._learn(plan)
                 return made
@@ -431,7 +448,7 @@ class _Trials:
         except (MemoryError, ValueError, OverflowError):
             return None  # sizes beyond reason
         key = f"{_signature(self.feeds)} {plan.values} {plan.masks if self.interface.has_masks else ''}"
-        if key in self.tried or _bytes(self.feeds) > MOST_BYTES:
+        if key in self.tried or array_bytes(self.feeds) > MOST_BYTES:
             return None
         self.tried.add(key)
         try:
@@ -480,8 +497,9 @@ class _Trials:
 MOST_BYTES = 1 << 30  # of made inputs
 
 
-def _bytes(feeds: Feeds) -> int:
-    return sum(datum.nbytes for datum in feeds.values() if isinstance(datum, np.ndarray))
+def array_bytes(*data: Feeds) -> int:
+    """Bytes of the tensors in inputs or outputs, those in sequences and maps included."""
+    return sum(np.asarray(datum).nbytes for each in data for datum in leaves(each).values() if datum is not None)
 
 
 def _signature(feeds: Feeds) -> str:
@@ -495,7 +513,8 @@ def _signature(feeds: Feeds) -> str:
 def _mostly_numbers(datum: Datum) -> bool:
     if not isinstance(datum, np.ndarray) or not is_inexact(datum) or not datum.size:
         return True
-    return bool(np.isnan(as_numbers(datum)).mean() < 0.01)
+    missing = sum(int(np.isnan(as_numbers(piece)).sum()) for piece in pieces(datum))
+    return missing < 0.01 * datum.size
 
 
 def _is_empty(outputs: Outputs) -> bool:
