@@ -165,12 +165,13 @@ def scale_of(array: Array) -> float:
     step, skipped = max(1, count // 1_000_000), 0
     samples = []
     for found in _magnitudes(array):
-        samples.append(found[-skipped % step :: step])
+        samples.append(found[-skipped % step :: step].copy())
         skipped += found.size
-    usual = float(
-        np.quantile(np.concatenate(samples), 0.1, method="lower")
-    )  # most of an attention matrix may be masked
-    most = SENTINEL * max(usual, 1.0)
+    sample = np.concatenate(samples)
+    samples.clear()
+    rank = (sample.size - 1) // 10  # most of an attention matrix may be masked
+    sample.partition(rank)
+    most = SENTINEL * max(float(sample[rank]), 1.0)
     return max(float(found[found <= most].max(initial=0.0)) for found in _magnitudes(array))
 
 
