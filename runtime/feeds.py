@@ -42,6 +42,7 @@ SIZINGS = (
     Sizing(batch=2, length=17, past=5, image=96, samples=1500),
     Sizing(batch=3, length=1, past=11, image=80, samples=1250),
 )
+DURATION = 8  # on average, of the longest input that has durations
 TYPICAL = Sizing(image=224)  # where speed is measured: what a user is likely to run
 MASKS = (MaskKind.PLAIN, MaskKind.MIXED, MaskKind.EXTREME)
 KEPT = 8 << 20
@@ -215,6 +216,12 @@ class _Maker:
                 return ~keep if usage.hides else keep
             case Role.ADDITIVE_MASK:
                 return additive(shape, self.plan.masks, dtype)
+            case Role.DURATION:
+                return self._durations(shape)
+            case Role.ANGLE if dtype.is_floating_point() and self.plan.values == "normal":
+                return self._angles(shape)
+            case Role.PIXELS if dtype.is_floating_point() and self.plan.values == "normal":
+                return self._pixels(shape)
             case Role.BOXES:
                 return self._boxes(shape)
             case Role.UNIT:
@@ -253,6 +260,42 @@ class _Maker:
         lengths = self.random.integers(max(full // 2, 1), full + 1, shape)
         return np.where(np.arange(lengths.size).reshape(shape) == 0, full, lengths)
 
+    def _durations(self, shape: tuple[int, ...]) -> Array:
+        """Whole numbers that add up to the same total in every row of every such input.
+
+        At random, since a total that is shared is all that most models ask for; alike for values other than `normal`.
+        """
+        values = zip(self.interface.values, self.opened, strict=True)
+        shapes = [self.binding.shape(each.dims) for value, each in values if self._usage_is(value, Role.DURATION)]
+        count = shape[-1] if shape else 1
+        total = DURATION * max((each[-1] for each in shapes if each), default=1)
+        if self.plan.values != "normal" or not 0 < count < total:
+            row = np.full(count, total // max(count, 1))
+            row[-1:] += total - int(row.sum())
+            return np.broadcast_to(row, shape) if shape else np.asarray(total)
+        rows = [
+            np.diff(np.sort(self.random.choice(total - 1, count - 1, replace=False)) + 1, prepend=0, append=total)
+            for _ in range(math.prod(shape[:-1]))
+        ]
+        return np.asarray(rows, dtype=int).reshape(shape)
+
+    def _usage_is(self, value: ir.Value, role: Role) -> bool:
+        return self.interface.usage(value).role is role
+
+    def _angles(self, shape: tuple[int, ...]) -> Array:
+        """One turn, and for one element of eight several turns: kernels reduce large arguments in another way."""
+        turns = np.where(self.random.random(shape) < 0.125, 8.0, 1.0)
+        return np.asarray(np.pi * turns * self.random.uniform(-1, 1, shape))
+
+    def _pixels(self, shape: tuple[int, ...]) -> Array:
+        """A wave across the image with grain on it: neighbours are alike, as in photographs, and 0 and 255 occur."""
+        phase = self.random.uniform(0, 2 * np.pi)
+        for axis, size in enumerate(shape):
+            steps = np.arange(size).reshape([size if each == axis else 1 for each in range(len(shape))])
+            phase = phase + self.random.uniform(2, 12) * steps / max(size, 1)
+        grain = 12.0 * self.random.standard_normal(shape)
+        return np.clip(127.5 + 130.0 * np.sin(phase) + grain, 0.0, 255.0)
+
     def _boxes(self, shape: tuple[int, ...]) -> Array:
         """Corners within a small image, the second at least half a pixel beyond the first."""
         if not shape or shape[-1] != 4:
@@ -263,6 +306,8 @@ class _Maker:
 
     def _plain(self, dtype: ir.DataType, shape: tuple[int, ...]) -> Array:
         if not dtype.is_floating_point() and dtype not in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
+            if dtype == ir.DataType.UINT8 and len(shape) >= 3:
+                return np.floor(self._pixels(shape))
             if dtype in (ir.DataType.UINT8, ir.DataType.INT8):
                 info = np.iinfo(dtype.numpy())
                 return self.random.integers(info.min, info.max + 1, shape)
@@ -396,11 +441,21 @@ class _Trials:
         ordered = [replace(plan, chosen=chosen, rank=ranks[0]) for plan in plans(nth, first)]
         yield from self._with_repairs(ordered[:3], seed)
         yield from (replace(ordered[0], rank=rank) for rank in ranks[1:])
-        yield from self._with_repairs(ordered[3:], seed)
+        yield from self._with_repairs(self._cheapest_first(ordered[3:]), seed)
         for rank in ranks[1:]:
             yield from self._with_repairs([replace(ordered[3], rank=rank)], seed)
         yield from self._with_repairs([replace(plan, solved=False) for plan in ordered], seed)
         yield from self._grown(ordered[3], ranks[0])
+
+    def _cheapest_first(self, ordered: Sequence[Plan]) -> list[Plan]:
+        """Plans by the elements of their inputs, those with other values than normal ones last."""
+
+        def cost(plan: Plan) -> tuple[bool, int]:
+            binding = self.interface.binding(plan)
+            inputs = self.interface.opened(plan.rank).values()
+            return plan.values != "normal", sum(math.prod(binding.shape(each.dims)) for each in inputs)
+
+        return sorted(ordered, key=cost)
 
     def _with_repairs(self, ordered: Sequence[Plan], seed: int) -> Iterator[Plan]:
         """Each plan, and where it is refused, plans with the sizes that ONNX Runtime speaks of."""
