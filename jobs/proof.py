@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -13,16 +14,18 @@ from pathlib import Path
 
 from .. import ir, runtime
 from ..options import Options
-from ..passes.analyses.figures import live_bytes, operator
+from ..passes.analyses.figures import live_bytes, live_bytes_of, operator
 from ..passes.engine.exactness import Exactness
 from ..passes.engine.pipeline import Report
 from ..result import Anatomy
+from ..runtime.memory import available_memory
 from .measure import Measurement, Subject, measure_on, point_feeds, shapes_of
 from .optimizer import exactness_of
 from .source import Source
 from .versions import Fitted
 
 PROFILES = 3
+HELD = 3  # times the activations that live at once in a run: outputs of several runs and moved inputs are held beside
 HALVING = "compute-in-float16"
 
 
@@ -59,9 +62,26 @@ class Proof:
             self.options.inputs,
             seed=self.options.seed,
             until=start + seconds,
+            budget=self.budget,
         )
         self.spent = time.monotonic() - start
         return made
+
+    @property
+    def budget(self) -> runtime.Budget | None:
+        """Half of the memory that is free, for the arrays of a verification; None where the model has one size only."""
+        free = available_memory()
+        if free is None or all(
+            value.shape is not None and value.shape.is_static() for value in self.model.graph.inputs
+        ):
+            return None
+        live = live_bytes_of(self.model)
+
+        def needed(shapes: Mapping[str, Sequence[int]]) -> int:
+            inputs = sum(math.prod(shape) * 4 for shape in shapes.values())
+            return HELD * max(live(shapes) or (), default=inputs)
+
+        return runtime.Budget(free // 2, needed)
 
     @cached_property
     def timed_feeds(self) -> runtime.FeedSet:

@@ -71,6 +71,18 @@ class FeedSet:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """How many bytes a run may need: `needed` estimates that from the dims of the inputs by name."""
+
+    limit: int
+    needed: Callable[[Mapping[str, Sequence[int]]], int]
+
+    def said(self, needed: int) -> str:
+        """That sizes which need so many bytes are too large."""
+        return f"larger sizes would need about {needed / 2**30:.1f} GiB of memory, and {self.limit / 2**30:.1f} may be used"
+
+
+@dataclass(frozen=True)
 class Plan:
     """How to make one set.
 
@@ -289,12 +301,12 @@ class _Maker:
 
     def _pixels(self, shape: tuple[int, ...]) -> Array:
         """A wave across the image with grain on it: neighbours are alike, as in photographs, and 0 and 255 occur."""
-        phase = self.random.uniform(0, 2 * np.pi)
+        phase = np.full((1,) * len(shape), self.random.uniform(0, 2 * np.pi))
         for axis, size in enumerate(shape):
             steps = np.arange(size).reshape([size if each == axis else 1 for each in range(len(shape))])
             phase = phase + self.random.uniform(2, 12) * steps / max(size, 1)
         grain = 12.0 * self.random.standard_normal(shape)
-        return np.clip(127.5 + 130.0 * np.sin(phase) + grain, 0.0, 255.0)
+        return np.asarray(np.clip(127.5 + 130.0 * np.sin(phase) + grain, 0.0, 255.0))
 
     def _boxes(self, shape: tuple[int, ...]) -> Array:
         """Corners within a small image, the second at least half a pixel beyond the first."""
@@ -353,16 +365,17 @@ def usable_feeds(
     seed: int = 0,
     first: Sizing | None = None,
     until: float = math.inf,
+    budget: Budget | None = None,
 ) -> list[FeedSet]:
     """Sets of inputs that `session`, of the original model, runs: the user's own, then made ones up to `count`.
 
     `first`: sizes for the first set, in the place of small ones. Trials end at `until`, by the monotonic clock; further
-    sets are begun in the first half of that time. Raises ModelError: `inputs-do-not-fit` for a file that does not,
-    `no-usable-inputs` when nothing runs, `time-limit` when that cannot be told in time.
+    sets are begun in the first half of that time. `budget`: sizes are chosen so that a run stays within it. Raises ModelError: `inputs-do-not-fit` for a file that does not,
+    `no-usable-inputs` when nothing runs or no size fits the budget, `time-limit` when that cannot be told in time.
     """
     half = (time.monotonic() + until) / 2
     found = [read_feeds(path, model) for path in user]
-    trials = _Trials(session, _Interface(model), until)
+    trials = _Trials(session, _Interface(model), until, budget)
     for nth in range(len(found), max(count, len(found))):
         if found and time.monotonic() > half:
             break
@@ -392,8 +405,11 @@ def _feed_set(interface: _Interface, plan: Plan, seed: int, feeds: Feeds) -> Fee
 class _Trials:
     """Runs of the original on made inputs until one is accepted; what was learned from a set serves the next."""
 
-    def __init__(self, session: Session, interface: _Interface, end: float = math.inf) -> None:
-        self.session, self.interface, self.end = session, interface, end
+    def __init__(
+        self, session: Session, interface: _Interface, end: float = math.inf, budget: Budget | None = None
+    ) -> None:
+        self.session, self.interface, self.end, self.budget = session, interface, end, budget
+        self.too_large: list[int] = []  # bytes that the plans would have needed which were left out
         self.learned: dict[str, int] = {}
         self.rank: int | None = None
         self.tried: set[str] = set()
@@ -405,7 +421,7 @@ class _Trials:
 
     def first_that_runs(self, nth: int, seed: int, first: Sizing | None) -> FeedSet | ir.ModelError:
         """The first plan with finite results; else the first that runs at all; else what ONNX Runtime said first."""
-        self.tried = set()
+        self.tried, self.too_large = set(), []
         self.until = min(time.monotonic() + TRIALS_S, self.end)
         running: tuple[Plan, FeedSet] | None = None
         for plan in self._plans(nth, seed, first):
@@ -415,6 +431,8 @@ class _Trials:
             if not isinstance(outcome, dict):
                 continue
             made = _feed_set(self.interface, plan, seed, self.feeds)
+            if self.too_large and self.budget is not None:
+                made = replace(made, description=f"{made.description}, {self.budget.said(self.too_large[0])}")
             if all(map(_mostly_numbers, outcome.values())) and not _is_empty(outcome):
                 self._learn(plan)
                 return made
@@ -498,6 +516,13 @@ class _Trials:
         self.message = None
         if self.tried and time.monotonic() > self.until:
             return None
+        if self.budget is not None:
+            binding = self.interface.binding(plan)
+            inputs = self.interface.opened(plan.rank).values()
+            needed = self.budget.needed({each.name: binding.shape(each.dims) for each in inputs})
+            if needed > self.budget.limit:
+                self.too_large.append(needed)
+                return None
         try:
             self.feeds = self.interface.make(plan, seed)
         except (MemoryError, ValueError, OverflowError):
@@ -522,6 +547,9 @@ class _Trials:
         if self.refusal is not None and is_out_of_time(self.refusal):
             message = f"no made inputs ran to their end ({len(self.tried)} were tried): "
             return ir.ModelError(replace(self.refusal.diagnostic, message=message + self.refusal.diagnostic.message))
+        if self.refusal is None and self.too_large and self.budget is not None:
+            message = f"no inputs were made: {self.budget.said(min(self.too_large))}"
+            return ir.ModelError(ir.Diagnostic("no-usable-inputs", message, hint=self._hint()))
         message = "no inputs that were made for the model run in ONNX Runtime"
         said = f"{message}: {self.refusal.diagnostic.message}" if self.refusal else message
         return ir.ModelError(ir.Diagnostic("no-usable-inputs", said, hint=self._hint()))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from optimize_graph import ir
-from optimize_graph.runtime import FeedSet, SessionOptions, check, feed_sets, feeds, open_session, usable_feeds
+from optimize_graph import Options, ir
+from optimize_graph.jobs import proof as jobs_proof
+from optimize_graph.jobs.source import Source
+from optimize_graph.runtime import Budget, FeedSet, SessionOptions, check, feed_sets, feeds, open_session, usable_feeds
 from optimize_graph.runtime.comparison import EXACT, Tolerance, compare, scale_of
+from optimize_graph.runtime.memory import available_memory
 from optimize_graph.runtime.tolerance import holds_whole_numbers, noise_floor, perturb, rms_change
 
 SIZE = 3_000_000
@@ -111,3 +115,68 @@ def test_what_small_sets_give_is_kept_for_other_results() -> None:
     first = dict(reference.known)
     assert reference.verify(data, sets).ok
     assert list(reference.known.values()) == list(first.values())
+
+
+OUTER = "g (float[N] x) => (float[N,N] y) { a = Constant<value_ints = [1]>() c = Unsqueeze(x, a) y = Mul(c, x) }"
+
+
+def budget(limit: int) -> Budget:
+    return Budget(limit, lambda shapes: 4 * shapes["x"][0] ** 2)
+
+
+def test_sizes_are_chosen_so_that_a_run_stays_within_its_budget() -> None:
+    model = proto(OUTER)
+    session = open_session(model.SerializeToString(), SessionOptions(optimize=False))
+    free = usable_feeds(session, ir.from_proto(model), budget=budget(1 << 40))
+    assert [np.shape(each.feeds["x"]) for each in free] == [(1,), (2,), (3,)]
+    assert "GiB" not in " ".join(each.description for each in free)
+    tight = usable_feeds(session, ir.from_proto(model), budget=budget(4 * 2**2))
+    assert [np.shape(each.feeds["x"]) for each in tight] == [(1,), (2,), (1,)]
+    assert "larger sizes would need about 0.0 GiB of memory" in tight[2].description
+    with pytest.raises(ir.ModelError, match=r"no inputs were made: larger sizes would need .*no-usable-inputs"):
+        usable_feeds(session, ir.from_proto(model), budget=budget(3))
+
+
+def test_a_budget_counts_the_activations_that_live_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_proof, "available_memory", lambda: 1 << 20)
+    made = jobs_proof.Proof(Source.of(proto(OUTER), Options()), Options(), tmp_path, lambda step: None).budget
+    assert made is not None and made.limit == 1 << 19
+    assert made.needed({"x": (100,)}) >= 3 * 4 * 100**2
+    fixed = proto("g (float[3] x) => (float[3] y) { y = Neg(x) }")
+    assert jobs_proof.Proof(Source.of(fixed, Options()), Options(), tmp_path, lambda step: None).budget is None
+
+
+@pytest.mark.parametrize(
+    "files, available",
+    [
+        ({}, None),
+        ({"proc/meminfo": "MemAvailable: 1000 kB"}, 1_024_000),
+        ({"proc/meminfo": "MemAvailable: 1000 kB", "sys/fs/cgroup/memory.max": "max"}, 1_024_000),
+        (
+            {
+                "proc/meminfo": "MemAvailable: 1000 kB",
+                "proc/self/cgroup": "0::/a/b",
+                "sys/fs/cgroup/a/memory.max": "5000",
+                "sys/fs/cgroup/a/memory.current": "1000",
+                "sys/fs/cgroup/a/b/memory.max": "max",
+                "sys/fs/cgroup/a/b/memory.current": "700",
+            },
+            4000,
+        ),
+        (
+            {
+                "proc/meminfo": "MemAvailable: 1000 kB",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "3000",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "3500",
+            },
+            0,
+        ),
+    ],
+)
+def test_available_memory_is_that_of_the_machine_or_of_a_control_group(
+    files: dict[str, str], available: int | None, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert available_memory(tmp_path) == available
