@@ -79,7 +79,8 @@ class Budget:
 
     def said(self, needed: int) -> str:
         """That sizes which need so many bytes are too large."""
-        return f"larger sizes would need about {needed / 2**30:.1f} GiB of memory, and {self.limit / 2**30:.1f} may be used"
+        most = f"{self.limit / 2**30:.1f} GiB may be used"
+        return f"larger sizes would need about {needed / 2**30:.1f} GiB of memory; {most}"
 
 
 @dataclass(frozen=True)
@@ -370,8 +371,9 @@ def usable_feeds(
     """Sets of inputs that `session`, of the original model, runs: the user's own, then made ones up to `count`.
 
     `first`: sizes for the first set, in the place of small ones. Trials end at `until`, by the monotonic clock; further
-    sets are begun in the first half of that time. `budget`: sizes are chosen so that a run stays within it. Raises ModelError: `inputs-do-not-fit` for a file that does not,
-    `no-usable-inputs` when nothing runs or no size fits the budget, `time-limit` when that cannot be told in time.
+    sets are begun in the first half of that time. `budget`: sizes are chosen so that a run stays within it. Raises
+    ModelError: `inputs-do-not-fit` for a file that does not, `no-usable-inputs` when nothing runs or no size fits the
+    budget, `time-limit` when that cannot be told in time.
     """
     half = (time.monotonic() + until) / 2
     found = [read_feeds(path, model) for path in user]
