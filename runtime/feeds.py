@@ -547,7 +547,7 @@ class _Trials:
 
     def _failed(self) -> ir.ModelError:
         if self.refusal is not None and is_out_of_time(self.refusal):
-            message = f"no made inputs ran to their end ({len(self.tried)} were tried): "
+            message = f"no made inputs ran to their end (tried: {len(self.tried)}): "
             return ir.ModelError(replace(self.refusal.diagnostic, message=message + self.refusal.diagnostic.message))
         if self.refusal is None and self.too_large and self.budget is not None:
             message = f"no inputs were made: {self.budget.said(min(self.too_large))}"
