@@ -36,7 +36,8 @@ from .diagnostics import (
     VerificationError,
 )
 from .effects import is_deterministic, is_known, is_random, is_removable, updates_statistics
-from .external import tensor_bytes
+from .encoded import EncodedAttr, encoded_bytes
+from .external import content_bytes
 from .facts import (
     Array,
     constant,
@@ -91,6 +92,7 @@ __all__ = [
     "AttributeValue",
     "DataType",
     "Diagnostic",
+    "EncodedAttr",
     "ExternalTensor",
     "Function",
     "Graph",
@@ -124,6 +126,7 @@ __all__ = [
     "body_is_current",
     "constant",
     "constant_tensor",
+    "content_bytes",
     "convert_opset",
     "data_files",
     "declared_dtype",
@@ -132,6 +135,7 @@ __all__ = [
     "discard",
     "dominators",
     "drop_loop_states",
+    "encoded_bytes",
     "fingerprint",
     "fix_dims",
     "fix_input_dims",
@@ -184,7 +188,6 @@ __all__ = [
     "standard_opset",
     "subgraphs_of",
     "tensor",
-    "tensor_bytes",
     "text",
     "to_bytes",
     "to_proto",

@@ -20,6 +20,7 @@ import onnx_ir as oir
 
 from .decode import fail
 from .diagnostics import Diagnostic, Location, ModelError
+from .encoded import EncodedAttr
 from .inline import inlinable_functions, inline_call
 from .io import collector_paused, not_representable
 from .opset import defaults_of, schema, stamp_versions
@@ -118,6 +119,8 @@ def _drop_defaults(model: oir.Model, version: int) -> None:
             continue
         defaults = defaults_of(node)
         for name, attribute in list(node.attributes.items()):
+            if isinstance(attribute, EncodedAttr):
+                continue  # no default is as long
             if name not in names and name in defaults and attribute.value == defaults[name]:
                 del node.attributes[name]
 

@@ -8,6 +8,7 @@ from typing import Final
 import onnx
 import onnx_ir as oir
 
+from .encoded import EncodedAttr
 from .extract import ValueType, embedded, value_info
 from .facts import constant_tensor
 from .fingerprint import digest
@@ -109,6 +110,8 @@ def _same_node(one: oir.Node, other: oir.Node) -> bool:
 
 def _attributes(node: oir.Node) -> dict[str, bytes]:
     return {
-        name: oir.serde.serialize_attribute(each).SerializeToString(deterministic=True)
+        name: each.encoded
+        if isinstance(each, EncodedAttr)
+        else oir.serde.serialize_attribute(each).SerializeToString(deterministic=True)
         for name, each in node.attributes.items()
     }

@@ -16,7 +16,7 @@ from .diagnostics import Diagnostic, Location, ModelError
 PROTOBUF_LIMIT = 2**31 - 1
 """The most bytes that protobuf reads or writes as one message."""
 
-_DEEPEST = 100  # messages inside messages that protobuf's decoder follows
+DEEPEST = 100  # messages inside messages that protobuf's decoder follows
 _SIGNATURES = (
     (0, b"PK\x03\x04", "a zip archive, as PyTorch's .pt and .pth, Keras and NumPy's .npz are"),
     (0, b"\x80\x02", "a Python pickle, as old PyTorch files are"),
@@ -91,7 +91,7 @@ def _explain(data: bytes, name: str) -> NoReturn:
         fail("not-onnx", f"is not an ONNX model: it looks like {looks}", name)
     if _ends_early(data):
         fail("file-truncated", "ends in the middle of the model", name, "copy or download it again")
-    if _depth(data) > _DEEPEST:
+    if _depth(data) > DEEPEST:
         hint = "as many as ONNX Runtime and onnx read, too"
         fail("nested-too-deeply", "graphs lie inside graphs more than 32 levels deep", name, hint)
     fail("not-onnx", "is not an ONNX model, or is damaged", name)
@@ -113,25 +113,29 @@ def _looks_like(head: bytes) -> str:
 # --- the wire format: tag and value, after https://protobuf.dev/programming-guides/encoding ---------------------------
 
 
-class _WireError(Exception):
+class WireError(Exception):
     """The bytes do not follow the wire format."""
 
 
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+def _varint(data: bytes | memoryview, at: int, end: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= end:
-            raise _WireError
+            raise WireError
         value |= (data[at] & 0x7F) << shift
         at += 1
         if data[at - 1] < 0x80:
             return value, at
-    raise _WireError
+    raise WireError
 
 
-def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """The number, start and end of each length-delimited field; the end may lie beyond `end`."""
+def fields(data: bytes | memoryview, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """The number of each length-delimited field, and where its tag, its content and what follows it start.
+
+    What follows may start beyond `end`. Raises WireError.
+    """
     while at < end:
+        header = at
         tag, at = _varint(data, at, end)
         match tag & 7:
             case 0:
@@ -140,14 +144,14 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
                 at += 8
             case 2:
                 length, at = _varint(data, at, end)
-                yield tag >> 3, at, at + length
+                yield tag >> 3, header, at, at + length
                 at += length
             case 5:
                 at += 4
             case _:
-                raise _WireError
+                raise WireError
     if at > end:
-        raise _WireError
+        raise WireError
 
 
 def _ends_early(data: bytes) -> bool:
@@ -155,13 +159,13 @@ def _ends_early(data: bytes) -> bool:
     if data[:1] != b"\x08":
         return False
     try:
-        return any(end > len(data) for _, _, end in _fields(data, 0, len(data)))
-    except _WireError:
+        return any(end > len(data) for _, _, _, end in fields(data, 0, len(data)))
+    except WireError:
         return len(data) < 64
 
 
 # model.graph or model.functions, then graph.node, node.attribute, attribute.g or attribute.graphs, and so on
-_WAY = {"model": {7: "graph", 25: "function"}, "graph": {1: "node"}, "function": {7: "node"}} | {
+WAY = {"model": {7: "graph", 25: "function"}, "graph": {1: "node"}, "function": {7: "node"}} | {
     "node": {5: "attribute"},
     "attribute": {6: "graph", 11: "graph"},
 }
@@ -170,14 +174,14 @@ _WAY = {"model": {7: "graph", 25: "function"}, "graph": {1: "node"}, "function":
 def _depth(data: bytes) -> int:
     """How deep messages are nested, counted no further than is needed to say that it is too deep."""
     deepest, pending = 0, [("model", 0, len(data), 1)]
-    while pending and deepest <= _DEEPEST:
+    while pending and deepest <= DEEPEST:
         kind, start, end, depth = pending.pop()
         deepest = max(deepest, depth)
         try:
             inner = [
-                (_WAY[kind][n], at, stop, depth + 1) for n, at, stop in _fields(data, start, end) if n in _WAY[kind]
+                (WAY[kind][n], at, stop, depth + 1) for n, _, at, stop in fields(data, start, end) if n in WAY[kind]
             ]
-        except _WireError:
+        except WireError:
             continue
         pending += [each for each in inner if each[2] <= end]
     return deepest

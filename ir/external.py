@@ -17,6 +17,7 @@ import onnx_ir as oir
 
 from .decode import fail
 from .diagnostics import Location
+from .encoded import encoded_bytes
 from .scopes import graphs
 
 
@@ -85,9 +86,9 @@ def _number(entries: dict[str, str], key: str, default: int, where: Location) ->
 # --- the tensors of a model in memory ---------------------------------------------------------------------------------
 
 
-def tensor_bytes(model: oir.Model) -> int:
-    """Bytes of all tensors of a model, wherever they lie."""
-    return sum(tensor.nbytes for tensor in all_tensors(model))
+def content_bytes(model: oir.Model) -> int:
+    """Bytes of all tensors of a model, wherever they lie, and of its large list attributes."""
+    return sum(tensor.nbytes for tensor in all_tensors(model)) + encoded_bytes(model)
 
 
 def all_tensors(model: oir.Model) -> list[oir.TensorProtocol]:

@@ -9,9 +9,9 @@ import onnx
 import onnx_ir as oir
 
 from .diagnostics import Diagnostic, ModelError
-from .external import in_memory, substituted, tensor_bytes
+from .external import content_bytes, in_memory, substituted
 from .facts import constant_tensor
-from .io import serialized, with_interface_types
+from .io import complete_proto, serialized
 from .proto_graphs import graphs_within
 
 # Old enough for every ONNX Runtime that we support, new enough for every type that its CPU kernels take.
@@ -64,10 +64,10 @@ def _embedded(content: oir.TensorProtocol, name: str) -> onnx.TensorProto:
 
 def embedded(model: oir.Model) -> onnx.ModelProto:
     """The model as a proto with all weights in it. Raises ModelError when it is larger than protobuf allows."""
-    if tensor_bytes(model) > MOST_BYTES:
+    if content_bytes(model) > MOST_BYTES:
         raise ModelError(Diagnostic("file-too-large", "the model is larger than protobuf allows"))
     with substituted(model, in_memory):  # ONNX Runtime opens no absolute places
-        return with_interface_types(oir.serde.serialize_model(model), model)
+        return complete_proto(model)
 
 
 def tapped(model: oir.Model, values: Iterable[oir.Value]) -> bytes:

@@ -8,6 +8,7 @@ from typing import Final
 
 import onnx_ir as oir
 
+from .encoded import EncodedAttr
 from .scopes import graphs
 
 CHUNK: Final = 4 << 20
@@ -118,6 +119,8 @@ def _attribute(attribute: oir.Attr, index: dict[int, int]) -> str:
     """The content of an attribute; graphs by their number, since they are said in their own turn."""
     if attribute.is_ref():
         return f"@{attribute.ref_attr_name}"
+    if isinstance(attribute, EncodedAttr):
+        return f"{attribute.type.name} {attribute.digest().hex()}"
     match attribute.type:
         case oir.AttributeType.TENSOR:
             return digest(attribute.as_tensor()).hex()

@@ -15,6 +15,7 @@ import onnx.checker
 import onnx.shape_inference
 import onnx_ir as oir
 
+from .encoded import is_encoded
 from .facts import Array
 from .opset import schema, schema_of
 from .scopes import subgraphs_of
@@ -78,6 +79,8 @@ def infer_results(
     """
     known = schema_of(node)
     if known is None or any(attribute.is_ref() for attribute in node.attributes.values()) or any(subgraphs_of(node)):
+        return []
+    if is_encoded(node):
         return []
     names = ["" if each is None else f"i{index}" for index, each in enumerate(inputs)]
     proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
@@ -19,9 +19,11 @@ import onnx_ir as oir
 
 from .decode import fail, parse, read_bytes
 from .diagnostics import Diagnostic, Location, ModelError, Severity
+from .encoded import Chunk, EncodedAttr, adopt, cut_out, has_large_lists, pasted, set_aside
 from .external import ExternalFolder
 from .intake import Intake
 from .opset import stamp_versions
+from .proto_graphs import graphs_within
 from .scopes import graphs, subgraphs_of
 
 _REMARKS = "optimize_graph.remarks"
@@ -54,19 +56,27 @@ def load(path: str | PathLike[str], *, follow_links: bool = False) -> oir.Model:
     """
     place = Path(fspath(path))
     with collector_paused():
-        proto = parse(read_bytes(place, follow_links=follow_links), str(place))
-        return _deserialize(proto, ExternalFolder(place.parent, str(place), follow_links))
+        left, held = cut_out(read_bytes(place, follow_links=follow_links))
+        proto = parse(left, str(place))
+        del left  # it is as large as the weights are
+        return _deserialize(proto, ExternalFolder(place.parent, str(place), follow_links), held)
 
 
 def from_proto(proto: onnx.ModelProto | bytes, *, folder: str | PathLike[str] | None = None) -> oir.Model:
     """The model in a proto, which stays as it is, or in its bytes; `folder` is where external data lies."""
     with collector_paused():
+        held: Mapping[str, EncodedAttr] = {}
+        if not isinstance(proto, bytes) and any(
+            has_large_lists(graph.node) for graph in graphs_within(proto.graph, *proto.functions)
+        ):
+            proto = serialized(proto)
         if isinstance(proto, bytes):
-            own = parse(proto)
+            left, held = cut_out(proto)
+            own = parse(left)
         else:
             own = onnx.ModelProto()
             own.CopyFrom(proto)
-        return _deserialize(own, ExternalFolder(None if folder is None else Path(fspath(folder))))
+        return _deserialize(own, ExternalFolder(None if folder is None else Path(fspath(folder))), held)
 
 
 def load_remarks(model: oir.Model) -> list[Diagnostic]:
@@ -91,14 +101,31 @@ def data_files(model: oir.Model) -> tuple[str, ...]:
 
 def to_proto(model: oir.Model) -> onnx.ModelProto:
     """The model as a proto, without inferred value_info. Raises ModelError when something would be lost."""
-    if losses := not_representable(model):
-        fail("not-representable", f"writing this model would lose {', '.join(losses)}", "", "pass the file on as it is")
+    _refuse_losses(model)
+    with _undeclared_hidden(model):
+        return complete_proto(model)
+
+
+def complete_proto(model: oir.Model) -> onnx.ModelProto:
+    """The model as a proto, with a value_info for every initializer that has a type, as onnx-ir writes it."""
+    with set_aside(model) as held:
+        proto = _proto(model)
+    return parse(b"".join(pasted(serialized(proto), held))) if held else proto
+
+
+def _proto(model: oir.Model) -> onnx.ModelProto:
+    """The same of a model whose encoded attributes are set aside."""
     try:
-        with collector_paused(), _undeclared_hidden(model):
+        with collector_paused():
             return with_interface_types(oir.to_proto(model), model)
     except oir.serde.SerdeError as error:
         root = _root_cause(error)
         raise ModelError(Diagnostic("cannot-be-written", f"the model cannot be written: {root}")) from error
+
+
+def _refuse_losses(model: oir.Model) -> None:
+    if losses := not_representable(model):
+        fail("not-representable", f"writing this model would lose {', '.join(losses)}", "", "pass the file on as it is")
 
 
 def with_interface_types(proto: onnx.ModelProto, model: oir.Model) -> onnx.ModelProto:
@@ -112,7 +139,15 @@ def with_interface_types(proto: onnx.ModelProto, model: oir.Model) -> onnx.Model
 
 def to_bytes(model: oir.Model) -> bytes:
     """The model as the bytes of a file: the same for the same model, in every process."""
-    return serialized(to_proto(model))
+    chunks = to_chunks(model)
+    return bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
+
+
+def to_chunks(model: oir.Model) -> list[Chunk]:
+    """The same in pieces, without a copy of attributes that are kept encoded. Raises ModelError."""
+    _refuse_losses(model)
+    with set_aside(model) as held, _undeclared_hidden(model):
+        return pasted(serialized(_proto(model)), held)
 
 
 def serialized(proto: onnx.ModelProto) -> bytes:
@@ -147,7 +182,7 @@ def _undeclared_hidden(model: oir.Model) -> Iterator[None]:
 # --- from proto to model ----------------------------------------------------------------------------------------------
 
 
-def _deserialize(proto: onnx.ModelProto, folder: ExternalFolder) -> oir.Model:
+def _deserialize(proto: onnx.ModelProto, folder: ExternalFolder, held: Mapping[str, EncodedAttr]) -> oir.Model:
     intake = Intake(folder)
     remarks: list[Diagnostic] = []
     try:
@@ -155,6 +190,7 @@ def _deserialize(proto: onnx.ModelProto, folder: ExternalFolder) -> oir.Model:
         intake.examine(proto)
         model = oir.from_proto(proto)
         _complete(model, proto)
+        adopt(model, held)
         for value in (*model.graph.inputs, *model.graph.outputs):
             if value.name in intake.interface_types:
                 value.meta[INTERFACE_TYPE] = intake.interface_types[value.name].SerializeToString(deterministic=True)

@@ -6,6 +6,7 @@ import onnx
 import onnx.helper
 import onnx_ir as oir
 
+from .encoded import is_encoded
 from .opset import schema_of
 
 _SMALL = 1024  # bytes: the axes, shapes and scales that tools read; weights are larger, or not their business
@@ -16,7 +17,7 @@ class Skeleton:
 
     Numbers are unique over all scopes, so that a name says which node or value it is; new ones look otherwise. Large
     weights are inputs; an overridable initializer is an input only, since nobody may rely on its content. Attributes of
-    unknown operators are left out.
+    unknown operators are left out, and those of nodes with attributes that are kept encoded.
     """
 
     def __init__(self, model: oir.Model) -> None:
@@ -69,8 +70,8 @@ class Skeleton:
         for value in node.outputs:
             if value in self._names and value.type is not None and not value.is_graph_output():
                 graph.value_info.append(self._declaration(value))
-        if schema_of(node) is None:
-            return  # nobody could say anything about its attributes
+        if schema_of(node) is None or is_encoded(node):
+            return  # no tool could say anything about its attributes
         for attribute in node.attributes.values():
             if attribute.type == oir.AttributeType.GRAPH:
                 body = proto.attribute.add(name=attribute.name, type=onnx.AttributeProto.GRAPH)

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from os import PathLike, fspath
@@ -22,9 +22,10 @@ import onnx_ir as oir
 
 from .decode import parse
 from .diagnostics import Diagnostic, Location, MachineError, ModelError
-from .external import all_tensors, in_memory, substitute, substituted, tensors_of
+from .encoded import Chunk
+from .external import all_tensors, content_bytes, in_memory, substitute, substituted, tensors_of
 from .fingerprint import CHUNK, digest
-from .io import data_files, serialized, to_proto
+from .io import data_files, to_chunks
 from .scopes import graphs
 
 SINGLE_FILE_LIMIT: Final = 1900 << 20
@@ -96,31 +97,34 @@ def stage(model: oir.Model, path: str | PathLike[str], *, single_file_limit: int
     target = _checked(path)
     tensors = all_tensors(model)
     external = bool(data_files(model)) or any(isinstance(tensor, oir.ExternalTensor) for tensor in tensors)
-    if not external and sum(tensor.nbytes for tensor in tensors) <= single_file_limit:
+    if not external and content_bytes(model) <= single_file_limit:
         staged = Staged(_beside(target), target)
         with _cleaning(staged.discard, target):
-            _write(staged.path, serialized(to_proto(model)))
+            _write(staged.path, to_chunks(model))
         return staged
     with _cleaning(lambda: None, target):
         layout = _Layout.of(model, target.stem)
     if not layout.size:
-        return stage_bytes(serialized(layout.to_proto(model)), target)
+        return _staged(layout.to_chunks(model), target)
     data = target.parent / layout.name
     staged = Staged(
         _beside(target), target, (data,), () if data.exists() else (data,), lambda: layout.adopt(model, data)
     )
     with _cleaning(staged.discard, target):
         _place(data, layout.write)
-        _write(staged.path, serialized(layout.to_proto(model)))
+        _write(staged.path, layout.to_chunks(model))
     return staged
 
 
 def stage_bytes(data: bytes, path: str | PathLike[str]) -> Staged:
     """Write the bytes of a model that needs no external data beside `path`."""
-    target = _checked(path)
+    return _staged([data], _checked(path))
+
+
+def _staged(chunks: Iterable[Chunk], target: Path) -> Staged:
     staged = Staged(_beside(target), target)
     with _cleaning(staged.discard, target):
-        _write(staged.path, data)
+        _write(staged.path, chunks)
     return staged
 
 
@@ -143,7 +147,7 @@ def stage_unchanged(source: str | PathLike[str], path: str | PathLike[str], file
             elif not _same_content(place, origin.parent / name):
                 message = f"the external data {name!r} would replace another file"
                 raise MachineError(Diagnostic("output-data-exists", message, Location(file=str(place))))
-        _write(staged.path, origin.read_bytes())
+        _place(staged.path, _copy_of(origin))
     return staged
 
 
@@ -188,9 +192,9 @@ def _cleaning(clean: Callable[[], None], target: Path) -> Iterator[None]:
         raise
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, chunks: Iterable[Chunk]) -> None:
     with path.open("xb") as file:
-        file.write(data)
+        file.writelines(chunks)
 
 
 def _place(path: Path, write: Callable[[BinaryIO], None]) -> None:
@@ -269,10 +273,10 @@ class _Layout:
             else:
                 file.write(tensor.tobytes())
 
-    def to_proto(self, model: oir.Model) -> onnx.ModelProto:
-        """The proto with references to the data file, made without a copy of the weights."""
+    def to_chunks(self, model: oir.Model) -> list[Chunk]:
+        """The bytes of the model with references to the data file, made without a copy of the weights."""
         with substituted(model, lambda tensor: self._reference(tensor, self.name)):
-            return to_proto(model)
+            return to_chunks(model)
 
     def adopt(self, model: oir.Model, data: Path) -> None:
         """Let the model in memory read the file that was written."""

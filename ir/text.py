@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as oir
 
+from .encoded import EncodedAttr
 from .fingerprint import digest
 from .scopes import nodes_within
 
@@ -153,6 +154,8 @@ class _Printer:
     def _value(self, attribute: oir.Attr) -> str:
         if attribute.is_ref():
             return f"@{attribute.ref_attr_name}"
+        if isinstance(attribute, EncodedAttr):
+            return f"#{attribute.digest().hex()[:8]}" if self.digests else "…"
         match attribute.type:
             case oir.AttributeType.TENSOR:
                 tensor = attribute.as_tensor()

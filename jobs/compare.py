@@ -85,17 +85,18 @@ def compare(
     progress("load")
     one, two = (ir.load(path, follow_links=follow_links) for path in paths)
     progress("inputs")
-    until = time.monotonic() + seconds / 2
+    until = time.monotonic() + seconds
     plain = replace(options, optimize=False, prepacking=False)
-    session = runtime.open_session(paths[0], plain)
-    sets = runtime.usable_feeds(session, one, inputs, seed=options.seed, proceed=lambda: time.monotonic() < until)
+    session = runtime.open_session(paths[0], plain, time_limit_s=seconds)
+    sets = runtime.usable_feeds(session, one, inputs, seed=options.seed, until=until)
     progress("verify")
-    verification = runtime.verify(*paths, sets, options, rtol=rtol, atol=atol, time_limit_s=seconds, model=one)
+    left = until - time.monotonic()
+    verification = runtime.verify(*paths, sets, options, rtol=rtol, atol=atol, time_limit_s=left, model=one)
     counts = operators(one), operators(two)
     opsets = dict(one.opset_imports), dict(two.opset_imports)
     return Comparison(
         verification=verification,
-        outputs=_gaps(*paths, sets[0].feeds, plain) if verification.inputs else (),
+        outputs=_gaps(*paths, sets[0].feeds, plain, seconds) if verification.inputs else (),
         interface=tuple(_interface(one, two)),
         operators=_different(*counts),
         opsets={name or "ai.onnx": pair for name, pair in _different(*opsets).items()},
@@ -105,10 +106,13 @@ def compare(
     )
 
 
-def _gaps(first: Path, second: Path, feeds: runtime.Feeds, options: runtime.SessionOptions) -> tuple[OutputGap, ...]:
-    want = runtime.open_session(first, options).run(feeds)
+def _gaps(
+    first: Path, second: Path, feeds: runtime.Feeds, options: runtime.SessionOptions, seconds: float
+) -> tuple[OutputGap, ...]:
+    """How far each output is off. `seconds`: for each of the two runs, both of which ended within that before."""
+    want = runtime.open_session(first, options).run(feeds, seconds)
     try:
-        got = runtime.open_session(second, options).run(feeds)
+        got = runtime.open_session(second, options).run(feeds, seconds)
     except ir.ModelError:  # the verification says so
         return ()
     return tuple(_gap(name, want[name], got[name]) for name in want if name in got)

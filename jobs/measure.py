@@ -172,7 +172,7 @@ def point_feeds(
             count=1,
             seed=options.seed,
             first=runtime.TYPICAL,
-            proceed=lambda: time.monotonic() < until,
+            until=until,
         )
         told = ", ".join(f"{name} = {size}" for name, size in sizes.items())
         found.append(replace(made, description=f"{made.description} at {told}") if told else made)

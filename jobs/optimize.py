@@ -154,7 +154,12 @@ class _Job:
         self.tell("quarantine")
         until = time.monotonic() + self.options.verify_seconds
         self.failed_on = verification.failed_on or 0
-        culprit = quarantine.find(report, lambda each: self.proof.problem(each, verification), until)
+        culprit: Culprit | None = None
+        try:
+            culprit = quarantine.find(report, lambda each: self.proof.problem(each, verification, until), until)
+        except ir.ModelError as error:
+            if error.diagnostic.code != "time-limit":
+                raise
         if culprit is None or self.options.strict:
             raise _rejected(verification, report, culprit, is_late=time.monotonic() > until)
 

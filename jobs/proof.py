@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -13,16 +14,18 @@ from pathlib import Path
 
 from .. import ir, runtime
 from ..options import Options
-from ..passes.analyses.figures import live_bytes, operator
+from ..passes.analyses.figures import live_bytes, live_bytes_of, operator
 from ..passes.engine.exactness import Exactness
 from ..passes.engine.pipeline import Report
 from ..result import Anatomy
+from ..runtime.memory import available_memory
 from .measure import Measurement, Subject, measure_on, point_feeds, shapes_of
 from .optimizer import exactness_of
 from .source import Source
 from .versions import Fitted
 
 PROFILES = 3
+HELD = 3  # times the activations that live at once in a run: outputs of several runs and moved inputs are held beside
 HALVING = "compute-in-float16"
 
 
@@ -37,6 +40,7 @@ class Proof:
             provider=options.provider, threads=threads, custom_ops=options.custom_ops, seed=options.seed
         )
         self._references: dict[tuple[bool, bool], runtime.Reference] = {}
+        self.spent = 0.0  # of the time limit of the first verification: on inputs
 
     @cached_property
     def original(self) -> Path:
@@ -50,14 +54,34 @@ class Proof:
     def feeds(self) -> Sequence[runtime.FeedSet]:
         """Sets of inputs that the original accepts: the user's own first."""
         self.tell("inputs")
-        until = time.monotonic() + self.options.verify_seconds / 2
-        return runtime.usable_feeds(
-            runtime.open_session(self.original, replace(self.how, optimize=False, arena=False)),
+        start, seconds = time.monotonic(), self.options.verify_seconds
+        plain = replace(self.how, optimize=False, arena=False)
+        made = runtime.usable_feeds(
+            runtime.open_session(self.original, plain, time_limit_s=seconds),
             self.model,
             self.options.inputs,
             seed=self.options.seed,
-            proceed=lambda: time.monotonic() < until,
+            until=start + seconds,
+            budget=self.budget,
         )
+        self.spent = time.monotonic() - start
+        return made
+
+    @property
+    def budget(self) -> runtime.Budget | None:
+        """Half of the memory that is free, for the arrays of a verification; None where the model has one size only."""
+        free = available_memory()
+        if free is None or all(
+            value.shape is not None and value.shape.is_static() for value in self.model.graph.inputs
+        ):
+            return None
+        live = live_bytes_of(self.model)
+
+        def needed(shapes: Mapping[str, Sequence[int]]) -> int:
+            inputs = sum(math.prod(shape) * 4 for shape in shapes.values())
+            return HELD * max(live(shapes) or (), default=inputs)
+
+        return runtime.Budget(free // 2, needed)
 
     @cached_property
     def timed_feeds(self) -> runtime.FeedSet:
@@ -85,18 +109,20 @@ class Proof:
         with saying_how_to_go_on():
             feeds = self.feeds
             self.tell("verify")
-            return self._reference_for(report, fitted).verify(
-                path, feeds, self.options.verify_seconds, result_model=report.model
-            )
+            seconds, self.spent = self.options.verify_seconds - self.spent, 0.0
+            return self._reference_for(report, fitted).verify(path, feeds, seconds, result_model=report.model)
 
-    def problem(self, report: Report, failed: runtime.Verification) -> str:
-        """Why another result is wrong, compared as one that `failed` was and on the inputs where it did; else empty."""
+    def problem(self, report: Report, failed: runtime.Verification, until: float) -> str:
+        """Why another result is wrong, compared as one that `failed` was and on the inputs where it did; else empty.
+
+        Raises ModelError (`time-limit`) where that cannot be told before `until`.
+        """
         feeds = self.feeds if failed.failed_on is None else [self.feeds[failed.failed_on]]
         reference = self.reference(failed.exact, computes_in_half(report))
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             path = Path(name) / "probe.onnx"
             ir.save(report.model, path)
-            return reference.verify(path, feeds, result_model=report.model).problem
+            return reference.verify(path, feeds, until - time.monotonic(), result_model=report.model).problem
 
     def measure(self, path: Path, model: ir.Model) -> Measurement:
         """The original and a result side by side, at the sizes that were asked for."""
@@ -144,5 +170,8 @@ def saying_how_to_go_on() -> Iterator[None]:
             raise
         hint = "nothing was written; --inputs, --custom-ops or --no-verify may help"
         if found.code == "time-limit":
-            hint = "nothing was written; --verify-seconds gives more time, --dim and --input-shape make smaller inputs"
+            hint = (
+                "nothing was written; --verify-seconds gives more time, --dim and --input-shape make smaller inputs, "
+                "--no-verify goes without"
+            )
         raise ir.VerificationError(replace(found, hint=f"{found.hint}; {hint}" if found.hint else hint)) from error

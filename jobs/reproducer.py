@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,14 +35,18 @@ def write_reproducer(
     options = alone(rule, optimizer)
 
     def cut(*, looks_again: bool) -> runtime.Piece | None:
+        until = time.monotonic() + SECONDS
+
         def shows(piece: runtime.Piece) -> bool:
-            return goes_wrong(piece, options, looks_again=looks_again)
+            return goes_wrong(piece, options, looks_again=looks_again, seconds=max(until - time.monotonic(), 0.0))
 
         return runtime.reduce_model(before, feeds, shows, around=where, options=how(options), seconds=SECONDS)
 
     try:
         piece = cut(looks_again=False)
-        if piece is not None and not goes_wrong(piece, options):  # the command that replays it looks again
+        if piece is not None and not goes_wrong(
+            piece, options, seconds=SECONDS
+        ):  # the command that replays it looks again
             piece = cut(looks_again=True)
     except ir.ModelError:  # the model as it is between two rewrites does not run
         return ""
@@ -67,10 +72,12 @@ def how(options: Options) -> runtime.SessionOptions:
     return runtime.SessionOptions(custom_ops=options.custom_ops, seed=options.seed)
 
 
-def goes_wrong(piece: runtime.Piece, options: Options, *, looks_again: bool = True) -> bool:
+def goes_wrong(
+    piece: runtime.Piece, options: Options, *, looks_again: bool = True, seconds: float | None = None
+) -> bool:
     """Whether the pipeline of `options` raises on a model, makes it compute something else, or is not repeatable.
 
-    `looks_again`: see `runtime.Reference`.
+    `looks_again`: see `runtime.Reference`. What cannot be told in `seconds` counts as right.
     """
     try:
         optimizer = Optimizer(Source(piece.model), options)
@@ -87,7 +94,7 @@ def goes_wrong(piece: runtime.Piece, options: Options, *, looks_again: bool = Tr
             in_half=computes_in_half(report),
         )
         feeds = [runtime.FeedSet(piece.feeds, "the tensors of the whole model")]
-        return not reference.verify(ir.to_bytes(report.model), feeds, result_model=report.model).ok
+        return not reference.verify(ir.to_bytes(report.model), feeds, seconds, result_model=report.model).ok
     except PassFailure:
         return True
     except ir.OptimizeGraphError:  # this part of the model is none by itself

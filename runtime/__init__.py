@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .comparison import EXACT, Element, Tolerance, Verdict, compare
     from .device import device_name
     from .evaluator import OrtEvaluator
-    from .feeds import TYPICAL, FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds, write_feeds
+    from .feeds import TYPICAL, Budget, FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds, write_feeds
     from .measure import Latency, Race, Ratio, Timing, bytes_of, race, time_models
     from .memory import Peak, peak_memory
     from .options import Datum, Feeds, Outputs, SessionOptions
@@ -27,7 +27,7 @@ _MODULES = {
     "check": ("Reference", "verify"),
     "comparison": ("EXACT", "Element", "Tolerance", "Verdict", "compare"),
     "evaluator": ("OrtEvaluator",),
-    "feeds": ("TYPICAL", "FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds", "write_feeds"),
+    "feeds": ("TYPICAL", "Budget", "FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds", "write_feeds"),
     "device": ("device_name",),
     "measure": ("Latency", "Race", "Ratio", "Timing", "bytes_of", "race", "time_models"),
     "memory": ("Peak", "peak_memory"),
@@ -43,6 +43,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "EXACT",
     "TYPICAL",
+    "Budget",
     "Datum",
     "Element",
     "FeedSet",

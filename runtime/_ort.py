@@ -41,11 +41,13 @@ def create(
     weights: Mapping[str, ort.OrtValue] | None = None,
     profile_to: Path | None = None,
     save_to: Path | None = None,
+    time_limit_s: float | None = None,
 ) -> ort.InferenceSession:
     """A session; errors are ONNX Runtime's own, and a provider that cannot be had is left out silently.
 
     `weights` take the place of initializers and must outlive the session. `save_to`: write what is left after ONNX
-    Runtime's own optimizations.
+    Runtime's own optimizations. `time_limit_s`: loading is cancelled then, where the installed release can (from 1.21
+    on, between two graphs, passes or tensors).
     """
     settings = ort.SessionOptions()
     settings.log_severity_level = FATAL
@@ -73,7 +75,8 @@ def create(
     if options.provider == "cuda":
         providers.insert(0, (PROVIDERS["cuda"], {"use_tf32": str(int(options.tf32))}))
     model = source if isinstance(source, bytes) else str(source)
-    with _quiet(options.provider):
+    cancel = getattr(settings, "set_load_cancellation_flag", None)
+    with _quiet(options.provider), _after(time_limit_s, (lambda: cancel(True)) if cancel else None):
         return ort.InferenceSession(
             model, settings, providers=providers, disabled_optimizers=list(options.disabled_optimizers)
         )
@@ -136,11 +139,21 @@ def stopped_after(seconds: float | None) -> Iterator[ort.RunOptions | None]:
         yield None
         return
     run_options = ort.RunOptions()
-    timer = threading.Timer(max(seconds, 0.0), setattr, (run_options, "terminate", True))
+    with _after(seconds, lambda: setattr(run_options, "terminate", True)):
+        yield run_options
+
+
+@contextlib.contextmanager
+def _after(seconds: float | None, stop: Callable[[], object] | None) -> Iterator[None]:
+    """Call `stop` in another thread where the context lasts longer than `seconds`."""
+    if seconds is None or stop is None:
+        yield
+        return
+    timer = threading.Timer(max(seconds, 0.0), stop)
     timer.daemon = True
     timer.start()
     try:
-        yield run_options
+        yield
     finally:
         timer.cancel()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,9 +15,9 @@ from .. import ir
 from ..ir.extract import tapped
 from .comparison import EXACT, Element, Tolerance, Verdict, compare, is_inexact, leaves
 from .cut_points import Unconfirmed, unconfirmed
-from .feeds import FeedSet
+from .feeds import KEPT, FeedSet, array_bytes
 from .options import Array, Feeds, Outputs, SessionOptions
-from .session import open_session
+from .session import TIME_LIMIT, is_out_of_time
 from .session_pool import MOST_OPEN, SMALL, SessionPool, Subject
 from .ties import forgiven
 from .tolerance import (
@@ -25,6 +25,7 @@ from .tolerance import (
     HALF_EPS,
     HALF_FACTOR,
     Noise,
+    NoiseMeter,
     computes_in_half,
     draws_random_numbers,
     grain,
@@ -128,13 +129,14 @@ class Reference:
         options = replace(options, tf32=False, arena=False)
         self.plain = replace(options, optimize=False, prepacking=options.prepacking and not self.exact)
         self.deployed = replace(options, optimize=True)
-        self.pool = SessionPool(None if ir.tensor_bytes(model) <= SMALL else MOST_OPEN)
+        self.pool = SessionPool(None if ir.content_bytes(model) <= SMALL else MOST_OPEN)
         self.original = Subject(original, self.plain, self.pool, fresh=self.random)
         self.original_deployed = Subject(original, self.deployed, self.pool, fresh=self.random)
         self.reseeded = Subject(original, replace(self.plain, seed=self.plain.seed + RESEED), self.pool, fresh=True)
         self.until: float | None = None
-        self.known: dict[int, tuple[Feeds, _Expected]] = {}
-        self.truths: dict[int, Outputs | None] = {}
+        self.stage = ""  # what is being run
+        self.known: dict[int, _Expected] = {}  # by the id of the feeds, which an entry keeps alive
+        self.truths: dict[int, tuple[Feeds, Outputs | None]] = {}
         self.notes: dict[str, None] = {}
         if in_half:
             self.note("computed in float16: the noise is what rounding inputs and weights to float16 changes")
@@ -171,19 +173,29 @@ class Reference:
 
     def expect(self, feeds: Feeds) -> _Expected:
         """What the original gives, computed when it is first asked for."""
-        if id(feeds) not in self.known:
-            self.known[id(feeds)] = feeds, self.computed(feeds)  # the feeds are kept, so that their id stays theirs
-        return self.known[id(feeds)][1]
+        found = self.known.get(id(feeds))
+        if found is None:
+            found = self.computed(feeds)
+            if array_bytes(feeds, found.plain, found.deployed or {}) <= KEPT:
+                self.known[id(feeds)] = found
+        return found
 
     def computed(self, feeds: Feeds) -> _Expected:
+        self.stage = "the original's run"
         plain = self.original.run(feeds, self.until)
-        probes = self.probes(feeds)
+        self.stage = "the original's noise probes"
+        meter = NoiseMeter(plain, self.grain)
+        for outputs in self.probes(feeds):
+            meter.add(outputs)
+        self.stage = "the original's run with optimizations on"
         deployed = self.run_deployed(feeds)
-        levels = [] if deployed is None or self.quantized else [deployed]
-        noise = noise_floor(plain, probes, levels, grain=self.grain)
-        if noise.amplifies and not self.rounded:
-            probes += [outputs for outputs in self.perturbed(feeds, MORE_PROBES) if outputs is not None]
-            noise = noise_floor(plain, probes, levels, grain=self.grain)
+        if deployed is not None and not self.quantized:
+            meter.add_level(deployed)
+        self.stage = "the original's noise probes"
+        if meter.noise().amplifies and not self.rounded:
+            for outputs in self.perturbed(feeds, MORE_PROBES):
+                meter.add(outputs)
+        noise = meter.noise()
         factor = HALF_FACTOR if self.rounded else FACTOR
         tolerances = noise.tolerances(rtol=self.rtol, atol=self.atol, factor=factor)
         for text in noise.notes:
@@ -238,20 +250,27 @@ class Reference:
 
     def truth(self, expected: _Expected, seconds: float) -> Outputs | None:
         """The outputs in float64; computed when it is first asked for."""
-        key = id(expected.feeds)
-        if key not in self.truths:
-            self.truths[key] = truth(self.model, expected.feeds, expected.plain, seconds=seconds)
-        return self.truths[key]
+        feeds = expected.feeds
+        if id(feeds) in self.truths:
+            return self.truths[id(feeds)][1]
+        found = truth(self.model, feeds, expected.plain, seconds=seconds)
+        if array_bytes(feeds, found or {}) <= KEPT:
+            self.truths[id(feeds)] = feeds, found
+        return found
 
     def scores(self, value: ir.Value, expected: _Expected) -> tuple[Array, Tolerance] | None:
         """What the original computes for an inner value, and the noise of it."""
         name = value.name or ""
         try:
-            session = open_session(tapped(self.model, [value]), self.plain)
-            base = session.run(expected.feeds)[name]
-            moved = [each for seed in (1, 2) if (each := perturb(expected.feeds, seed)) is not None]
-            others = [session.run(each)[name] for each in moved]
-        except (ir.ModelError, KeyError):
+            run = self.load(tapped(self.model, [value]))
+            base = run(expected.feeds)[name]
+            moved = [each for seed in PROBES if (each := perturb(expected.feeds, seed)) is not None]
+            others = [run(each)[name] for each in moved]
+        except ir.ModelError as error:
+            if is_out_of_time(error):
+                raise
+            return None
+        except KeyError:
             return None
         noise = noise_floor({name: base}, [{name: each} for each in others], grain=self.grain)
         return (base, noise.tolerances()[name]) if isinstance(base, np.ndarray) else None
@@ -260,35 +279,38 @@ class Reference:
         try:
             return self.original_deployed.run(feeds, self.until)
         except ir.ModelError as error:
-            if error.diagnostic.code == "time-limit":
+            if is_out_of_time(error):
                 raise
             self.note(f"not compared with optimizations on, where the original fails: {error.diagnostic.message}")
             return None
 
-    def probes(self, feeds: Feeds) -> list[Outputs]:
-        """The original's outputs after changes of 1 ulp: of the float inputs, else of weights."""
+    def probes(self, feeds: Feeds) -> Iterator[Outputs]:
+        """The original's outputs after changes of 1 ulp, of the float inputs, else of weights; one after the other."""
         if self.rounded:
-            return self.roundings(feeds)
-        found = self.perturbed(feeds, PROBES)
-        if not found and not self.random:
-            found = [self.tried(self.with_other_weights(), feeds)]
-        return [outputs for outputs in found if outputs is not None]
+            yield from self.roundings(feeds)
+        elif perturb(feeds, PROBES[0]) is not None:
+            yield from self.perturbed(feeds, PROBES)
+        elif not self.random and (outputs := self.tried(self.with_other_weights(), feeds)) is not None:
+            yield outputs
 
-    def perturbed(self, feeds: Feeds, seeds: Iterable[int]) -> list[Outputs | None]:
-        moved = (perturb(feeds, seed) for seed in seeds)
-        return [self.tried(self.original, each) for each in moved if each is not None]
+    def perturbed(self, feeds: Feeds, seeds: Iterable[int]) -> Iterator[Outputs]:
+        for seed in seeds:
+            moved = perturb(feeds, seed)
+            if moved is not None and (outputs := self.tried(self.original, moved)) is not None:
+                yield outputs
 
-    def roundings(self, feeds: Feeds) -> list[Outputs]:
+    def roundings(self, feeds: Feeds) -> Iterator[Outputs]:
         """The original's outputs from inputs and weights that were rounded to float16."""
         rounded = {name: to_half(datum) if isinstance(datum, np.ndarray) else datum for name, datum in feeds.items()}
-        found = [self.tried(self.original, rounded), self.tried(self.with_other_weights(), rounded)]
-        return [outputs for outputs in found if outputs is not None]
+        for subject in (self.original, self.with_other_weights()):
+            if (outputs := self.tried(subject, rounded)) is not None:
+                yield outputs
 
     def tried(self, subject: Subject | None, feeds: Feeds) -> Outputs | None:
         try:
             return None if subject is None else subject.run(feeds, self.until)
         except ir.ModelError as error:  # an input at the edge of what the model accepts, weights that must stay
-            if error.diagnostic.code == "time-limit":
+            if is_out_of_time(error):
                 raise
             return None
 
@@ -342,20 +364,30 @@ class _Check:
         self.until = math.inf if time_limit_s is None else start + time_limit_s
         self.reference.until = None if time_limit_s is None else self.until
         covered: list[str] = []
-        problem = self.interface_problem()
+        try:
+            problem = self.interface_problem()
+        except ir.ModelError as error:
+            if not is_out_of_time(error):
+                raise
+            told = f"none of {len(feed_sets)} input sets"
+            raise _nothing_compared(error, time_limit_s, self.reference.stage, told) from error
         failed_on: int | None = None
         for index, feed_set in enumerate(feed_sets):
             if problem:
                 break
             try:
-                if covered and time.monotonic() > self.until:
+                if time.monotonic() > self.until and covered:
                     raise _out_of_time()
                 problem = self.problem_on(feed_set.feeds)
             except ir.ModelError as error:
-                if error.diagnostic.code != "time-limit" or not covered:
+                if not is_out_of_time(error):
                     raise
+                told = f"{len(covered)} of {len(feed_sets)} input sets"
+                if not covered:
+                    raise _nothing_compared(error, time_limit_s, self.reference.stage, told) from error
                 self.note(
-                    f"time limit of {time_limit_s:g} s reached after {len(covered)} of {len(feed_sets)} input sets"
+                    f"time limit of {time_limit_s:.3g} s reached after {told}, in {self.reference.stage}: the others "
+                    "were not compared; --verify-seconds gives more time"
                 )
                 break
             if problem:
@@ -379,10 +411,14 @@ class _Check:
 
     def interface_problem(self) -> str:
         """Whether names, order or types of inputs and outputs differ, as ONNX Runtime sees them."""
-        before = self.reference.original.session
+        until = self.reference.until
+        self.reference.stage = "loading"
+        before = self.reference.original.session(until)
         try:
-            after = self.result.session
+            after = self.result.session(until)
         except ir.ModelError as error:
+            if is_out_of_time(error):
+                raise
             return error.diagnostic.message
         for kind, ours, theirs in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
             want, got = [(port.name, port.type) for port in ours], [(port.name, port.type) for port in theirs]
@@ -395,7 +431,9 @@ class _Check:
         expected = self.reference.expect(feeds)
         self.floor = max(self.floor, expected.floor)
         try:
+            self.reference.stage = "the result's run"
             got = self.result.run(feeds, self.reference.until)
+            self.reference.stage = "the second look at the result"
             verdict = self.judged(expected, expected.plain, got, expected.limited, exact=self.reference.exact)
             if not verdict:
                 self.is_weak = bool(self.judged(expected, expected.plain, got, expected.allowed, exact=False))
@@ -407,7 +445,7 @@ class _Check:
                 return problem
             return self.deployed_problem(expected) if expected.deployed is not None else ""
         except ir.ModelError as error:
-            if error.diagnostic.code == "time-limit":
+            if is_out_of_time(error):
                 raise
             return error.diagnostic.message
 
@@ -423,7 +461,7 @@ class _Check:
             result = self.result_model or _loaded(self.result.source)
             left = unconfirmed(reference.model, result, expected.feeds, reference.load, grain=reference.grain)
         except ir.ModelError as error:
-            if error.diagnostic.code == "time-limit":
+            if is_out_of_time(error):
                 raise
             left = [Unconfirmed("", f"it does not run in pieces ({error.diagnostic.message})")]
         names = ", ".join(weak[:3])
@@ -445,6 +483,7 @@ class _Check:
         """
         deployed = expected.deployed
         assert deployed is not None
+        self.reference.stage = "the result's run with optimizations on"
         got = self.result_deployed.run(expected.feeds, self.reference.until)
         if self.reference.quantized:
             shapes = {path: replace(each, values=False) for path, each in expected.allowed.items()}
@@ -502,7 +541,10 @@ class _Check:
         if ties and (again := compare(want, got, allowed)):
             return again
         # Of whole numbers it tells nothing: one that the evaluator gets wrong would let anything pass.
-        true = reference.truth(expected, min(TRUTH_S, self.until - time.monotonic()))
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise _out_of_time()
+        true = reference.truth(expected, min(TRUTH_S, left))
         if true is None:
             return verdict
         distance = noise_floor(true, [expected.plain], [want], grain=reference.grain)
@@ -528,7 +570,13 @@ def _loaded(source: Source) -> ir.Model:
 
 
 def _out_of_time() -> ir.ModelError:
-    return ir.ModelError(ir.Diagnostic("time-limit", "the time limit of verification is over"))
+    return ir.ModelError(ir.Diagnostic(TIME_LIMIT, "the time limit of verification is over"))
+
+
+def _nothing_compared(error: ir.ModelError, seconds: float | None, stage: str, told: str) -> ir.ModelError:
+    limit = "" if seconds is None else f" of {seconds:.3g} s"
+    message = f"{error.diagnostic.message}: the time limit{limit} of verification ended {stage}, {told} were compared"
+    return ir.ModelError(replace(error.diagnostic, message=message))
 
 
 def sharpened(allowed: Mapping[str, Tolerance]) -> dict[str, Tolerance]:

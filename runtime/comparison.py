@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
@@ -33,6 +33,8 @@ class Tolerance:
 
 
 EXACT = Tolerance(bitwise=True)
+PIECE = 1 << 18
+"""Elements that are compared at once."""
 SENTINEL = 1e4  # times what is usual in an output (and at least this): beyond, a magnitude is a sentinel
 
 
@@ -157,33 +159,64 @@ def scale_of(array: Array) -> float:
 
     Sentinels are no magnitudes: a -3.4e38 where logits are masked would make every error look small.
     """
-    magnitudes = np.abs(as_numbers(array))
-    found = magnitudes[np.isfinite(magnitudes) & (magnitudes > 0)]
-    if not found.size:
+    count = sum(found.size for found in _magnitudes(array))
+    if not count:
         return 0.0
-    sample = found[:: max(1, found.size // 1_000_000)]
-    usual = float(np.quantile(sample, 0.1, method="lower"))  # most of an attention matrix may be masked
-    return float(found[found <= SENTINEL * max(usual, 1.0)].max(initial=0.0))
+    step, skipped = max(1, count // 1_000_000), 0
+    samples = []
+    for found in _magnitudes(array):
+        samples.append(found[-skipped % step :: step].copy())
+        skipped += found.size
+    sample = np.concatenate(samples)
+    samples.clear()
+    rank = (sample.size - 1) // 10  # most of an attention matrix may be masked
+    sample.partition(rank)
+    most = SENTINEL * max(float(sample[rank]), 1.0)
+    return max(float(found[found <= most].max(initial=0.0)) for found in _magnitudes(array))
+
+
+def _magnitudes(array: Array) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+    """The magnitudes that are finite and not 0, in pieces."""
+    for piece in pieces(array):
+        magnitudes = np.abs(as_numbers(piece))
+        yield magnitudes[np.isfinite(magnitudes) & (magnitudes > 0)]
+
+
+def pieces(array: Array) -> Iterator[Array]:
+    """An array flat, a few elements at a time: views of it, where it is contiguous.
+
+    What is computed of a whole array in double precision takes several times as much memory as the array.
+    """
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, PIECE):
+        yield flat[start : start + PIECE]
+
+
+def pairs(one: Array, other: Array) -> Iterator[tuple[int, Array, Array]]:
+    """Two arrays of one shape likewise, and the position of the first element in each piece."""
+    for nth, (ours, theirs) in enumerate(zip(pieces(one), pieces(other), strict=True)):
+        yield nth * PIECE, ours, theirs
 
 
 def _compare_bits(path: str, want: Array, got: Array) -> Verdict:
     if not is_inexact(want):
         return _compare_discrete(path, want, got, EXACT)
-    unequal = _codes(want) != _codes(got)
-    if unequal.ndim > want.ndim:
-        unequal = unequal.any(axis=-1)
-    both_nan = np.isnan(as_numbers(want)) & np.isnan(as_numbers(got))
-    places = np.argwhere(unequal & ~both_nan)
-    if not len(places):
+    count, first = 0, 0
+    for start, ours, theirs in pairs(want, got):
+        unequal = (_codes(ours) != _codes(theirs)).any(axis=-1)
+        if unequal.any():
+            unequal &= ~(np.isnan(as_numbers(ours)) & np.isnan(as_numbers(theirs)))
+            first = first if count else start + int(np.argmax(unequal))
+            count += int(unequal.sum())
+    if not count:
         return Verdict()
-    worst = _element(path, want, got, tuple(int(axis) for axis in places[0]))
-    return Verdict(f"not equal bit for bit in {len(places)} of {want.size} elements, first {worst}", worst)
+    worst = _element(path, want, got, _place(first, want))
+    return Verdict(f"not equal bit for bit in {count} of {want.size} elements, first {worst}", worst)
 
 
 def _codes(array: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """The bytes of every element along a last axis."""
-    flat = np.ascontiguousarray(array).reshape(-1)
-    return flat.view(np.uint8).reshape(*array.shape, array.dtype.itemsize)
+    """The bytes of every element of a flat array along a last axis."""
+    return np.ascontiguousarray(array).view(np.uint8).reshape(array.size, array.dtype.itemsize)
 
 
 def specials(ours: Array, theirs: Array) -> tuple[Mask, Mask]:
@@ -195,27 +228,34 @@ def specials(ours: Array, theirs: Array) -> tuple[Mask, Mask]:
 
 
 def _compare_floats(path: str, want: Array, got: Array, allowed: Tolerance) -> Verdict:
-    ours, theirs = as_numbers(want), as_numbers(got)
-    odd, wrong = specials(ours, theirs)
-    places = np.argwhere(wrong)
-    if len(places):
-        worst = _element(path, want, got, tuple(int(axis) for axis in places[0]))
-        return Verdict(f"NaN or infinity in other places, first {worst}", worst)
-    with np.errstate(invalid="ignore"):
-        error = np.where(odd, 0.0, np.abs(ours - theirs))
-        limit = allowed.atol + allowed.rtol * np.where(odd, 0.0, np.abs(ours))
-    if not error.size or not error.any():
+    count, largest, beyond = 0, (0.0, 0), (0.0, 0)  # how far an element is off, or beyond what is allowed, and which
+    for start, one, two in pairs(want, got):
+        ours, theirs = as_numbers(one), as_numbers(two)
+        odd, wrong = specials(ours, theirs)
+        if wrong.any():
+            worst = _element(path, want, got, _place(start + int(np.argmax(wrong)), want))
+            return Verdict(f"NaN or infinity in other places, first {worst}", worst)
+        with np.errstate(invalid="ignore"):
+            error = np.where(odd, 0.0, np.abs(ours - theirs))
+            over = error - (allowed.atol + allowed.rtol * np.where(odd, 0.0, np.abs(ours)))
+        count += int((over > 0).sum())
+        largest = max(largest, _furthest(error, start), key=lambda each: each[0])
+        beyond = max(beyond, _furthest(over, start), key=lambda each: each[0])
+    if not largest[0]:
         return Verdict()
-    worst = _element(path, want, got, _where_max(error))
-    over = error > limit
-    if not over.any():
-        return Verdict(worst=worst)
-    furthest = _element(path, want, got, _where_max(np.where(over, error - limit, -1.0)))
-    return Verdict(f"{int(over.sum())} of {want.size} elements too far off, worst {furthest}", furthest)
+    if not count:
+        return Verdict(worst=_element(path, want, got, _place(largest[1], want)))
+    furthest = _element(path, want, got, _place(beyond[1], want))
+    return Verdict(f"{count} of {want.size} elements too far off, worst {furthest}", furthest)
 
 
-def _where_max(array: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[int, ...]:
-    return tuple(int(axis) for axis in np.unravel_index(int(np.argmax(array)), array.shape))
+def _furthest(array: np.ndarray[tuple[int, ...], np.dtype[np.float64]], start: int) -> tuple[float, int]:
+    index = int(np.argmax(array))
+    return float(array[index]), start + index
+
+
+def _place(index: int, array: Array) -> tuple[int, ...]:
+    return tuple(int(axis) for axis in np.unravel_index(index, array.shape))
 
 
 def _compare_discrete(path: str, want: Array, got: Array, allowed: Tolerance) -> Verdict:

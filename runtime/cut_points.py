@@ -21,6 +21,7 @@ from ..ir.cut import CUT, cut_at, piece_inputs, same_piece
 from ..ir.extract import tapped
 from .comparison import as_numbers, compare, is_inexact
 from .options import Array, Datum, Feeds, Outputs
+from .session import is_out_of_time
 from .tolerance import TOO_WEAK, holds_whole_numbers, noise_floor, perturb, shake
 
 MOST_ROUNDS = 6
@@ -170,8 +171,10 @@ class _Pieces:
                 break
             try:
                 again = self.judge(other)
-            except ir.ModelError:  # beyond what an operator accepts
-                continue
+            except ir.ModelError as error:
+                if is_out_of_time(error):
+                    raise
+                continue  # beyond what an operator accepts
             disagreeing = {name for name in weak if not again[name].agrees}
             refuted |= disagreeing if refutes else set()
             weak -= {name for name in weak - refuted if again[name].agrees and again[name].is_strong}

@@ -44,9 +44,11 @@ class OrtEvaluator:
         """
         stand_ins = _StandIns(constants)
         if not stand_ins.follow(nodes):
-            return None
+            if any(array.dtype.kind not in _CARRIED_KINDS + _STRING_KINDS for array in constants.values()):
+                return None
+            stand_ins = _StandIns({})
         contents = {value: stand_ins.indices(value, array) for value, array in constants.items()}
-        types = {value: (ir.DataType.from_numpy(array.dtype), array.shape) for value, array in contents.items()}
+        types = {value: (_element_type(array), array.shape) for value, array in contents.items()}
         try:
             model = extract(nodes, list(contents), results, opset_imports, types)
             session = open_session(model, self._options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import time
 import zipfile
@@ -10,16 +11,17 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from .. import ir
-from .comparison import as_numbers, is_inexact
+from .comparison import as_numbers, is_inexact, leaves, pieces
 from .masks import MaskKind, additive, kept
 from .options import Array, Datum, Feeds, Outputs
 from .roles import Role, Usage, usage_of
-from .session import Session
+from .session import Session, is_out_of_time
 from .sizes import Binding, OpenInput, Sizing, bind, equations_of, symbols
 from .symbolic_sizes import Equations
 
@@ -40,8 +42,11 @@ SIZINGS = (
     Sizing(batch=2, length=17, past=5, image=96, samples=1500),
     Sizing(batch=3, length=1, past=11, image=80, samples=1250),
 )
+DURATION = 8  # on average, of the longest input that has durations
 TYPICAL = Sizing(image=224)  # where speed is measured: what a user is likely to run
 MASKS = (MaskKind.PLAIN, MaskKind.MIXED, MaskKind.EXTREME)
+KEPT = 8 << 20
+"""Bytes of a set of inputs, or of inputs and outputs, up to which they are kept; larger ones are made again."""
 RANKS = (2, 3, 4, 1)  # of inputs that no operator tells the rank of, the most frequent first
 MOST_REPAIRS, MOST_GROWN = 48, 96  # trials for one set
 TRIALS_S = 60.0  # for the trials of one set, after the first
@@ -50,10 +55,32 @@ TRIAL_SHARE = 12  # one trial may take this part of the time that is left: a siz
 
 @dataclass(frozen=True)
 class FeedSet:
-    """One set of inputs; `description` says how it was made."""
+    """One set of inputs; `description` says how it was made.
 
-    feeds: Feeds
+    `source`: the inputs, or what makes the same ones whenever they are asked for, so that large ones of several sets
+    are not held at once.
+    """
+
+    source: Feeds | Callable[[], Feeds]
     description: str
+
+    @property
+    def feeds(self) -> Feeds:
+        """The inputs by name, perhaps made for this call."""
+        return self.source() if callable(self.source) else self.source
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many bytes a run may need: `needed` estimates that from the dims of the inputs by name."""
+
+    limit: int
+    needed: Callable[[Mapping[str, Sequence[int]]], int]
+
+    def said(self, needed: int) -> str:
+        """That sizes which need so many bytes are too large."""
+        most = f"{self.limit / 2**30:.1f} GiB may be used"
+        return f"larger sizes would need about {needed / 2**30:.1f} GiB of memory; {most}"
 
 
 @dataclass(frozen=True)
@@ -202,6 +229,12 @@ class _Maker:
                 return ~keep if usage.hides else keep
             case Role.ADDITIVE_MASK:
                 return additive(shape, self.plan.masks, dtype)
+            case Role.DURATION:
+                return self._durations(shape)
+            case Role.ANGLE if dtype.is_floating_point() and self.plan.values == "normal":
+                return self._angles(shape)
+            case Role.PIXELS if dtype.is_floating_point() and self.plan.values == "normal":
+                return self._pixels(shape)
             case Role.BOXES:
                 return self._boxes(shape)
             case Role.UNIT:
@@ -240,6 +273,42 @@ class _Maker:
         lengths = self.random.integers(max(full // 2, 1), full + 1, shape)
         return np.where(np.arange(lengths.size).reshape(shape) == 0, full, lengths)
 
+    def _durations(self, shape: tuple[int, ...]) -> Array:
+        """Whole numbers that add up to the same total in every row of every such input.
+
+        At random, since a total that is shared is all that most models ask for; alike for values other than `normal`.
+        """
+        values = zip(self.interface.values, self.opened, strict=True)
+        shapes = [self.binding.shape(each.dims) for value, each in values if self._usage_is(value, Role.DURATION)]
+        count = shape[-1] if shape else 1
+        total = DURATION * max((each[-1] for each in shapes if each), default=1)
+        if self.plan.values != "normal" or not 0 < count < total:
+            row = np.full(count, total // max(count, 1))
+            row[-1:] += total - int(row.sum())
+            return np.broadcast_to(row, shape) if shape else np.asarray(total)
+        rows = [
+            np.diff(np.sort(self.random.choice(total - 1, count - 1, replace=False)) + 1, prepend=0, append=total)
+            for _ in range(math.prod(shape[:-1]))
+        ]
+        return np.asarray(rows, dtype=int).reshape(shape)
+
+    def _usage_is(self, value: ir.Value, role: Role) -> bool:
+        return self.interface.usage(value).role is role
+
+    def _angles(self, shape: tuple[int, ...]) -> Array:
+        """One turn, and for one element of eight several turns: kernels reduce large arguments in another way."""
+        turns = np.where(self.random.random(shape) < 0.125, 8.0, 1.0)
+        return np.asarray(np.pi * turns * self.random.uniform(-1, 1, shape))
+
+    def _pixels(self, shape: tuple[int, ...]) -> Array:
+        """A wave across the image with grain on it: neighbours are alike, as in photographs, and 0 and 255 occur."""
+        phase = np.full((1,) * len(shape), self.random.uniform(0, 2 * np.pi))
+        for axis, size in enumerate(shape):
+            steps = np.arange(size).reshape([size if each == axis else 1 for each in range(len(shape))])
+            phase = phase + self.random.uniform(2, 12) * steps / max(size, 1)
+        grain = 12.0 * self.random.standard_normal(shape)
+        return np.asarray(np.clip(127.5 + 130.0 * np.sin(phase) + grain, 0.0, 255.0))
+
     def _boxes(self, shape: tuple[int, ...]) -> Array:
         """Corners within a small image, the second at least half a pixel beyond the first."""
         if not shape or shape[-1] != 4:
@@ -250,6 +319,8 @@ class _Maker:
 
     def _plain(self, dtype: ir.DataType, shape: tuple[int, ...]) -> Array:
         if not dtype.is_floating_point() and dtype not in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
+            if dtype == ir.DataType.UINT8 and len(shape) >= 3:
+                return np.floor(self._pixels(shape))
             if dtype in (ir.DataType.UINT8, ir.DataType.INT8):
                 info = np.iinfo(dtype.numpy())
                 return self.random.integers(info.min, info.max + 1, shape)
@@ -294,17 +365,21 @@ def usable_feeds(
     count: int = 3,
     seed: int = 0,
     first: Sizing | None = None,
-    proceed: Callable[[], bool] = lambda: True,
+    until: float = math.inf,
+    budget: Budget | None = None,
 ) -> list[FeedSet]:
     """Sets of inputs that `session`, of the original model, runs: the user's own, then made ones up to `count`.
 
-    `proceed` is asked before each further set. `first`: sizes for the first set, in the place of small ones. Raises
-    ModelError: `inputs-do-not-fit` for a file that does not, `no-usable-inputs` when nothing runs.
+    `first`: sizes for the first set, in the place of small ones. Trials end at `until`, by the monotonic clock; further
+    sets are begun in the first half of that time. `budget`: sizes are chosen so that a run stays within it. Raises
+    ModelError: `inputs-do-not-fit` for a file that does not, `no-usable-inputs` when nothing runs or no size fits the
+    budget, `time-limit` when that cannot be told in time.
     """
+    half = (time.monotonic() + until) / 2
     found = [read_feeds(path, model) for path in user]
-    trials = _Trials(session, _Interface(model))
+    trials = _Trials(session, _Interface(model), until, budget)
     for nth in range(len(found), max(count, len(found))):
-        if found and not proceed():
+        if found and time.monotonic() > half:
             break
         made = trials.first_that_runs(nth, seed + nth, first if nth == 0 else None)
         if isinstance(made, FeedSet):
@@ -320,15 +395,23 @@ def feed_sets(model: ir.Model, user: Sequence[Path] = (), *, count: int = 3, see
     interface = _Interface(model)
     for nth in range(len(found), max(count, len(found))):
         plan = next(plans(nth))
-        found.append(FeedSet(interface.make(plan, seed + nth), _describe(interface, plan, seed + nth)))
+        found.append(_feed_set(interface, plan, seed + nth, interface.make(plan, seed + nth)))
     return found
+
+
+def _feed_set(interface: _Interface, plan: Plan, seed: int, feeds: Feeds) -> FeedSet:
+    is_small = array_bytes(feeds) <= KEPT
+    return FeedSet(feeds if is_small else partial(interface.make, plan, seed), _describe(interface, plan, seed))
 
 
 class _Trials:
     """Runs of the original on made inputs until one is accepted; what was learned from a set serves the next."""
 
-    def __init__(self, session: Session, interface: _Interface) -> None:
-        self.session, self.interface = session, interface
+    def __init__(
+        self, session: Session, interface: _Interface, end: float = math.inf, budget: Budget | None = None
+    ) -> None:
+        self.session, self.interface, self.end, self.budget = session, interface, end, budget
+        self.too_large: list[int] = []  # bytes that the plans would have needed which were left out
         self.learned: dict[str, int] = {}
         self.rank: int | None = None
         self.tried: set[str] = set()
@@ -340,8 +423,8 @@ class _Trials:
 
     def first_that_runs(self, nth: int, seed: int, first: Sizing | None) -> FeedSet | ir.ModelError:
         """The first plan with finite results; else the first that runs at all; else what ONNX Runtime said first."""
-        self.tried = set()
-        self.until = time.monotonic() + TRIALS_S
+        self.tried, self.too_large = set(), []
+        self.until = min(time.monotonic() + TRIALS_S, self.end)
         running: tuple[Plan, FeedSet] | None = None
         for plan in self._plans(nth, seed, first):
             if running is not None and not self._may_be_better(plan, running[0], running[1]):
@@ -349,7 +432,9 @@ class _Trials:
             outcome = self._try(plan, seed)
             if not isinstance(outcome, dict):
                 continue
-            made = FeedSet(self.feeds, _describe(self.interface, plan, seed))
+            made = _feed_set(self.interface, plan, seed, self.feeds)
+            if self.too_large and self.budget is not None:
+                made = replace(made, description=f"{made.description}, {self.budget.said(self.too_large[0])}")
             if all(map(_mostly_numbers, outcome.values())) and not _is_empty(outcome):
                 self._learn(plan)
                 return made
@@ -376,11 +461,21 @@ class _Trials:
         ordered = [replace(plan, chosen=chosen, rank=ranks[0]) for plan in plans(nth, first)]
         yield from self._with_repairs(ordered[:3], seed)
         yield from (replace(ordered[0], rank=rank) for rank in ranks[1:])
-        yield from self._with_repairs(ordered[3:], seed)
+        yield from self._with_repairs(self._cheapest_first(ordered[3:]), seed)
         for rank in ranks[1:]:
             yield from self._with_repairs([replace(ordered[3], rank=rank)], seed)
         yield from self._with_repairs([replace(plan, solved=False) for plan in ordered], seed)
         yield from self._grown(ordered[3], ranks[0])
+
+    def _cheapest_first(self, ordered: Sequence[Plan]) -> list[Plan]:
+        """Plans by the elements of their inputs, those with other values than normal ones last."""
+
+        def cost(plan: Plan) -> tuple[bool, int]:
+            binding = self.interface.binding(plan)
+            inputs = self.interface.opened(plan.rank).values()
+            return plan.values != "normal", sum(math.prod(binding.shape(each.dims)) for each in inputs)
+
+        return sorted(ordered, key=cost)
 
     def _with_repairs(self, ordered: Sequence[Plan], seed: int) -> Iterator[Plan]:
         """Each plan, and where it is refused, plans with the sizes that ONNX Runtime speaks of."""
@@ -423,25 +518,40 @@ class _Trials:
         self.message = None
         if self.tried and time.monotonic() > self.until:
             return None
+        if self.budget is not None:
+            binding = self.interface.binding(plan)
+            inputs = self.interface.opened(plan.rank).values()
+            needed = self.budget.needed({each.name: binding.shape(each.dims) for each in inputs})
+            if needed > self.budget.limit:
+                self.too_large.append(needed)
+                return None
         try:
             self.feeds = self.interface.make(plan, seed)
         except (MemoryError, ValueError, OverflowError):
             return None  # sizes beyond reason
         key = f"{_signature(self.feeds)} {plan.values} {plan.masks if self.interface.has_masks else ''}"
-        if key in self.tried or _bytes(self.feeds) > MOST_BYTES:
+        if key in self.tried or array_bytes(self.feeds) > MOST_BYTES:
             return None
         self.tried.add(key)
         try:
             share = TRIAL_SHARE if self.interface.binding(plan).sizes else 1  # nothing open: one plan
-            outputs = self.session.run(self.feeds, max((self.until - time.monotonic()) / share, 1.0))
+            left = max((self.until - time.monotonic()) / share, 1.0)
+            outputs = self.session.run(self.feeds, min(left, self.end - time.monotonic()))
         except ir.ModelError as error:
-            self.refusal = self.refusal or error
+            if self.refusal is None or is_out_of_time(self.refusal):
+                self.refusal = error
             self.message = error.diagnostic.message
             return None
         self.was_empty = _is_empty(outputs)
         return outputs
 
     def _failed(self) -> ir.ModelError:
+        if self.refusal is not None and is_out_of_time(self.refusal):
+            message = f"no made inputs ran to their end (tried: {len(self.tried)}): "
+            return ir.ModelError(replace(self.refusal.diagnostic, message=message + self.refusal.diagnostic.message))
+        if self.refusal is None and self.too_large and self.budget is not None:
+            message = f"no inputs were made: {self.budget.said(min(self.too_large))}"
+            return ir.ModelError(ir.Diagnostic("no-usable-inputs", message, hint=self._hint()))
         message = "no inputs that were made for the model run in ONNX Runtime"
         said = f"{message}: {self.refusal.diagnostic.message}" if self.refusal else message
         return ir.ModelError(ir.Diagnostic("no-usable-inputs", said, hint=self._hint()))
@@ -472,8 +582,9 @@ class _Trials:
 MOST_BYTES = 1 << 30  # of made inputs
 
 
-def _bytes(feeds: Feeds) -> int:
-    return sum(datum.nbytes for datum in feeds.values() if isinstance(datum, np.ndarray))
+def array_bytes(*data: Feeds) -> int:
+    """Bytes of the tensors in inputs or outputs, those in sequences and maps included."""
+    return sum(np.asarray(datum).nbytes for each in data for datum in leaves(each).values() if datum is not None)
 
 
 def _signature(feeds: Feeds) -> str:
@@ -487,7 +598,8 @@ def _signature(feeds: Feeds) -> str:
 def _mostly_numbers(datum: Datum) -> bool:
     if not isinstance(datum, np.ndarray) or not is_inexact(datum) or not datum.size:
         return True
-    return bool(np.isnan(as_numbers(datum)).mean() < 0.01)
+    missing = sum(int(np.isnan(as_numbers(piece)).sum()) for piece in pieces(datum))
+    return missing < 0.01 * datum.size
 
 
 def _is_empty(outputs: Outputs) -> bool:

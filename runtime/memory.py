@@ -15,6 +15,8 @@ import pickle
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -108,6 +110,36 @@ def _windows_peak() -> int:
     process = ctypes.c_void_p(-1)  # the pseudo handle of this process
     windll.psapi.GetProcessMemoryInfo(process, ctypes.byref(counters), counters.cb)
     return int(counters.size_0)
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may still take: what is free on the machine, or less where its control group has a limit.
+
+    None where that is not known, as outside Linux. `root`: where `proc` and `sys` are.
+    """
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+    return min([free, *(max(limit - used, 0) for limit, used in _group_limits(root))])
+
+
+def _group_limits(root: Path) -> Iterator[tuple[int, int]]:
+    """The limit and the use of each control group that this process is in, those around it included."""
+    groups = root / "sys/fs/cgroup"
+    try:
+        own = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        own = []
+    unified = next((path for number, _, path in own if number == "0"), "/")
+    place = groups / unified.lstrip("/")
+    folders = [folder for folder in (place, *place.parents) if folder == groups or groups in folder.parents]
+    files = [(folder / "memory.max", folder / "memory.current") for folder in folders]
+    files.append((groups / "memory/memory.limit_in_bytes", groups / "memory/memory.usage_in_bytes"))
+    for limit, used in files:
+        with suppress(OSError, ValueError):  # "max": no limit
+            yield int(limit.read_text()), int(used.read_text())
 
 
 def device_used() -> int | None:

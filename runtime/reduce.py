@@ -14,9 +14,10 @@ import numpy as np
 
 from .. import ir
 from ..ir.extract import extract, tapped
-from .options import Array, Feeds, SessionOptions
-from .session import open_session
+from .options import Array, Feeds, Outputs, SessionOptions
+from .session import open_session, seconds_until
 
+WHOLE_S = 5.0  # at least, for one run of the whole model
 FARTHEST = 12  # how many nodes away from a value its surroundings go before the whole model is tried
 
 
@@ -160,11 +161,17 @@ class _Reducer:
         computed = [value for value in missing if value not in known]
         found: dict[str, object] = {value.name or "": datum for value, datum in known.items()}
         if computed:
-            found |= open_session(tapped(self.model, computed), self.options).run(self.feeds)
+            found |= self.run_whole(computed)
         for value in missing:
             datum = found.get(value.name or "")
             is_plain = isinstance(datum, np.ndarray) and datum.dtype.kind not in "OUS"
             self.arrays[value.name or ""] = np.asarray(datum) if is_plain else None
+
+    def run_whole(self, values: Sequence[ir.Value]) -> Outputs:
+        """What the whole model computes: without it there is no piece, so it gets some time in any case."""
+        until = max(self.until, time.monotonic() + WHOLE_S)
+        session = open_session(tapped(self.model, values), self.options, time_limit_s=seconds_until(until))
+        return session.run(self.feeds, seconds_until(until))
 
     def given(self, value: ir.Value) -> object:
         """What the caller gives for an input, or the initializer that stands for it."""

@@ -24,12 +24,15 @@ class Role(IntEnum):
     POSITION = 7
     LENGTH = 8
     MASK = 9
-    ADDITIVE_MASK = 10  # 0, and minus infinity or what stands for it
-    BOXES = 11  # two corners, the second beyond the first; in pixels
-    UNIT = 12  # probabilities, cosines, coordinates of a grid
-    POSITIVE = 13  # logarithms, roots, powers and denominators
-    TIMESTEP = 14
-    PLAIN = 15
+    DURATION = 10  # counts that are summed up to positions: durations of sounds, lengths of rows laid end to end
+    ADDITIVE_MASK = 11  # 0, and minus infinity or what stands for it
+    BOXES = 12  # two corners, the second beyond the first; in pixels
+    UNIT = 13  # probabilities, cosines, coordinates of a grid
+    POSITIVE = 14  # logarithms, roots, powers and denominators
+    ANGLE = 15  # sines and cosines
+    PIXELS = 16  # 0 to 255
+    TIMESTEP = 17
+    PLAIN = 18
 
 
 # Operators that hand on (some of) the elements of an input, and the positions of such inputs.
@@ -98,6 +101,8 @@ _USES: Mapping[tuple[str, int], Role] = {
     ("Bernoulli", 0): Role.UNIT,
     **{(op, 0): Role.UNIT for op in ("Acos", "Asin", "Atanh")},
     **{(op, 0): Role.POSITIVE for op in ("Log", "Sqrt", "Reciprocal")},
+    **{(op, 0): Role.ANGLE for op in ("Sin", "Cos")},
+    ("CumSum", 0): Role.DURATION,
     ("Div", 1): Role.POSITIVE,
     **{(op, 1): Role.ZEROS for op in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceProd")},
 }
@@ -119,6 +124,9 @@ _INDEXERS: Mapping[tuple[str, str], tuple[tuple[int, int], ...]] = {
     ("com.microsoft", "RotaryEmbedding"): ((1, 2),),
     ("", "RotaryEmbedding"): ((3, 1),),
 }
+
+_FLOATS_ONLY = frozenset({Role.POSITIVE, Role.UNIT, Role.BOXES, Role.ANGLE})
+_BYTES = (255.0, 256.0, 127.5, 128.0)  # what an image of bytes is divided by
 
 _NAMES: tuple[tuple[re.Pattern[str], Role], ...] = (
     (re.compile(r"mask", re.IGNORECASE), Role.MASK),
@@ -292,12 +300,14 @@ def _use(node: ir.Node, index: int, offset: int, floating: bool) -> Iterator[Use
         yield Use(Role.PLAIN, parses=True)
     if (node.op_type, index) in _USES:
         role = _USES[node.op_type, index]
-        if role not in (Role.POSITIVE, Role.UNIT, Role.BOXES) or floating:
+        if floating if role in _FLOATS_ONLY else not (floating and role is Role.DURATION):
             yield Use(role)
     elif node.op_type == "Pow" and index == 0 and floating:
         power = ir.scalar(node.inputs[1])
         if power is None or power != int(power) or power < 0:
             yield Use(Role.POSITIVE)
+    elif node.op_type in ("Div", "Mul") and floating and _divisor(node, index) in _BYTES:
+        yield Use(Role.PIXELS)
     elif node.op_type == "OneHot" and index == 0:
         depth = ir.scalar(node.inputs[1])
         yield Use(Role.INDEX, None if depth is None else int(depth))
@@ -309,6 +319,14 @@ def _use(node: ir.Node, index: int, offset: int, floating: bool) -> Iterator[Use
             yield Use(Role.MASK if other in (0, 1) else Role.PLAIN, compared=float(other))
         elif index == 1 and other == 1 and not floating:
             yield Use(Role.MASK)  # 1 - mask, as the exporters of transformers spell it (in floats: an inverted image)
+
+
+def _divisor(node: ir.Node, index: int) -> float | None:
+    """What input `index` of a Div or Mul is divided by, to three digits; None where that is no one number."""
+    number = ir.scalar(node.inputs[1 - index])
+    if not number or (node.op_type == "Div" and index == 1):
+        return None
+    return float(f"{float(number) if node.op_type == 'Div' else 1 / float(number):.4g}")
 
 
 def _bound(node: ir.Node, table: int, offset: int) -> Bound:

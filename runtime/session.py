@@ -31,6 +31,10 @@ DISTRIBUTIONS = (
 )
 
 
+TIME_LIMIT = "time-limit"
+"""The code of errors that only say that time was up."""
+
+
 @dataclass(frozen=True)
 class Port:
     """An input or output as ONNX Runtime sees it: `type` as in `tensor(float)`, dims int, symbol or None (unknown)."""
@@ -71,8 +75,7 @@ class Session:
             except ir.ModelError:
                 if time_limit_s is None or time.monotonic() - start < time_limit_s:
                     raise
-                message = f"one run of the model takes longer than the {time_limit_s:.1f} s that are left for it"
-                raise ir.ModelError(ir.Diagnostic("time-limit", message, self._where)) from None
+                raise _too_slow("one run of the model", time_limit_s, self._where) from None
         return dict(zip((port.name for port in self.outputs), values, strict=True))
 
     def prepare(self, feeds: Feeds) -> Callable[[], list[Datum]]:
@@ -125,14 +128,15 @@ def open_session(
     weights: Mapping[str, Array] | None = None,
     *,
     profile_to: Path | None = None,
+    time_limit_s: float | None = None,
 ) -> Session:
     """Load a model into ONNX Runtime; `weights` take the place of initializers of the same name, type and shape.
 
     `profile_to`: where its profiler writes, with a time and `.json` after it. Operators with a registered meaning are
     run by it, unless there is a library of custom operators (see `ir.operator_semantics`).
 
-    Raises ModelError (`onnxruntime-refuses-model`) or MachineError (`onnxruntime-missing`, `two-onnxruntimes`,
-    `provider-unavailable`, `custom-ops-unavailable`).
+    Raises ModelError (`onnxruntime-refuses-model`, `time-limit`) or MachineError (`onnxruntime-missing`,
+    `two-onnxruntimes`, `provider-unavailable`, `custom-ops-unavailable`).
     """
     check_installation()
     options = options or SessionOptions()
@@ -146,6 +150,7 @@ def open_session(
     if options.provider != "cpu" and not _ort.is_built_in(options.provider):
         raise _unavailable(options, "this build of ONNX Runtime does not have it", "install onnxruntime-gpu")
     file = "" if isinstance(source, bytes) else str(source)
+    start = time.monotonic()
     meaning = interpreted(source) if options.interpret and not options.custom_ops else None
     if meaning is not None and meaning.references:
         from .interpreted import InterpretedSession
@@ -155,14 +160,32 @@ def open_session(
         source = serialized(meaning.proto)
     try:
         held = {name: _ort.to_ortvalue(array, "") for name, array in (weights or {}).items()}
-        raw = _ort.create(source, options, held, profile_to)
+        raw = _ort.create(source, options, held, profile_to, time_limit_s=time_limit_s)
     except Exception as error:
+        if time_limit_s is not None and time.monotonic() - start >= time_limit_s:
+            raise _too_slow("loading the model", time_limit_s, ir.Location(file=file)) from None
         message = f"ONNX Runtime refuses the model: {short_message(error)}"
         raise ir.ModelError(ir.Diagnostic("onnxruntime-refuses-model", message, ir.Location(file=file))) from None
     if not _ort.has_provider(raw, options.provider):
         hint = "check the driver and the CUDA and cuDNN libraries (pip install 'onnxruntime-gpu[cuda,cudnn]')"
         raise _unavailable(options, "its libraries or a device could not be loaded", hint)
     return Session(raw, options, file, held)
+
+
+def seconds_until(until: float | None) -> float | None:
+    """The time limit of what must end at `until`, by the monotonic clock; None where there is no end."""
+    return None if until is None else until - time.monotonic()
+
+
+def is_out_of_time(error: ir.ModelError) -> bool:
+    """Whether it says that a time limit was reached, and nothing about the model."""
+    return error.diagnostic.code == TIME_LIMIT
+
+
+def _too_slow(what: str, seconds: float, where: ir.Location) -> ir.ModelError:
+    left = "no time is left for it" if seconds <= 0 else f"the {seconds:.1f} s that are left for it"
+    message = f"{what} takes longer than {left}" if seconds > 0 else f"{what}: {left}"
+    return ir.ModelError(ir.Diagnostic(TIME_LIMIT, message, where))
 
 
 @cache

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .options import Array, Feeds, Outputs, SessionOptions
-from .session import Session, open_session
+from .session import Session, open_session, seconds_until
 
 SMALL = 16 << 20
 """Bytes of a model of which all sessions stay open: opening them again costs more than they hold."""
@@ -55,16 +54,17 @@ class Subject:
     ) -> None:
         self.source, self.options, self.pool, self.fresh, self.weights = source, options, pool, fresh, weights
 
-    @property
-    def session(self) -> Session:
-        """Raises what `open_session` raises."""
-        if self.fresh:
-            return self._opened()
-        return self.pool.get(self, self._opened)
+    def session(self, until: float | None = None) -> Session:
+        """The session, loaded where it is not open; loading ends at `until`. Raises what `open_session` raises."""
+
+        def opened() -> Session:
+            return open_session(self.source, self.options, self.weights, time_limit_s=seconds_until(until))
+
+        return opened() if self.fresh else self.pool.get(self, opened)
 
     def run(self, feeds: Feeds, until: float | None = None) -> Outputs:
-        """The outputs on `feeds`; a run is ended at `until`, by the monotonic clock. Raises what `Session.run` does."""
-        return self.session.run(feeds, None if until is None else until - time.monotonic())
+        """The outputs on `feeds`; loading and running end at `until`, by the monotonic clock.
 
-    def _opened(self) -> Session:
-        return open_session(self.source, self.options, self.weights)
+        Raises what `open_session` and `Session.run` do.
+        """
+        return self.session(until).run(feeds, seconds_until(until))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .. import ir
-from .comparison import Tolerance, as_numbers, is_inexact, leaves, scale_of, specials
+from .comparison import Tolerance, as_numbers, is_inexact, leaves, pairs, pieces, scale_of, specials
 from .options import Array, Datum, Feeds, Outputs
 
 FACTOR = 8.0  # a rewrite may change the order of roundings more often than the probes do
@@ -103,50 +103,104 @@ class Noise:
 
 
 def noise_floor(
-    want: Outputs, perturbed: Sequence[Outputs] = (), levels: Sequence[Outputs] = (), *, grain: float = 0.0
+    want: Outputs, perturbed: Iterable[Outputs] = (), levels: Iterable[Outputs] = (), *, grain: float = 0.0
 ) -> Noise:
     """The noise of the original model's outputs `want`, on the inputs that they were computed from.
 
     `perturbed` are its outputs after a change of 1 ulp, `levels` those at other optimization levels. The floor is the
     largest of what these change and of a few eps of the output's scale, where eps is at least `grain` (see there).
     """
-    floors: dict[str, Floor] = {}
-    notes: list[str] = []
-    others, rounded = [leaves(each) for each in perturbed], [leaves(each) for each in levels]
-    for path, datum in leaves(want).items():
-        base = np.asarray(datum)
-        if datum is None or base.dtype.kind in "OUS":
-            continue
-        probes, level = _arrays(path, others), _arrays(path, rounded)
-        if not is_inexact(base):
-            floors[path] = _discrete_floor(base, [*probes, *level])
-        else:
-            eps = max(eps_of(base.dtype), grain)
-            floors[path] = _float_floor(base, probes, level, eps)
-            notes += _float_remarks(path, base, floors[path], level, eps)
-        notes += _remarks(path, base, floors[path])
-    return Noise(floors, tuple(notes))
+    meter = NoiseMeter(want, grain)
+    for each in perturbed:
+        meter.add(each)
+    for each in levels:
+        meter.add_level(each)
+    return meter.noise()
 
 
-def _arrays(path: str, probes: Sequence[Mapping[str, Datum]]) -> list[Array]:
-    return [np.asarray(probe[path]) for probe in probes if path in probe]
+class NoiseMeter:
+    """The noise of `want`, from other outputs that are looked at one by one and not kept: see `noise_floor`."""
+
+    def __init__(self, want: Outputs, grain: float = 0.0) -> None:
+        self._leaves: dict[str, _FloatLeaf | _DiscreteLeaf] = {}
+        for path, datum in leaves(want).items():
+            base = np.asarray(datum)
+            if datum is None or base.dtype.kind in "OUS":
+                continue
+            self._leaves[path] = _FloatLeaf(path, base, grain) if is_inexact(base) else _DiscreteLeaf(path, base)
+
+    def add(self, outputs: Outputs) -> None:
+        """Outputs after a change of 1 ulp."""
+        found = leaves(outputs)
+        for path, leaf in self._leaves.items():
+            if path in found:
+                leaf.add(np.asarray(found[path]))
+
+    def add_level(self, outputs: Outputs) -> None:
+        """Outputs at another optimization level."""
+        found = leaves(outputs)
+        for path, leaf in self._leaves.items():
+            if path in found:
+                leaf.add_level(np.asarray(found[path]))
+
+    def noise(self) -> Noise:
+        """What was measured so far."""
+        floors = {path: leaf.floor() for path, leaf in self._leaves.items()}
+        notes = [note for path, leaf in self._leaves.items() for note in leaf.notes(floors[path])]
+        return Noise(floors, tuple(notes))
 
 
-def _float_floor(base: Array, probes: Sequence[Array], levels: Sequence[Array], eps: float) -> Floor:
-    scale = scale_of(base)
-    few = _few(eps)
-    changes = [_change(base, probe, few) for probe in probes]
-    changes += [change for each in levels if (change := _change(base, each, few)) <= _most(eps) * scale]
-    dims = all(probe.shape == base.shape for probe in [*probes, *levels])
-    rms = max((rms_change(base, probe) for probe in probes), default=0.0)
-    return Floor(max([few * scale, *changes]), scale, few, dims=dims, rms=rms)
+class _FloatLeaf:
+    def __init__(self, path: str, base: Array, grain: float) -> None:
+        self.path, self.base = path, base
+        self.eps = max(eps_of(base.dtype), grain)
+        self.scale, self.few = scale_of(base), _few(self.eps)
+        self.change, self.rms, self.dims = self.few * self.scale, 0.0, True
+        self.of_levels = 0.0  # the largest change of a level, also of one that is no rounding
+
+    def add(self, probe: Array) -> None:
+        self.change = max(self.change, _change(self.base, probe, self.few))
+        self.rms = max(self.rms, rms_change(self.base, probe))
+        self.dims &= probe.shape == self.base.shape
+
+    def add_level(self, other: Array) -> None:
+        change = _change(self.base, other, self.few)
+        self.of_levels = max(self.of_levels, change)
+        if change <= _most(self.eps) * self.scale:
+            self.change = max(self.change, change)
+        self.dims &= other.shape == self.base.shape
+
+    def floor(self) -> Floor:
+        return Floor(self.change, self.scale, self.few, dims=self.dims, rms=self.rms)
+
+    def notes(self, floor: Floor) -> Iterator[str]:
+        if floor.is_weak:
+            yield f"{self.path}: the model's own noise is {floor.relative:.1%} of its scale: a weak test"
+        if self.of_levels > _most(self.eps) * self.scale:
+            share = self.of_levels / self.scale if self.scale else np.inf
+            yield f"{self.path}: ONNX Runtime's own optimizations change the original by {share:.1%} of its scale"
+        yield from _remarks(self.path, self.base, floor)
 
 
-def _discrete_floor(base: Array, probes: Sequence[Array]) -> Floor:
-    same = [probe for probe in probes if probe.shape == base.shape]
-    flips = max((int((probe != base).sum()) for probe in same), default=0)
-    step = max((_change(base, probe) for probe in same), default=0.0)
-    return Floor(0.0, 0.0, flips=flips, step=step, dims=len(same) == len(probes))
+class _DiscreteLeaf:
+    def __init__(self, path: str, base: Array) -> None:
+        self.path, self.base = path, base
+        self.flips, self.step, self.dims = 0, 0.0, True
+
+    def add(self, probe: Array) -> None:
+        if probe.shape != self.base.shape:
+            self.dims = False
+            return
+        self.flips = max(self.flips, int((probe != self.base).sum()))
+        self.step = max(self.step, _change(self.base, probe))
+
+    add_level = add
+
+    def floor(self) -> Floor:
+        return Floor(0.0, 0.0, flips=self.flips, step=self.step, dims=self.dims)
+
+    def notes(self, floor: Floor) -> Iterator[str]:
+        yield from _remarks(self.path, self.base, floor)
 
 
 def _remarks(path: str, base: Array, floor: Floor) -> list[str]:
@@ -158,36 +212,30 @@ def _remarks(path: str, base: Array, floor: Floor) -> list[str]:
     return notes
 
 
-def _float_remarks(path: str, base: Array, floor: Floor, levels: Sequence[Array], eps: float) -> list[str]:
-    notes = []
-    if floor.is_weak:
-        notes.append(f"{path}: the model's own noise is {floor.relative:.1%} of its scale: a weak test")
-    change = max((_change(base, each, _few(eps)) for each in levels), default=0.0)
-    if change > _most(eps) * floor.scale:
-        share = change / floor.scale if floor.scale else np.inf
-        notes.append(f"{path}: ONNX Runtime's own optimizations change the original by {share:.1%} of its scale")
-    return notes
-
-
 def _change(base: Array, other: Array, share: float = 0.0) -> float:
     """The largest difference beyond `share` of an element, where both are finite; 0 where shapes differ."""
     if base.shape != other.shape:
         return 0.0
-    ours, theirs = as_numbers(base), as_numbers(other)
-    with np.errstate(invalid="ignore", over="ignore"):
-        error = np.maximum(np.abs(ours - theirs) - share * np.abs(ours), 0.0)
-    finite = error[np.isfinite(error)]
-    return float(finite.max()) if finite.size else 0.0
+    most = 0.0
+    for _, one, two in pairs(base, other):
+        ours, theirs = as_numbers(one), as_numbers(two)
+        with np.errstate(invalid="ignore", over="ignore"):
+            error = np.abs(ours - theirs) - share * np.abs(ours)
+        most = max(most, float(error[np.isfinite(error)].max(initial=0.0)))
+    return most
 
 
 def rms_change(base: Array, other: Array) -> float:
     """The root of the mean square of the differences that are finite; 0 where shapes differ."""
     if base.shape != other.shape:
         return 0.0
-    with np.errstate(invalid="ignore", over="ignore"):
-        square = np.abs(as_numbers(base) - as_numbers(other)) ** 2
-    finite = square[np.isfinite(square)]
-    return float(np.sqrt(finite.mean())) if finite.size else 0.0
+    total, count = 0.0, 0
+    for _, one, two in pairs(base, other):
+        with np.errstate(invalid="ignore", over="ignore"):
+            square = np.abs(as_numbers(one) - as_numbers(two)) ** 2
+        finite = square[np.isfinite(square)]
+        total, count = total + float(finite.sum()), count + finite.size
+    return float(np.sqrt(total / count)) if count else 0.0
 
 
 def same_distribution(want: Array, got: Array, floor: Floor) -> bool:
@@ -271,22 +319,27 @@ def perturb_array(array: Array, random: np.random.Generator) -> Array | None:
     """`array` with every element moved by 1 ulp, or None when it holds no floats or whole numbers only."""
     if not issubclass(array.dtype.type, np.floating) or not array.size:
         return None
-    numbers: np.ndarray[tuple[int, ...], np.dtype[np.floating]] = array.astype(array.dtype)
-    with np.errstate(invalid="ignore", over="ignore"):
-        finite = np.isfinite(numbers)
-        if holds_whole_numbers(array):
-            return None
-        upwards = random.integers(0, 2, array.shape, dtype=np.int8) == 1
-        near = np.nextafter(numbers, np.where(upwards, np.inf, -np.inf).astype(array.dtype))
-    return np.asarray(np.where(finite & np.isfinite(near), near, numbers))
+    if holds_whole_numbers(array):
+        return None
+    moved = np.array(array, order="C")
+    for piece in pieces(moved):
+        numbers: np.ndarray[tuple[int, ...], np.dtype[np.floating]] = piece.astype(array.dtype)
+        with np.errstate(invalid="ignore", over="ignore"):
+            upwards = random.integers(0, 2, piece.shape, dtype=np.int8) == 1
+            near = np.nextafter(numbers, np.where(upwards, np.inf, -np.inf).astype(array.dtype))
+        piece[:] = np.where(np.isfinite(numbers) & np.isfinite(near), near, numbers)
+    return moved
 
 
 def holds_whole_numbers(array: Array) -> bool:
     """Whether all finite floats of an array are whole, and small enough that their type could hold others."""
-    numbers = as_numbers(array)
-    with np.errstate(invalid="ignore"):
-        whole = (numbers == np.round(numbers)) & (np.abs(numbers) * eps_of(array.dtype) < 1)
-    return bool(np.all(whole | ~np.isfinite(numbers)))
+    for piece in pieces(array):
+        numbers = as_numbers(piece)
+        with np.errstate(invalid="ignore"):
+            whole = (numbers == np.round(numbers)) & (np.abs(numbers) * eps_of(array.dtype) < 1)
+        if not np.all(whole | ~np.isfinite(numbers)):
+            return False
+    return True
 
 
 def shake(feeds: Feeds, seed: int = 0) -> dict[str, Datum]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from ... import ir
@@ -88,8 +88,14 @@ def figures(
 
 def live_bytes(model: ir.Model, inputs: Mapping[str, Sequence[int]]) -> list[int] | None:
     """Bytes of live activations while each node of the main graph runs, on inputs of these dims; see `Liveness`."""
+    return live_bytes_of(model)(inputs)
+
+
+def live_bytes_of(model: ir.Model) -> Callable[[Mapping[str, Sequence[int]]], list[int] | None]:
+    """The same for inputs of any dims, analysed once."""
     analyses = AnalysisManager(model)
-    return analyses.get(Liveness).live_bytes(_sizes(analyses.get(Shapes), model, inputs))
+    liveness, shapes = analyses.get(Liveness), analyses.get(Shapes)
+    return lambda inputs: liveness.live_bytes(_sizes(shapes, model, inputs))
 
 
 def operator(node: ir.Node) -> str:

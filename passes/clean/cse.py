@@ -182,6 +182,8 @@ class _Keys:
         """An attribute's content, equal only for equal bits."""
         if attribute.is_ref():
             return ("reference", attribute.ref_attr_name)
+        if isinstance(attribute, ir.EncodedAttr):
+            return (attribute.type, attribute.digest())
         kind, value = attribute.type, attribute.value
         match kind:
             case ir.AttributeType.FLOAT:
@@ -237,6 +239,8 @@ def _is_commutative(node: ir.Node) -> bool:
 
 
 def _is_default(given: ir.Attr, default: object) -> bool:
+    if isinstance(given, ir.EncodedAttr):
+        return False
     value = tuple(given.value) if given.type in (ir.AttributeType.INTS, ir.AttributeType.STRINGS) else given.value
     if default is None or type(default) is not type(value):
         return isinstance(value, tuple) and isinstance(default, list) and value == tuple(default)

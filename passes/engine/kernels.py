@@ -16,6 +16,7 @@ from .pass_ import PassContext, Settings, where
 
 Types = tuple[ir.DataType | None, ...]
 Attributes = tuple[tuple[str, int | float | str], ...]
+_SCALARS = frozenset({ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING})
 
 
 ON_TARGET, WHERE_CHECKED = "a kernel on the target", "a kernel where the result is verified"
@@ -145,5 +146,7 @@ def _in_single(types: Types) -> Types:
 
 def _numbers(node: ir.Node) -> Attributes:
     """The attributes that may choose among bodies."""
-    plain = ((name, each.value) for name, each in node.attributes.items() if not each.is_ref())
-    return tuple(sorted((name, value) for name, value in plain if isinstance(value, (int, float, str))))
+    plain = (
+        (name, each.value) for name, each in node.attributes.items() if each.type in _SCALARS and not each.is_ref()
+    )
+    return tuple(sorted(plain))

@@ -85,4 +85,10 @@ def _operand(pattern: Pattern | None, value: ir.Value | None, reader: ir.Node) -
 
 
 def _attributes(node: ir.Node) -> str:
-    return ", ".join(f"{name} = {attribute.value}" for name, attribute in node.attributes.items()) or "none"
+    return (
+        ", ".join(
+            f"{name} = {attribute if isinstance(attribute, ir.EncodedAttr) else attribute.value}"
+            for name, attribute in node.attributes.items()
+        )
+        or "none"
+    )

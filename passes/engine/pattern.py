@@ -284,7 +284,7 @@ def attributes_fit(pattern: Call, node: ir.Node) -> bool:
     return all(
         name in pattern.attributes
         or name in pattern.free_attributes
-        or (name in defaults and _same(given.value, defaults[name]))
+        or (name in defaults and not isinstance(given, ir.EncodedAttr) and _same(given.value, defaults[name]))
         for name, given in node.attributes.items()
     )
 

@@ -47,6 +47,11 @@ def test_the_page_tells_what_the_rows_say(compared: Path) -> None:
     ElementTree.parse(compared.with_suffix(".svg"))
 
 
+def test_a_job_takes_no_more_memory_than_twice_that_of_two_sessions(compared: Path) -> None:
+    said = script("peak_memory_of_jobs.py", compared.with_name("digits.onnx"))
+    assert "digits" in said and "OVER" not in said
+
+
 def test_ablation_names_rules_without_which_the_result_is_another(compared: Path) -> None:
     results = compared.with_name("ablation.json")
     said = script("ablation.py", compared.with_name("digits.onnx"), "--output", results, "--budget", 0.1)

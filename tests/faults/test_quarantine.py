@@ -17,6 +17,7 @@ from optimize_graph.ir import extract
 from optimize_graph.jobs import quarantine
 from optimize_graph.jobs.quarantine import Search
 from optimize_graph.passes import REGISTRY
+from optimize_graph.runtime import evaluator, session
 
 with REGISTRY.scope():  # or every test of the same run would see them
     import wrong_rules
@@ -156,3 +157,30 @@ def test_a_model_too_large_for_one_file_is_delivered_without_a_reproducer(
     assert [each.reproducer for each in result.quarantined] == ["", ""]
     assert result.verification is not None and result.verification.ok
     assert model.with_name("out.onnx").exists()
+
+
+def test_every_run_and_load_of_a_job_has_a_limit(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    """Also while a faulty rewrite is isolated and its reproducer is cut out."""
+    limits: dict[str, list[float | None]] = {"loads": [], "runs": []}
+    opened, run = session.open_session, session.Session.run
+
+    def open_session(*args: object, time_limit_s: float | None = None, **more: object) -> session.Session:
+        limits["loads"].append(time_limit_s)
+        return opened(*args, time_limit_s=time_limit_s, **more)  # type: ignore[arg-type]
+
+    def counted(self: session.Session, feeds: dict[str, object], time_limit_s: float | None = None) -> object:
+        if self.options is not evaluator.OrtEvaluator._options:  # what is folded has no inputs of the job's choice
+            limits["runs"].append(time_limit_s)
+        return run(self, feeds, time_limit_s)  # type: ignore[arg-type]
+
+    for name in ("check", "cut_points", "feeds", "reduce", "session_pool"):
+        module = __import__(f"optimize_graph.runtime.{name}", fromlist=["x"])
+        if hasattr(module, "open_session"):
+            monkeypatch.setattr(module, "open_session", open_session)
+    monkeypatch.setattr("optimize_graph.runtime.open_session", open_session)
+    monkeypatch.setattr(session.Session, "run", counted)
+    result = optimized(model, "wrong-axis", verify_seconds=100.0)
+    assert {culprit.rule for culprit in result.quarantined} == {"wrong-axis"}
+    assert result.quarantined[0].reproducer
+    assert len(limits["loads"]) > 10 and len(limits["runs"]) > 20
+    assert all(limit is not None and limit <= 100.0 for limit in [*limits["loads"], *limits["runs"]])

@@ -231,6 +231,24 @@ def numbers() -> Iterator[Feeds]:
     yield {"x": np.zeros((0, 4), np.float32)}
 
 
+def angles() -> Iterator[Feeds]:
+    for scale in (0.0, 1.0, np.pi, 100.0, 1e7):
+        yield {"x": (scale * floats(2, 4)).astype(np.float32)}
+    yield {"x": np.array([[np.inf, -np.inf, np.nan, -0.0]], np.float32)}
+
+
+def images() -> Iterator[Feeds]:
+    for low, high in ((0, 1), (255, 256), (0, 256), (127, 129)):
+        yield {"x": np.random.default_rng(high).integers(low, high, (1, 6, 6, 3)).astype(np.uint8)}
+
+
+def durations() -> Iterator[Feeds]:
+    for row in ([3, 1, 2], [6], [1, 1, 1, 1, 1, 1], [0, 6, 0]):
+        for other in ([6], [2, 4], [0, 0, 6]):
+            yield {"notes": ints(*row), "sounds": ints(*other)}
+    yield {"notes": ints(0, 0), "sounds": ints(0)}
+
+
 def number_case(body: str, **weights: np.ndarray) -> Case:
     return Case(f"g (float[N,4] x) => (float[N,M] y) {{ {body} }}", numbers, 6, weights)
 
@@ -288,6 +306,22 @@ OTHERS = {
             z = ArgMax<axis=-1,keepdims=0>(p) y = Exp(p) }""",
         numbers,
         6,
+    ),
+    "angles": Case("g (float[N,4] x) => (float[N,8] y) { s = Sin(x) c = Cos(x) y = Concat<axis=1>(s, c) }", angles, 6),
+    "image of bytes": Case(
+        """g (uint8[1,6,6,3] x) => (float[1,4,4,4] y) { f = Cast<to=1>(x) d = Div(f, n) t = Transpose<perm=[0,3,1,2]>(d)
+            y = Conv(t, k) }""",
+        images,
+        4,
+        {"n": np.float32(255).reshape(()), "k": weight(4, 3, 3, 3)},
+    ),
+    "durations": Case(
+        """g (int64[N] notes, int64[M] sounds) => (int64[M] y) { e = CumSum(notes, z) a = Concat<axis=0>(o, e)
+            l = Gather<axis=0>(a, m) t = Squeeze(l) f = Range(z, t, i) s = CumSum<exclusive=1>(sounds, z)
+            y = Gather<axis=0>(f, s) }""",
+        durations,
+        8,
+        {"z": np.array(0), "i": np.array(1), "o": ints(0), "m": ints(-1)},
     ),
     "Log": number_case("a = Abs(x) y = Log(a)"),
     "log of a product": number_case("a = Mul(x, two) b = Log(a) y = Mul(b, two)", two=SCALE["two"]),
