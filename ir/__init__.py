@@ -79,7 +79,7 @@ from .specialize import fix_dims, fix_input_dims, freeze_inputs
 from .staging import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
 from .surgeon import from_surgeon, to_surgeon
 from .text import text
-from .wellformed import verify
+from .wellformed import schema_problems, standard_operators, type_problems, verify
 
 __all__ = [
     "PROVENANCE",
@@ -177,10 +177,12 @@ __all__ = [
     "scalar",
     "schema",
     "schema_of",
+    "schema_problems",
     "stage",
     "stage_bytes",
     "stage_unchanged",
     "stamp_versions",
+    "standard_operators",
     "standard_opset",
     "subgraphs_of",
     "tensor",
@@ -189,6 +191,7 @@ __all__ = [
     "to_bytes",
     "to_proto",
     "to_surgeon",
+    "type_problems",
     "updates_statistics",
     "verify",
 ]

@@ -57,7 +57,11 @@ def is_constant(value: oir.Value | None) -> bool:
 def constant(value: oir.Value | None) -> Array | None:
     """The content of a constant as a read-only view (weights on disk stay there, mapped), else None."""
     tensor = constant_tensor(value)
-    return None if tensor is None else np.asarray(tensor.numpy())
+    if tensor is None:
+        return None
+    content = np.asarray(tensor.numpy()).view()
+    content.flags.writeable = False
+    return content
 
 
 def scalar(value: oir.Value | None) -> float | int | bool | None:

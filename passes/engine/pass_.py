@@ -106,6 +106,11 @@ class PassFailure(Exception):
         self.where = where
 
 
+def is_foreign(module: str) -> bool:
+    """Whether a module is a plugin's, not of this package."""
+    return module.partition(".")[0] != __name__.partition(".")[0]
+
+
 def where(node: ir.Node) -> str:
     """How a node is called in the journal: by its first named output, which is stable, else by its own name."""
     return next((value.name for value in node.outputs if value.name), node.name or node.op_type)

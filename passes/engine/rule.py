@@ -17,7 +17,7 @@ from .pass_ import PassContext, where
 from .pattern import Bindings, Bound, Call, Either, Literal, Pattern, calls_in, match_node
 from .registry import REGISTRY
 
-Body = Callable[["Match", "Builder"], "Operand | ir.Value | Sequence[ir.Value] | None"]
+Body = Callable[["Match", "Builder"], "Operand | ir.Value | None"]
 
 
 @dataclass(frozen=True)
