@@ -34,6 +34,7 @@ from .diagnostics import (
     PipelineError,
     Severity,
     VerificationError,
+    did_you_mean,
 )
 from .effects import is_deterministic, is_known, is_random, is_removable, updates_statistics
 from .external import tensor_bytes
@@ -71,6 +72,7 @@ from .opset import (
     schema,
     schema_of,
     stamp_versions,
+    standard_operators,
 )
 from .repair import repair
 from .rewriter import PROVENANCE, Listener, Rewriter, discard, new_node, pending_constant
@@ -79,7 +81,7 @@ from .specialize import fix_dims, fix_input_dims, freeze_inputs
 from .staging import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
 from .surgeon import from_surgeon, to_surgeon
 from .text import text
-from .wellformed import schema_problems, standard_operators, type_problems, verify
+from .wellformed import schema_problems, type_problems, verify
 
 __all__ = [
     "PROVENANCE",
@@ -128,6 +130,7 @@ __all__ = [
     "data_files",
     "declared_dtype",
     "defaults_of",
+    "did_you_mean",
     "digest",
     "discard",
     "dominators",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -73,3 +75,9 @@ class MachineError(OptimizeGraphError):
 
 class VerificationError(OptimizeGraphError):
     """The result differs from the original, or could not be compared with it."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question to append to a message about an unknown name: the nearest known one; empty where none is near."""
+    near = difflib.get_close_matches(str(name), sorted(known), 1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

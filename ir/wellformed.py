@@ -189,15 +189,6 @@ def _signature(op_type: str, version: int, domain: str) -> _Signature | None:
 
 
 @cache
-def standard_operators() -> Mapping[str, frozenset[str]]:
-    """The operators of every domain that the installed onnx defines, at any opset."""
-    found: dict[str, set[str]] = {}
-    for each in onnx.defs.get_all_schemas_with_history():
-        found.setdefault(each.domain, set()).add(each.name)
-    return {domain: frozenset(names) for domain, names in found.items()}
-
-
-@cache
 def _is_newer(op_type: str, domain: str) -> bool:
     return onnx.defs.has(op_type, domain)
 

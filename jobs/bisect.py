@@ -13,6 +13,7 @@ from .. import ir
 from ..options import Options
 from ..passes.engine.journal import Rewrite, Without
 from ..passes.engine.pipeline import Report
+from ..passes.engine.registry import REGISTRY
 from .optimizer import Optimizer
 from .quarantine import Search
 from .source import Given, Source
@@ -46,9 +47,9 @@ def bisect(
     Raises VerificationError where something is wrong before any rewrite, and what `optimize` raises.
     """
     options = options or Options()
-    optimizer = Optimizer(Source.of(model, options), options, tell=progress)
     without = Without(frozenset(options.disable))
-    with tempfile.TemporaryDirectory(prefix="optimize-graph-") as name:
+    with REGISTRY.using(options.plugins), tempfile.TemporaryDirectory(prefix="optimize-graph-") as name:
+        optimizer = Optimizer(Source.of(model, options), options, tell=progress)
         folder = Path(name)
         report = optimizer.run(without=without, on_failure="skip")
         without |= Without(frozenset(each.culprit for each in report.failures))

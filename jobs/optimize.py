@@ -20,6 +20,7 @@ from ..passes.engine.journal import Without
 from ..passes.engine.kernels import WHERE_CHECKED
 from ..passes.engine.pass_ import PassFailure
 from ..passes.engine.pipeline import Report, seconds_by_pass
+from ..passes.engine.registry import REGISTRY
 from ..result import Result, Size, size_of
 from .optimizer import Optimizer, exactness_of
 from .quarantine import Culprit, Quarantine
@@ -57,8 +58,8 @@ def optimize(
         LOG.debug(step)
         progress(step)
 
-    optimizer = Optimizer(Source.of(model, options), options, tell=tell, instruments=instruments)
-    with tempfile.TemporaryDirectory(prefix="optimize-graph-") as folder:
+    with REGISTRY.using(options.plugins), tempfile.TemporaryDirectory(prefix="optimize-graph-") as folder:
+        optimizer = Optimizer(Source.of(model, options), options, tell=tell, instruments=instruments)
         return _Job(optimizer, None if output is None else Path(output), Path(folder), tell).run()
 
 

@@ -26,7 +26,8 @@ _BLOCKS = {"avx": 8, "avx2": 8, "avx512": 16}
 class Optimizer:
     """Runs are independent of each other: each starts from the original as it was given.
 
-    Raises PipelineError for a target, rule or pipeline that nobody knows.
+    The plugins of `options` must be in force (`REGISTRY.using`) when one is made and when it runs.
+    Raises PipelineError for a target, rule or pipeline that is not known.
     """
 
     def __init__(
@@ -37,8 +38,6 @@ class Optimizer:
         tell: Callable[[str], None] = lambda step: None,
         instruments: Sequence[Instrument] = (),
     ) -> None:
-        for plugin in options.plugins:
-            REGISTRY.plug_in(plugin)
         _refuse_what_nobody_knows(options)
         self.source, self.options, self.tell, self.instruments = source, options, tell, instruments
         self.pipeline = Pipeline.parse(pipeline_text(options))
@@ -124,7 +123,8 @@ def _refuse_what_nobody_knows(options: Options) -> None:
     known = {*REGISTRY.passes, *REGISTRY.rules}
     for name in options.disable:
         if name not in known:
-            raise _error("unknown-rule", f"no rule or pass is called {name!r}", "see optimize-graph passes")
+            message = f"no rule or pass is called {name!r}{ir.did_you_mean(name, known)}"
+            raise _error("unknown-rule", message, "see optimize-graph passes")
 
 
 def _error(code: str, message: str, hint: str = "") -> ir.PipelineError:

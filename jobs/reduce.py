@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .. import ir, runtime
 from ..options import Options
+from ..passes.engine.registry import REGISTRY
 from .bisect import run_test
 from .proof import Proof, saying_how_to_go_on
 from .reproducer import goes_wrong, without_interface
@@ -34,7 +35,7 @@ def reduce(
     source = Source.of(model, options)
     if isinstance(source.given, Path) and output.exists() and output.samefile(source.given):
         raise ir.MachineError(ir.Diagnostic("output-is-input", f"{output}: the part would replace the whole model"))
-    with tempfile.TemporaryDirectory(prefix="optimize-graph-") as name:
+    with REGISTRY.using(options.plugins), tempfile.TemporaryDirectory(prefix="optimize-graph-") as name:
         proof = Proof(source, options, Path(name), progress)
         whole, candidate = source.load(), Path(name) / "part.onnx"
         plain = without_interface(options)

@@ -78,6 +78,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if given.session_options is not None and not given.tune:
         parser.error("--session-options is about what --tune finds: ask for that too")
     from ...jobs.optimize import optimize
+    from ...passes.engine.registry import REGISTRY
     from ...report.console import print_result
     from ...report.document import to_json, write_json
     from ...report.page import write_page
@@ -92,7 +93,8 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         result = optimize(given.model, None if given.dry_run else given.output, options, progress=progress)
     for path in given.report:
         if path.suffix == ".html":
-            write_page(result, path, title=given.model.name, flags=shlex.join(["optimize-graph", *sys.argv[1:]]))
+            with REGISTRY.using(options.plugins):  # the page quotes what rules say of themselves
+                write_page(result, path, title=given.model.name, flags=shlex.join(["optimize-graph", *sys.argv[1:]]))
         else:
             write_json(result, path)
     _say_remarks(result, everything=bool(given.verbose))

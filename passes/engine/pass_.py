@@ -84,12 +84,14 @@ class Pass(ABC):
     """A change of a whole model. Subclasses are frozen dataclasses; their fields are the options of their text form.
 
     `is_choice`: what it does is right either way, and done because it is expected to pay: a tuner may think otherwise.
+    `groups`: the groups whose rules it runs.
     """
 
     name: ClassVar[str]
     is_choice: ClassVar[bool] = False
     exactness: ClassVar[Exactness] = Exactness.EXACT
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset()
+    groups: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def run(self, model: ir.Model, context: PassContext) -> None:

@@ -33,10 +33,14 @@ class Fixpoint:
 class PassResult:
     """One run of one pass: made by the pipeline, never self-reported."""
 
-    name: str
+    step: Pass
     changed: bool
     seconds: float
     rewrites: int
+
+    @property
+    def name(self) -> str:
+        return self.step.name
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,8 @@ class Pipeline:
             run.instruments = [*run.instruments, VerifyEach()]
             try:
                 run.of(self, ())
-            except PassFailure as found:
-                return found, 0
+            except PassFailure as named:
+                return named, 0
             return raised, count
         good, bad = 0, count
         while bad - good > 1:
@@ -233,7 +237,8 @@ class _Run:
         self.remarks.append(
             ir.Diagnostic(
                 "fixpoint-limit",
-                f"still changing after {fixpoint.limit} rounds: {restless}" + (f" (rewrites: {rules})" if rules else ""),
+                f"still changing after {fixpoint.limit} rounds: {restless}"
+                + (f" (rewrites: {rules})" if rules else ""),
                 hint="the result is right; running the command on it again may simplify it further",
                 severity=ir.Severity.WARNING,
             )
@@ -259,7 +264,7 @@ class _Run:
             self.context.analyses.invalidate(step.preserves)
         else:
             self.idle_at[step] = changes
-        self.results.append(PassResult(step.name, changed, seconds, len(journal.rewrites) - rewrites))
+        self.results.append(PassResult(step, changed, seconds, len(journal.rewrites) - rewrites))
         try:
             for instrument in self.instruments:
                 instrument.after_pass(step.name, self.model, changed)

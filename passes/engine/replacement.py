@@ -6,7 +6,6 @@ kernel for its types, other dims) is no defect: see the guards in `driver.py`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -94,8 +93,7 @@ def _check_node(node: ir.Node, match: Match) -> None:
     if ir.schema_of(node) is None:
         operators = ir.standard_operators()
         if node.domain in operators and node.op_type not in operators[node.domain]:
-            near = difflib.get_close_matches(node.op_type, operators[node.domain], 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = ir.did_you_mean(node.op_type, operators[node.domain])
             raise ReplacementError(f"{node.domain or 'ai.onnx'} has no operator {node.op_type}{hint}")
         return  # of another opset, which is a property of the place, or of a custom domain
     dtypes = [None if value is None else match.shapes.dtype(value) for value in node.inputs]
@@ -113,7 +111,7 @@ def _check_replaces(match: Match, old: ir.Value, new: ir.Value, defined: _Define
         raise ReplacementError(f"{old.name!r} of type {before.name} would become {after.name}")
 
 
-# --- what a body must leave as it is -----------------------------------------------------------------------------------
+# --- what a body must leave as it is ----------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -171,7 +169,7 @@ def _sizes(root: ir.Node) -> list[int]:
 @contextmanager
 def _read_only(nodes: Sequence[ir.Node]) -> Iterator[None]:
     """Let nothing be written into the arrays of constants that `nodes` read."""
-    arrays: list[np.ndarray] = []  # type: ignore[type-arg]
+    arrays: list[ir.Array] = []
     for value in dict.fromkeys(value for node in nodes for value in node.inputs if value is not None):
         raw = getattr(ir.constant_tensor(value) or value.const_value, "raw", None)
         if isinstance(raw, np.ndarray) and raw.flags.writeable:

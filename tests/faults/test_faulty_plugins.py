@@ -62,7 +62,7 @@ def floating_value(m: Match, op: Builder) -> ir.Value:
 
 
 BUILT: dict[str, tuple[Callable[[Match, Builder], Any], str]] = {
-    "an operator that does not exist": (lambda m, op: op.Sigmiod(m.x), "no operator Sigmiod; did you mean Sigmoid"),
+    "an operator that does not exist": (lambda m, op: op.Sigmiod(m.x), "no operator Sigmiod; did you mean 'Sigmoid'"),
     "a domain that is not imported": (lambda m, op: op.Gelu(m.x, domain="com.microsoft"), "not imported"),
     "too few inputs": (lambda m, op: op.Add(m.x), "1 inputs, where 2 to 2 are allowed"),
     "too many inputs": (lambda m, op: op.Tanh(m.x, m.x), "2 inputs"),
