@@ -358,7 +358,8 @@ def rule(
     """Decorator: a function `(m, op)` that builds the replacement becomes a registered rule.
 
     The function's name, dashed, is the rule's name; its docstring must have a `before:` and an `after:` line. `group`
-    says which pass runs it (the one whose `groups` has it); among rules for one operator the higher `benefit` goes first.
+    says which pass runs it (the one whose `groups` has it); among rules for one operator the higher `benefit` goes
+    first.
     `keeps_type` says that the definition of the operators gives the result the type and dims of the value that the
     body returns; without it, an existing value must be proven to have them. The body returns the value that replaces
     the root's first output, or None to leave everything as it is.
