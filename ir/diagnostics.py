@@ -69,6 +69,10 @@ class PipelineError(OptimizeGraphError):
     """A pass, a rule or the text of a pipeline is at fault."""
 
 
+class OptionsError(OptimizeGraphError, ValueError):
+    """An option has a value that it cannot have."""
+
+
 class MachineError(OptimizeGraphError):
     """What the machine lacks or has too much of: an absent provider, two ONNX Runtimes at once, a missing extra."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..passes.engine.registry import REGISTRY
 from .optimizer import Optimizer
 from .quarantine import Search
 from .source import Given, Source
+from .workspace import workspace
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,8 @@ def bisect(
     """
     options = options or Options()
     without = Without(frozenset(options.disable))
-    with REGISTRY.using(options.plugins), tempfile.TemporaryDirectory(prefix="optimize-graph-") as name:
+    with REGISTRY.using(options.plugins), workspace() as folder:
         optimizer = Optimizer(Source.of(model, options), options, tell=progress)
-        folder = Path(name)
         report = optimizer.run(without=without, on_failure="skip")
         without |= Without(frozenset(each.culprit for each in report.failures))
         wrong = _failing(test, folder) if test is not None else _differing(optimizer, folder, progress)

@@ -39,7 +39,7 @@ class Settings:
     `growth_bytes`: how much larger than what it frees the result of folding may be.
     `fp16`: float32 will become float16 at the end, so that kernels are chosen for that.
     `threads`: the fewest and the most that ONNX Runtime will have: with more of them, more operators cost more.
-    `block`: how many channels ONNX Runtime lays together on the processor that the result is for: 8 with AVX2, else 16.
+    `blocks`: how many channels ONNX Runtime lays together on the CPUs that the result is for: 8 with AVX2, else 16.
     `eager`: rules and passes that are to do also what is not expected to pay.
     """
 
@@ -50,7 +50,7 @@ class Settings:
     release: str = ""
     fp16: bool = False
     threads: tuple[int, int] = USUAL_THREADS
-    block: int = 16
+    blocks: tuple[int, ...] = (8, 16)
     eager: frozenset[str] = frozenset()
 
 
