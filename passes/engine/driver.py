@@ -133,7 +133,9 @@ class _Driver:
             if shapes.may_be_same(old, result):
                 return None
             because = f"{shapes.show(old)} would become {shapes.show(result)}"
-            return Refusal(rule.name, where(match.root), "a result of the same type and dims", because)
+            is_fault = None not in (types := (shapes.dtype(old), shapes.dtype(result))) and types[0] != types[1]
+            condition = "a result of the same type and dims"
+            return Refusal(rule.name, where(match.root), condition, because, is_fault=is_fault)
         if _only_renames(match.root, result):
             return Refusal(
                 rule.name, where(match.root), "something to remove", "an interface name stands on either side"

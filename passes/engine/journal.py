@@ -60,7 +60,8 @@ class Rewrite:
 class Refusal:
     """One near miss: the pattern of `rule` matched at `where`, and `condition` did not hold because of `because`.
 
-    `is_profit`: the rewrite would be right, but is not expected to pay.
+    `is_profit`: the rewrite would be right, but is not expected to pay. `is_fault`: the rule is wrong there, not the
+    place unsuitable; a run that excludes faulty rules excludes it.
     """
 
     rule: str
@@ -68,6 +69,7 @@ class Refusal:
     condition: str
     because: str
     is_profit: bool = False
+    is_fault: bool = False
 
     def __bool__(self) -> bool:
         return False

@@ -127,7 +127,12 @@ class Pipeline:
 
             run = attempt(model, limit)
             try:
-                return run.of(self, left_out)
+                report = run.of(self, left_out)
+                fault = next((each for each in report.refusals if each.is_fault), None)
+                if fault is None or restore is None or on_failure == "raise":
+                    return report
+                left_out.append(Failure(fault.rule, fault.because, fault.where, len(report.rewrites)))
+                model = restore()
             except PassFailure as raised:
                 failure, number = raised, len(run.context.journal.rewrites)
                 if restore is not None and ir.verify(run.model):

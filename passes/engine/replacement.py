@@ -26,8 +26,8 @@ def check_replacement(match: Match, result: ir.Value, builder: Builder) -> None:
     """Raise ReplacementError for a replacement that no graph may contain.
 
     Checked: operators, number of inputs and outputs, attributes and their types, element types of operands as far as
-    they are known (`match.shapes` must have learnt about the nodes), the element type of what is replaced, and that
-    every value that is read is defined in a scope around the root.
+    they are known (`match.shapes` must have learnt about the nodes), and that every value that is read is defined in a
+    scope around the root.
     """
     defined = _Defined(match)
     replaced = {match.root.outputs[0], *(old for old, _ in builder.replaced)}
@@ -39,7 +39,7 @@ def check_replacement(match: Match, result: ir.Value, builder: Builder) -> None:
                 if value in replaced:
                     raise ReplacementError(f"{node.op_type} reads {value.name!r}, which it is to replace")
         defined.built.update(node.outputs)
-    _check_replaces(match, match.root.outputs[0], result, defined)
+    defined.check(result, "the result")  # its type and dims: see the driver's guard
     inner = {value for node in match.nodes() for value in node.outputs}
     for old, new in builder.replaced:
         if old not in inner:

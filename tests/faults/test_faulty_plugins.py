@@ -73,8 +73,11 @@ BUILT: dict[str, tuple[Callable[[Match, Builder], Any], str]] = {
     "an attribute of another type": (lambda m, op: op.Softmax(m.x, axis=1.5), "attribute 'axis' is FLOAT, not INT"),
     "an operand of a type without a definition": (lambda m, op: op.Not(m.x), "operand 0 is FLOAT"),
     "operands of two types": (lambda m, op: op.Mul(m.x, op.constant(np.int64(2))), "operand 1 is INT64"),
-    "a result of another type": (lambda m, op: op.Cast(m.x, to=7), "of type FLOAT would become INT64"),
-    "a constant of another type": (lambda m, op: op.constant(np.zeros((4, 8))), "of type FLOAT would become DOUBLE"),
+    "a result of another type": (lambda m, op: op.Cast(m.x, to=7), "FLOAT[4, 8] would become INT64[4, 8]"),
+    "a constant of another type": (
+        lambda m, op: op.constant(np.zeros((4, 8))),
+        "FLOAT[4, 8] would become DOUBLE[4, 8]",
+    ),
     "a node built without the builder": (unbuilt, "neither in the graph nor built"),
     "an operand that is nowhere": (floating_value, "'nothing', which is neither in the graph"),
     "the value that it replaces as operand": (lambda m, op: op.Neg(m.Tanh), "which it is to replace"),
