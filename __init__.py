@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         MachineError,
         ModelError,
         OptimizeGraphError,
+        OptionsError,
         PipelineError,
         VerificationError,
     )
@@ -57,6 +58,7 @@ _HOMES = {
     "MachineError": ".ir.diagnostics",
     "ModelError": ".ir.diagnostics",
     "OptimizeGraphError": ".ir.diagnostics",
+    "OptionsError": ".ir.diagnostics",
     "PipelineError": ".ir.diagnostics",
     "VerificationError": ".ir.diagnostics",
 }
@@ -73,6 +75,7 @@ __all__ = [
     "ModelError",
     "OptimizeGraphError",
     "Options",
+    "OptionsError",
     "PipelineError",
     "Result",
     "VerificationError",

@@ -1,7 +1,18 @@
-"""`python -m optimize_graph` is the command."""
+"""`python -m optimize_graph` is the command, and so is the script that is installed."""
 
 import sys
 
-from .cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command. An interrupt while it is being imported ends it without a traceback, too."""
+    try:
+        from .cli import main as command
+
+        return command()
+    except KeyboardInterrupt:
+        print("optimize-graph: interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

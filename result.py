@@ -43,7 +43,8 @@ class Anatomy:
 class Result:
     """What `optimize` gives back. `model` reads its weights from the delivered file, or from memory.
 
-    `quarantined`: rewrites and rules that went wrong and were left out.
+    `quarantined`: rewrites and rules that went wrong and were left out. `build`: hashes of input and output, options,
+    host and plugins, as the report has them.
     """
 
     model: ir.Model = field(repr=False)
@@ -60,6 +61,7 @@ class Result:
     measurement: Measurement | None = None
     tuning: Tuning | None = None
     anatomy: tuple[Anatomy, Anatomy] | None = None
+    build: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 def size_of(model: ir.Model) -> Size:

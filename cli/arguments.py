@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..options import TARGETS, Options
+from ..options import PROVIDERS, RANGES, TARGETS, VECTORS, Options
 
 if TYPE_CHECKING:
     from ..runtime import SessionOptions
@@ -19,14 +19,21 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     """What is done to a model."""
     what = parser.add_argument_group("what is done")
     what.add_argument("--target", default="ort-cpu", choices=TARGETS, help="what it is optimized for (ort-cpu)")
-    what.add_argument("--vectors", choices=("avx2", "avx512"), help="of the processor that it is for (this one's)")
-    what.add_argument("--min-ort", metavar="VERSION", help="the oldest ONNX Runtime that must load the result")
-    what.add_argument("--opset", type=int, metavar="N", help="convert the model to this opset first")
+    what.add_argument(
+        "--vectors",
+        default="portable",
+        choices=VECTORS,
+        help="vector instructions of the CPU to optimize for: what suits all (portable), or those of this one (host)",
+    )
+    what.add_argument(
+        "--min-ort", type=_release, metavar="VERSION", help="the oldest ONNX Runtime that must load the result"
+    )
+    what.add_argument("--opset", type=number("opset"), metavar="N", help="convert the model to this opset first")
     what.add_argument(
         "--passes", default="default", metavar="TEXT", help="a preset or pipeline: 'fixpoint(fold,cse),dce'"
     )
     what.add_argument("--disable", action="append", default=[], metavar="RULE", help="leave out a rule or pass")
-    what.add_argument("--limit", type=int, metavar="N", help="stop after N rewrites")
+    what.add_argument("--limit", type=number("limit"), metavar="N", help="stop after N rewrites")
     add_dims(what)
     what.add_argument(
         "--freeze",
@@ -79,18 +86,20 @@ def add_points(parser: argparse._ActionsContainer, dest: str = "at") -> None:
 
 def add_tolerance(parser: argparse._ActionsContainer) -> None:
     """How results are compared."""
-    parser.add_argument("--verify-seconds", type=float, default=120.0, metavar="S", help="time limit (120)")
-    parser.add_argument("--rtol", type=float, help="relative tolerance instead of the model's own noise floor")
-    parser.add_argument("--atol", type=float, help="absolute tolerance instead of the model's own noise floor")
+    parser.add_argument(
+        "--verify-seconds", type=number("verify_seconds"), default=120.0, metavar="S", help="time limit (120)"
+    )
+    parser.add_argument("--rtol", type=number("rtol"), help="relative tolerance instead of the model's own noise floor")
+    parser.add_argument("--atol", type=number("atol"), help="absolute tolerance instead of the model's own noise floor")
 
 
 def add_session(parser: argparse._ActionsContainer) -> None:
     """How models are run."""
     parser.add_argument("--inputs", action="append", default=[], type=Path, metavar="FILE.npz", help="your own inputs")
     add_threads(parser)
-    parser.add_argument("--provider", default="cpu", choices=("cpu", "cuda"), help="where it runs (cpu)")
+    parser.add_argument("--provider", default="cpu", choices=PROVIDERS, help="where it runs (cpu)")
     parser.add_argument("--custom-ops", action="append", default=[], type=Path, metavar="LIB", help="custom operators")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the made inputs (0)")
+    parser.add_argument("--seed", type=number("seed"), default=0, metavar="N", help="seed of the made inputs (0)")
     parser.add_argument("--follow-links", action="store_true", help="follow links to the model and its data")
 
 
@@ -98,7 +107,7 @@ def add_threads(parser: argparse._ActionsContainer) -> None:
     """What models are chosen for, and run with."""
     parser.add_argument(
         "--threads",
-        type=_threads,
+        type=number("threads"),
         metavar="N",
         help="threads that ONNX Runtime will have, 0 for its own number (measured with 1, chosen for 1 to 4)",
     )
@@ -151,10 +160,35 @@ def _input_shape(text: str) -> tuple[str, tuple[int | str, ...]]:
     return name, tuple(int(part) if part.isdigit() else part for part in parts)
 
 
-def _threads(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads")
-    return int(text)
+def number(name: str) -> Callable[[str], float]:
+    """The parser of a numeric option, which refuses what lies outside of its range (`options.RANGES`)."""
+    allowed = RANGES[name]
+
+    def parse(text: str) -> float:
+        try:
+            given = int(text) if allowed.is_integer else float(text)
+        except ValueError:
+            given = float("nan")
+        if not allowed.has(given):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
+        return given
+
+    return parse
+
+
+def output_file(text: str) -> Path:
+    """The path of a file to be written. `-` is refused: a model and its data are verified as files."""
+    if text in ("", "-"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file; standard output is not supported")
+    return Path(text)
+
+
+def _release(text: str) -> str:
+    """A release of ONNX Runtime that is known, or the installed one. Raises PipelineError."""
+    from ..jobs.versions import check_release
+
+    check_release(text)
+    return text
 
 
 def _point(text: str) -> dict[str, int]:

@@ -31,9 +31,11 @@ from .diagnostics import (
     MachineError,
     ModelError,
     OptimizeGraphError,
+    OptionsError,
     PipelineError,
     Severity,
     VerificationError,
+    did_you_mean,
 )
 from .effects import is_deterministic, is_known, is_random, is_removable, updates_statistics
 from .encoded import EncodedAttr, encoded_bytes
@@ -72,6 +74,7 @@ from .opset import (
     schema,
     schema_of,
     stamp_versions,
+    standard_operators,
 )
 from .repair import repair
 from .rewriter import PROVENANCE, Listener, Rewriter, discard, new_node, pending_constant
@@ -80,7 +83,7 @@ from .specialize import fix_dims, fix_input_dims, freeze_inputs
 from .staging import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
 from .surgeon import from_surgeon, to_surgeon
 from .text import text
-from .wellformed import verify
+from .wellformed import schema_problems, type_problems, verify
 
 __all__ = [
     "PROVENANCE",
@@ -107,6 +110,7 @@ __all__ = [
     "OperatorIdentifier",
     "OptimizeGraphError",
     "OptionalType",
+    "OptionsError",
     "PipelineError",
     "Rewriter",
     "SequenceType",
@@ -131,6 +135,7 @@ __all__ = [
     "data_files",
     "declared_dtype",
     "defaults_of",
+    "did_you_mean",
     "digest",
     "discard",
     "dominators",
@@ -181,10 +186,12 @@ __all__ = [
     "scalar",
     "schema",
     "schema_of",
+    "schema_problems",
     "stage",
     "stage_bytes",
     "stage_unchanged",
     "stamp_versions",
+    "standard_operators",
     "standard_opset",
     "subgraphs_of",
     "tensor",
@@ -192,6 +199,7 @@ __all__ = [
     "to_bytes",
     "to_proto",
     "to_surgeon",
+    "type_problems",
     "updates_statistics",
     "verify",
 ]

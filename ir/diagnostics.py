@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -67,9 +69,19 @@ class PipelineError(OptimizeGraphError):
     """A pass, a rule or the text of a pipeline is at fault."""
 
 
+class OptionsError(OptimizeGraphError, ValueError):
+    """An option has a value that it cannot have."""
+
+
 class MachineError(OptimizeGraphError):
     """What the machine lacks or has too much of: an absent provider, two ONNX Runtimes at once, a missing extra."""
 
 
 class VerificationError(OptimizeGraphError):
     """The result differs from the original, or could not be compared with it."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question to append to a message about an unknown name: the nearest known one; empty where none is near."""
+    near = difflib.get_close_matches(str(name), sorted(known), 1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -57,11 +57,15 @@ def is_constant(value: oir.Value | None) -> bool:
 def constant(value: oir.Value | None) -> Array | None:
     """The content of a constant as a read-only view (weights on disk stay there, mapped), else None."""
     tensor = constant_tensor(value)
+    if tensor is None:
+        return None
     if isinstance(tensor, oir.StringTensor):  # as bytes of one length, NumPy would drop the zeros at their ends
         texts = np.empty(tensor.size, dtype=object)
         texts[:] = list(tensor.string_data())
         return texts.reshape(tensor.shape.numpy())
-    return None if tensor is None else np.asarray(tensor.numpy())
+    content = np.asarray(tensor.numpy()).view()
+    content.flags.writeable = False
+    return content
 
 
 def scalar(value: oir.Value | None) -> float | int | bool | None:

@@ -43,6 +43,18 @@ def schema(op_type: str, version: int, domain: str = "") -> onnx.defs.OpSchema |
         return None
 
 
+@cache
+def standard_operators() -> Mapping[str, Mapping[str, tuple[int, ...]]]:
+    """The operators that the installed onnx defines: by domain and name, the opsets that define each, ascending."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for each in onnx.defs.get_all_schemas_with_history():
+        found.setdefault(each.domain, {}).setdefault(each.name, []).append(each.since_version)
+    return {
+        domain: {name: tuple(sorted(versions)) for name, versions in operators.items()}
+        for domain, operators in found.items()
+    }
+
+
 def schema_of(node: oir.Node) -> onnx.defs.OpSchema | None:
     """The schema of `node`, or None when its operator, domain or opset version is unknown."""
     if node.version is None:

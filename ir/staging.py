@@ -1,7 +1,8 @@
 """Writing a model: beside its place first, so that the very file that will be delivered can be verified before.
 
 Saving over the input with external data is three steps that leave a loadable model after each: the data under a name
-that follows from its content, then the .onnx renamed into place, then the data that only the old model used removed.
+that follows from its content, then the .onnx renamed into place, then the old data removed, if this package wrote it
+for that very file (the replaced model says so in its metadata) and no other file in the folder names it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from .scopes import graphs
 SINGLE_FILE_LIMIT: Final = 1900 << 20
 """Bytes of weights up to which a model stays one file; protobuf ends at 2 GiB."""
 
+DATA_KEY: Final = "optimize_graph.data"
+"""The metadata key of a model that names the file of external data that was written for it."""
+
 _EXTERNAL_FROM = 1024  # bytes; smaller tensors stay in the .onnx, where shape inference can read them
 _PAGED_FROM, _PAGE, _ALIGNED = 64 << 10, 4096, 64
 _SCANNED_UP_TO = 100 << 20
@@ -51,12 +55,12 @@ class Staged:
     _open: bool = True
 
     def commit(self) -> None:
-        """Rename into place, then remove the external data that only the replaced model used.
+        """Rename into place, then remove the external data that was written for the replaced model alone.
 
         A model in memory that reads removed data reads the new data from then on; clones of it must be loaded again.
         Raises MachineError when the file cannot be renamed; nothing is left then.
         """
-        old = _referenced(self.target)
+        old = _own_data(self.target)
         with _cleaning(self.discard, self.target):
             self.path.replace(self.target)
         self._open = False
@@ -99,7 +103,7 @@ def stage(model: oir.Model, path: str | PathLike[str], *, single_file_limit: int
     external = bool(data_files(model)) or any(isinstance(tensor, oir.ExternalTensor) for tensor in tensors)
     if not external and content_bytes(model) <= single_file_limit:
         staged = Staged(_beside(target), target)
-        with _cleaning(staged.discard, target):
+        with _cleaning(staged.discard, target), _noted(model, ""):
             _write(staged.path, to_chunks(model))
         return staged
     with _cleaning(lambda: None, target):
@@ -275,7 +279,10 @@ class _Layout:
 
     def to_chunks(self, model: oir.Model) -> list[Chunk]:
         """The bytes of the model with references to the data file, made without a copy of the weights."""
-        with substituted(model, lambda tensor: self._reference(tensor, self.name)):
+        with (
+            substituted(model, lambda tensor: self._reference(tensor, self.name)),
+            _noted(model, self.name if self.size else ""),
+        ):
             return to_chunks(model)
 
     def adopt(self, model: oir.Model, data: Path) -> None:
@@ -298,16 +305,33 @@ class _Layout:
         )
 
 
+@contextmanager
+def _noted(model: oir.Model, data: str) -> Iterator[None]:
+    """Note in the metadata, while it is written, the data file that belongs to it; with "", no older note either."""
+    before = dict(model.metadata_props)
+    model.metadata_props.pop(DATA_KEY, None)
+    if data:
+        model.metadata_props[DATA_KEY] = data
+    try:
+        yield
+    finally:
+        model.metadata_props.clear()
+        model.metadata_props.update(before)
+
+
 # --- what a replaced model leaves behind ------------------------------------------------------------------------------
 
 
-def _referenced(path: Path) -> tuple[str, ...]:
-    """The external data that the model at `path` refers to; nothing when that cannot be told cheaply."""
+def _own_data(path: Path) -> tuple[str, ...]:
+    """The external data that was written for the model at `path` and that it refers to; nothing when in doubt."""
     try:
         if not path.is_file() or path.is_symlink() or path.stat().st_size > _SCANNED_UP_TO:
             return ()
         proto = parse(path.read_bytes())
     except (OSError, ModelError):
+        return ()
+    own = {entry.value for entry in proto.metadata_props if entry.key == DATA_KEY}
+    if not own:
         return ()
     found: dict[str, None] = {}
     pending = [proto.graph]
@@ -325,16 +349,30 @@ def _referenced(path: Path) -> tuple[str, ...]:
             pending += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
         for tensor in tensors:
             found.update((entry.value, None) for entry in tensor.external_data if entry.key == "location")
-    return tuple(found)
+    return tuple(name for name in found if name in own and name.startswith(f"{path.stem}."))  # not a copy's original
 
 
 def _is_removable(path: Path, target: Path) -> bool:
-    """Whether `path` is a file of the same folder that no model there names."""
+    """Whether `path` is a file of the same folder, with one name, that no other file there names, nor a model above.
+
+    Models have any suffix, and scripts name data, too. Files too large to be read quickly count where they are models.
+    """
     folder = target.parent
     if path.parent != folder or path.is_symlink() or not path.is_file() or path == target:
         return False
     name = path.name.encode()
-    return not any(_mentions(model, name) for model in folder.glob("*.onnx"))
+    try:
+        if path.stat().st_nlink > 1:
+            return False
+        others = [other for other in folder.iterdir() if other != path and _may_name_data(other)]
+    except OSError:
+        return False
+    above = folder.resolve().parent.glob("*.onnx")
+    return not any(_mentions(other, name) for other in (*others, *above))
+
+
+def _may_name_data(path: Path) -> bool:
+    return path.is_file() and (path.suffix == ".onnx" or path.stat().st_size <= _SCANNED_UP_TO)
 
 
 def _mentions(path: Path, name: bytes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -119,7 +119,7 @@ class _Check:
             message = f"the node is written for opset {node.version}, the model imports {version}"
             self._report("opset-differs", message, graph, node=node)
         elif node.op_identifier() not in self.model.functions:
-            for code, message in _schema_problems(node, version):
+            for code, message in schema_problems(node, version):
                 self._report(code, message, graph, node=node)
 
     def _read(self, value: oir.Value, node: oir.Node, graph: oir.Graph) -> None:
@@ -193,7 +193,8 @@ def _is_newer(op_type: str, domain: str) -> bool:
     return onnx.defs.has(op_type, domain)
 
 
-def _schema_problems(node: oir.Node, version: int) -> Iterator[tuple[str, str]]:
+def schema_problems(node: oir.Node, version: int) -> Iterator[tuple[str, str]]:
+    """What the schema of `node` at opset `version` forbids, as (code, message): operator, arity and attributes."""
     signature = _signature(node.op_type, version, node.domain)
     if signature is None:
         if _is_newer(node.op_type, node.domain):
@@ -221,3 +222,45 @@ def _schema_problems(node: oir.Node, version: int) -> Iterator[tuple[str, str]]:
                 yield "attribute-unknown", f"operator {node.op_type} of opset {version} has no attribute {name!r}"
         elif attribute.type.value != wanted:
             yield "attribute-type", f"attribute {name!r} is {attribute.type.name}, not {oir.AttributeType(wanted).name}"
+
+
+@dataclass(frozen=True)
+class _Operands:
+    """The formal inputs of a schema: the type variable of each, what it may be, and whether all its uses agree."""
+
+    variables: tuple[str, ...]
+    allowed: tuple[frozenset[str], ...]
+    agree: tuple[bool, ...]
+
+
+@cache
+def _operands(op_type: str, version: int, domain: str) -> _Operands | None:
+    known = schema(op_type, version, domain)
+    if known is None:
+        return None
+    constraints = {each.type_param_str: frozenset(each.allowed_type_strs) for each in known.type_constraints}
+    return _Operands(
+        tuple(formal.type_str for formal in known.inputs),
+        tuple(constraints.get(formal.type_str, frozenset({formal.type_str})) for formal in known.inputs),
+        tuple(formal.is_homogeneous for formal in known.inputs),
+    )
+
+
+def type_problems(node: oir.Node, dtypes: Sequence[oir.DataType | None]) -> Iterator[tuple[str, str]]:
+    """What the type constraints of the schema of `node` forbid, given the element types of its inputs (None: unknown).
+
+    An operand of a type that the operator has no definition for, or operands of one type variable that differ.
+    """
+    operands = None if node.version is None else _operands(node.op_type, node.version, node.domain)
+    if operands is None or not operands.variables:
+        return
+    bound: dict[str, oir.DataType] = {}
+    for index, dtype in enumerate(dtypes):
+        if dtype is None:
+            continue
+        formal = min(index, len(operands.variables) - 1)
+        variable = operands.variables[formal]
+        if f"tensor({dtype.name.lower()})" not in operands.allowed[formal]:
+            yield "operand-type", f"operand {index} is {dtype.name}, which opset {node.version} does not define"
+        elif operands.agree[formal] and bound.setdefault(variable, dtype) != dtype:
+            yield "operand-type", f"operand {index} is {dtype.name}, where {bound[variable].name} is expected"

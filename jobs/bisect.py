@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,11 @@ from .. import ir
 from ..options import Options
 from ..passes.engine.journal import Rewrite, Without
 from ..passes.engine.pipeline import Report
+from ..passes.engine.registry import REGISTRY
 from .optimizer import Optimizer
 from .quarantine import Search
 from .source import Given, Source
+from .workspace import workspace
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,9 @@ def bisect(
     Raises VerificationError where something is wrong before any rewrite, and what `optimize` raises.
     """
     options = options or Options()
-    optimizer = Optimizer(Source.of(model, options), options, tell=progress)
     without = Without(frozenset(options.disable))
-    with tempfile.TemporaryDirectory(prefix="optimize-graph-") as name:
-        folder = Path(name)
+    with REGISTRY.using(options.plugins), workspace() as folder:
+        optimizer = Optimizer(Source.of(model, options), options, tell=progress)
         report = optimizer.run(without=without, on_failure="skip")
         without |= Without(frozenset(each.culprit for each in report.failures))
         wrong = _failing(test, folder) if test is not None else _differing(optimizer, folder, progress)

@@ -9,7 +9,7 @@ from .. import ir
 from ..options import Options
 from ..passes.engine.journal import Refusal, Rewrite
 from ..passes.engine.mismatch import fit
-from ..passes.engine.pass_ import where
+from ..passes.engine.pass_ import Pass, where
 from ..passes.engine.registry import REGISTRY
 from ..passes.engine.rule import Rule
 from .optimizer import Optimizer
@@ -49,25 +49,34 @@ class Explanation:
 def explain(rule: str, model: Given, options: Options | None = None) -> Explanation:
     """Run the pipeline on `model` and tell what `rule`, or the pass of that name, did and why not.
 
-    Raises PipelineError for a name that nobody knows, ModelError for a model that cannot be read.
+    Raises PipelineError for a name that is not known, ModelError for a model that cannot be read.
     """
     options = options or Options()
-    optimizer = Optimizer(Source.of(model, options), options)
+    with REGISTRY.using(options.plugins):
+        return _explain(rule, Optimizer(Source.of(model, options), options))
+
+
+def _explain(rule: str, optimizer: Optimizer) -> Explanation:
     found = REGISTRY.rules.get(rule)
     kind = REGISTRY.passes.get(rule)
     if found is None and kind is None:
-        raise ir.PipelineError(
-            ir.Diagnostic("unknown-rule", f"no rule or pass is called {rule!r}", hint="see optimize-graph passes")
-        )
+        message = f"no rule or pass is called {rule!r}{ir.did_you_mean(rule, {*REGISTRY.rules, *REGISTRY.passes})}"
+        raise ir.PipelineError(ir.Diagnostic("unknown-rule", message, hint="see optimize-graph passes"))
     report = optimizer.run(on_failure="skip")
     rewrites = [each for each in report.rewrites if each.rule == rule]
     refusals = [each for each in report.refusals if each.rule == rule]
     known = {each.where for each in refusals}
     mismatches = [] if found is None else [each for each in _mismatches(found, report.model) if each.where not in known]
-    name = rule if found is None else found.group
-    ran = bool(rewrites or refusals) or any(each.name in (name, "rewrite") for each in report.results)
+    ran = bool(rewrites or refusals) or any(_runs(each.step, rule, found) for each in report.results)
     doc = found.doc if found is not None else (kind.__doc__ or "" if kind is not None else "")
     return Explanation(rule, doc, ran, rewrites, refusals, mismatches)
+
+
+def _runs(step: Pass, name: str, rule: Rule | None) -> bool:
+    """Whether a pass that ran is the one called `name`, or runs the rule of that name."""
+    if rule is None:
+        return step.name == name
+    return rule.group in step.groups or name in getattr(step, "rules", ())
 
 
 def _mismatches(rule: Rule, model: ir.Model) -> list[Mismatch]:

@@ -7,7 +7,6 @@ package. torch is needed, and nothing else of this package needs it: `pip instal
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .. import ir
 from ..runtime.sizes import Binding, OpenInput, symbols
+from .workspace import workspace
 
 if TYPE_CHECKING:
     import torch
@@ -51,8 +51,8 @@ def export(
     was_training = module.training
     module.eval()
     try:
-        with tempfile.TemporaryDirectory(prefix="optimize-graph-") as folder:
-            draft = Path(folder) / "export.onnx"
+        with workspace() as folder:
+            draft = folder / "export.onnx"
             _export(
                 torch, module, tuple(example_inputs), draft, dynamic_shapes, exporter, opset, input_names, output_names
             )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import filecmp
 import logging
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +19,14 @@ from ..passes.engine.journal import Without
 from ..passes.engine.kernels import WHERE_CHECKED
 from ..passes.engine.pass_ import PassFailure
 from ..passes.engine.pipeline import Report, seconds_by_pass
+from ..passes.engine.registry import REGISTRY
 from ..result import Result, Size, size_of
+from .build_record import build_record, file_hashes, input_hashes
 from .optimizer import Optimizer, exactness_of
 from .quarantine import Culprit, Quarantine
 from .source import Given, Source
 from .versions import Fitted
+from .workspace import workspace
 
 if TYPE_CHECKING:
     from ..runtime import Ratio, Verification
@@ -57,9 +59,9 @@ def optimize(
         LOG.debug(step)
         progress(step)
 
-    optimizer = Optimizer(Source.of(model, options), options, tell=tell, instruments=instruments)
-    with tempfile.TemporaryDirectory(prefix="optimize-graph-") as folder:
-        return _Job(optimizer, None if output is None else Path(output), Path(folder), tell).run()
+    with REGISTRY.using(options.plugins), workspace() as folder:
+        optimizer = Optimizer(Source.of(model, options), options, tell=tell, instruments=instruments)
+        return _Job(optimizer, None if output is None else Path(output), folder, tell).run()
 
 
 class _Job:
@@ -70,6 +72,7 @@ class _Job:
         self.source, self.options = optimizer.source, optimizer.options
         self.remarks: list[ir.Diagnostic] = []
         self.failed_on = 0  # the place of the set of inputs that shows what went wrong
+        self.given_hashes: Mapping[str, object] | None = None
         self._proof: Proof | None = None
 
     @property
@@ -84,6 +87,7 @@ class _Job:
     def run(self) -> Result:
         self.tell("load")
         given = self.source.load()
+        self.given_hashes = input_hashes(self.source, ir.data_files(given))
         before = size_of(given)
         fitted = self.source.fit(given)
         self.remarks = [*ir.load_remarks(given), *fitted.remarks, *_overridable(given)]
@@ -288,6 +292,8 @@ class _Job:
             result.anatomy = self.proof.anatomy(staged.path, result.model)
         if self.options.session_options is not None and result.tuning is not None:
             result.tuning.write_session_options(self.options.session_options)
+        written = None if self.output is None else file_hashes(staged.path, staged.data)
+        result.build = build_record(self.options, self.given_hashes, written)
         if self.output is not None:
             staged.commit()
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from .. import ir
-from ..options import TARGETS, Options
+from ..options import Options
 from ..passes.engine.exactness import Exactness
 from ..passes.engine.instruments import Instrument, Progress, VerifyEach
 from ..passes.engine.journal import Without
@@ -19,14 +19,15 @@ from ..runtime.device import widest_vectors
 from .source import Source
 from .versions import Fitted, installed_release
 
-_BLOCKS = {"avx": 8, "avx2": 8, "avx512": 16}
-"""Channels that ONNX Runtime lays together, by the processor's vectors (onnxruntime/core/mlas/lib/platform.cpp)."""
+_BLOCKS = {"avx2": (8,), "avx512": (16,), "portable": Settings.blocks}
+"""Channels that ONNX Runtime lays together, by the CPU's vectors (onnxruntime/core/mlas/lib/platform.cpp)."""
 
 
 class Optimizer:
     """Runs are independent of each other: each starts from the original as it was given.
 
-    Raises PipelineError for a target, rule or pipeline that nobody knows.
+    The plugins of `options` must be in force (`REGISTRY.using`) when one is made and when it runs.
+    Raises PipelineError for a target, rule or pipeline that is not known.
     """
 
     def __init__(
@@ -37,8 +38,6 @@ class Optimizer:
         tell: Callable[[str], None] = lambda step: None,
         instruments: Sequence[Instrument] = (),
     ) -> None:
-        for plugin in options.plugins:
-            REGISTRY.plug_in(plugin)
         _refuse_what_nobody_knows(options)
         self.source, self.options, self.tell, self.instruments = source, options, tell, instruments
         self.pipeline = Pipeline.parse(pipeline_text(options))
@@ -49,7 +48,7 @@ class Optimizer:
             release=options.min_ort or installed_release(),
             fp16=options.fp16,
             threads=(options.threads, options.threads) if options.threads else USUAL_THREADS,
-            block=_BLOCKS.get(options.vectors or widest_vectors(), Settings.block),
+            blocks=_BLOCKS[_host_vectors() if options.vectors == "host" else options.vectors],
         )
 
     def fresh(self) -> Fitted:
@@ -85,6 +84,12 @@ class Optimizer:
         )
 
 
+def _host_vectors() -> str:
+    """The choice of `vectors` for this CPU: only AVX and AVX2 have blocks of 8."""
+    widest = widest_vectors()
+    return {"avx": "avx2", "avx2": "avx2", "": "portable"}.get(widest, "avx512")
+
+
 def pipeline_text(options: Options) -> str:
     """The pipeline in text form, with what the options add to `passes`."""
     asked = [name for name, wanted in (("shrink", options.shrink), ("strip", options.strip)) if wanted]
@@ -115,8 +120,6 @@ def _highest_opset(options: Options) -> int:
 
 
 def _refuse_what_nobody_knows(options: Options) -> None:
-    if options.target not in TARGETS:
-        raise _error("unknown-target", f"no target is called {options.target!r}", ", ".join(TARGETS))
     if options.cpu_fp16_as_fp32 and options.target != "ort-cpu":
         raise _error("wrong-target", "computing float16 in float32 is for the target ort-cpu alone")
     if options.fp16 and options.target != "ort-cuda":
@@ -124,7 +127,8 @@ def _refuse_what_nobody_knows(options: Options) -> None:
     known = {*REGISTRY.passes, *REGISTRY.rules}
     for name in options.disable:
         if name not in known:
-            raise _error("unknown-rule", f"no rule or pass is called {name!r}", "see optimize-graph passes")
+            message = f"no rule or pass is called {name!r}{ir.did_you_mean(name, known)}"
+            raise _error("unknown-rule", message, "see optimize-graph passes")
 
 
 def _error(code: str, message: str, hint: str = "") -> ir.PipelineError:

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, replace
 
 from .. import ir
 from ..passes.engine.journal import Without
+from ..passes.engine.pass_ import is_foreign
 from ..passes.engine.pipeline import Failure, Report
+from ..passes.engine.registry import REGISTRY
 from .optimizer import Optimizer
 
 NOT_REPEATABLE = "it does not do the same every time"
@@ -87,18 +89,36 @@ class Quarantine:
         search = Search(self._run, wrong, len(report.rewrites), until)
         number = search.first_wrong()
         if number is None:
-            return None
+            return self._find_unnumbered(search, until)
         guilty = self._run(number).rewrites[number - 1]
         whole = not search.is_repeatable or any(each.rule == guilty.rule for each in self.culprits)
         return self._add(Culprit(guilty.rule, guilty.where, number, search.reasons.get(number, NOT_REPEATABLE), whole))
+
+    def _find_unnumbered(self, search: Search, until: float) -> Culprit | None:
+        """Find the pass or rule of a plugin that changes the model without asking the journal: in a run that allows no
+        rewrite, the result is wrong with it and right without it."""
+        if not search.is_wrong(0):
+            return None
+        names = [*(each.name for each in REGISTRY.passes.values() if is_foreign(each.__module__))]
+        names += [each.name for each in REGISTRY.rules.values() if is_foreign(each.module)]
+        names = [name for name in names if name not in self.without.names]
+        if not names or search.wrong(self._run(0, frozenset(names))):
+            return None
+        for name in names:
+            if time.monotonic() > until:
+                return None
+            if problem := search.wrong(self._run(0, frozenset(names) - {name})):
+                why = f"it changes the model without asking for permission: {problem}"
+                return self._add(Culprit(name, "", 0, why, whole=True), is_reproducible=False)
+        return None
 
     def _run(self, limit: int, silenced: frozenset[str] = frozenset()) -> Report:
         without = self.without | Without(silenced)
         return self.optimizer.run(limit=limit, without=without, eager=self.eager, on_failure="skip")
 
-    def _add(self, culprit: Culprit) -> Culprit:
+    def _add(self, culprit: Culprit, *, is_reproducible: bool = True) -> Culprit:
         known = any(each.rule == culprit.rule for each in self.culprits)
-        if self.show is not None and not known:
+        if self.show is not None and not known and is_reproducible:
             self.tell(f"reproducer of {culprit.rule}")
             before = self._run(culprit.number - 1, frozenset({culprit.rule} if culprit.raised else ()))
             culprit = replace(culprit, reproducer=self.show(culprit, before.model, len(self.culprits) + 1))

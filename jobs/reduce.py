@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from .. import ir, runtime
 from ..options import Options
+from ..passes.engine.registry import REGISTRY
 from .bisect import run_test
 from .proof import Proof, saying_how_to_go_on
 from .reproducer import goes_wrong, without_interface
 from .source import Given, Source
+from .workspace import workspace
 
 
 def reduce(
@@ -34,9 +35,9 @@ def reduce(
     source = Source.of(model, options)
     if isinstance(source.given, Path) and output.exists() and output.samefile(source.given):
         raise ir.MachineError(ir.Diagnostic("output-is-input", f"{output}: the part would replace the whole model"))
-    with tempfile.TemporaryDirectory(prefix="optimize-graph-") as name:
-        proof = Proof(source, options, Path(name), progress)
-        whole, candidate = source.load(), Path(name) / "part.onnx"
+    with REGISTRY.using(options.plugins), workspace() as folder:
+        proof = Proof(source, options, folder, progress)
+        whole, candidate = source.load(), folder / "part.onnx"
         plain = without_interface(options)
 
         def shows(piece: runtime.Piece) -> bool:

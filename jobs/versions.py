@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import ir
-from ..passes.targets.onnxruntime import RELEASES, Support, loads_in
+from ..passes.targets.onnxruntime import RELEASES, Support, loads_in, release_number
 
 _ML = "ai.onnx.ml"
 
@@ -29,6 +29,8 @@ def fit_versions(model: ir.Model, opset: int | None = None, min_ort: str | None 
     Without `min_ort` the installed ONNX Runtime bounds what is introduced; what the model has already stays.
     Raises PipelineError when the two contradict each other, ModelError when the model cannot be converted.
     """
+    if min_ort is not None:
+        check_release(min_ort)
     release = min_ort or installed_release()
     support = loads_in(release)
     current = ir.standard_opset(model)
@@ -50,6 +52,15 @@ def fit_versions(model: ir.Model, opset: int | None = None, min_ort: str | None 
     if min_ort is not None:
         remarks += _lower(fitted, release, support)
     return Fitted(fitted, fitted is not model, remarks)
+
+
+def check_release(version: str) -> None:
+    """Raise PipelineError for a release of ONNX Runtime that is not known, unless it is the installed one."""
+    newest = max(map(release_number, (RELEASES[-1].release, installed_release())))
+    loads_in(version)
+    if release_number(version) > newest:
+        message = f"what ONNX Runtime {version!r} loads is not known: the newest known is {newest[0]}.{newest[1]}"
+        raise ir.PipelineError(ir.Diagnostic("unknown-onnxruntime", message))
 
 
 def installed_release() -> str:

@@ -48,13 +48,12 @@ def result_rows(result: Result) -> Iterator[Row]:
 
 def print_passes(plugins: Sequence[str], *, as_json: bool = False) -> None:
     """Presets, passes and rules, with the first line of what each says of itself."""
-    for plugin in plugins:
-        REGISTRY.plug_in(plugin)
-    catalogue = {
-        "presets": dict(REGISTRY.presets),
-        "passes": {name: (kind.__doc__ or "").splitlines()[0] for name, kind in REGISTRY.passes.items()},
-        "rules": {name: f"{each.doc.splitlines()[0]} [{each.group}]" for name, each in REGISTRY.rules.items()},
-    }
+    with REGISTRY.using(plugins):
+        catalogue = {
+            "presets": dict(REGISTRY.presets),
+            "passes": {name: (kind.__doc__ or "").splitlines()[0] for name, kind in REGISTRY.passes.items()},
+            "rules": {name: f"{each.doc.splitlines()[0]} [{each.group}]" for name, each in REGISTRY.rules.items()},
+        }
     if as_json:
         print(json.dumps(catalogue, indent=2))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections import Counter
 from pathlib import Path
@@ -22,7 +23,9 @@ def to_json(result: Result) -> dict[str, object]:
     """The result as a document with stable keys: see docs/report.md."""
     return {
         "schema": SCHEMA,
+        "error": None,
         "versions": installed_versions(),
+        "build": result.build,
         "pipeline": result.pipeline,
         "exactness": result.exactness.name.lower(),
         "before": {"nodes": result.before.nodes, "weight_bytes": result.before.weight_bytes},
@@ -43,6 +46,31 @@ def to_json(result: Result) -> dict[str, object]:
     }
 
 
+def failure_document(error: BaseException, code: str, message: str) -> dict[str, object]:
+    """A document with the keys of `to_json` for a job that failed: `error` says what, where and what to do."""
+    place = hint = ""
+    if isinstance(error, ir.OptimizeGraphError):
+        message, place, hint = error.diagnostic.message, str(error.diagnostic.where), error.diagnostic.hint
+    found: dict[str, object] = dict.fromkeys(
+        "build exactness before after verification anatomy tuning measurement".split()
+    )
+    found |= {"rewrites_by_rule": {}, "seconds_by_pass": {}, "pipeline": ""}
+    found |= {key: [] for key in ("rewrites", "near_misses", "quarantined", "remarks")}
+    told = {"code": code, "severity": "error", "message": message, "where": place, "hint": hint}
+    return {"schema": SCHEMA, "error": told, "versions": installed_versions(), **found}
+
+
+def write_failure(document: dict[str, object], path: Path) -> None:
+    """Write a failure where a report was asked for: JSON, or a page that quotes it. Raises OSError."""
+    text = json.dumps(document, indent=2) + "\n"
+    if path.suffix == ".html":
+        body = html.escape(json.dumps(document["error"], indent=2))
+        text = (
+            f"<!doctype html><meta charset=utf-8><title>optimize-graph failed</title><h1>Failed</h1><pre>{body}</pre>\n"
+        )
+    path.write_text(text, encoding="utf-8")
+
+
 def write_json(result: Result, path: Path) -> None:
     """Write `to_json`. Raises MachineError when the file cannot be written."""
     try:
@@ -52,4 +80,10 @@ def write_json(result: Result, path: Path) -> None:
 
 
 def _diagnostic(each: ir.Diagnostic) -> dict[str, str]:
-    return {"code": each.code, "severity": each.severity.value, "message": each.message, "where": str(each.where)}
+    return {
+        "code": each.code,
+        "severity": each.severity.value,
+        "message": each.message,
+        "where": str(each.where),
+        "hint": each.hint,
+    }

@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+
+# ONNX Runtime reports usage to Microsoft unless told not to, on Linux, too, from 1.31 on: importing it writes a session
+# file into the temporary folder and may open connections (core/platform/posix/telemetry_1ds.cc). The variable is read
+# when it is imported, and the function counts for the whole process.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
 from .options import Array, Datum, Feeds, SessionOptions
+
+ort.disable_telemetry_events()
 
 WARNING = 2
 FATAL = 4  # the logger's severity that keeps ONNX Runtime's red lines off the terminal: errors come as exceptions

@@ -13,6 +13,7 @@ from .session import open_session
 
 # Few kernels take bfloat16, float8, 4-bit values and strings, which are no dtypes of NumPy's own.
 _CARRIED_KINDS = "biufc"
+_STRING_KINDS = "OUS"
 
 _MOVEMENT = frozenset(
     "Concat Expand Flatten Gather GatherElements GatherND Identity Reshape Slice Split Squeeze Tile Transpose "
@@ -105,3 +106,9 @@ class _StandIns:
         """What a result holds."""
         dtype = self._dtypes.get(value)
         return array if dtype is None else np.concatenate(self._pools[dtype])[array]
+
+
+def _element_type(array: ir.Array) -> ir.DataType:
+    if array.dtype.kind in _STRING_KINDS:
+        return ir.DataType.STRING
+    return ir.DataType.from_numpy(array.dtype)

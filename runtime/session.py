@@ -144,7 +144,11 @@ def open_session(
         from . import _ort
     except ImportError as error:
         raise ir.MachineError(
-            ir.Diagnostic("onnxruntime-missing", f"onnxruntime cannot be imported: {short_message(error)}")
+            ir.Diagnostic(
+                "onnxruntime-missing",
+                f"onnxruntime cannot be imported: {short_message(error)}",
+                hint="pip install onnxruntime, or onnxruntime-gpu; one of them",
+            )
         ) from None
     _check_custom_ops(options)
     if options.provider != "cpu" and not _ort.is_built_in(options.provider):

@@ -13,7 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx", help="the first is the reference")
     arguments.add_points(parser)
     parser.add_argument(
-        "--seconds", type=float, default=6.0, metavar="S", help="the most time for latencies, per --at (6)"
+        "--seconds",
+        type=arguments.number("seconds"),
+        default=6.0,
+        metavar="S",
+        help="the most time for latencies, per --at (6)",
     )
     arguments.add_session(parser)
     arguments.add_json(parser)

@@ -21,7 +21,11 @@ EPILOG = "Exit codes: 0 done; 1 the model or the pipeline is at fault; 2 usage; 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="IN.onnx", help="the model to optimize")
     parser.add_argument(
-        "output", nargs="?", type=Path, metavar="OUT.onnx", help="where the result goes; may be IN.onnx"
+        "output",
+        nargs="?",
+        type=arguments.output_file,
+        metavar="OUT.onnx",
+        help="where the result goes; may be IN.onnx",
     )
     arguments.add_job(parser)
     proof = parser.add_argument_group("proof")
@@ -29,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_tolerance(proof)
     proof.add_argument("--measure", action="store_true", help="measure latency, load time and memory, before and after")
     proof.add_argument(
-        "--measure-seconds", type=float, default=6.0, metavar="S", help="the most time for latencies, per --at (6)"
+        "--measure-seconds",
+        type=arguments.number("measure_seconds"),
+        default=6.0,
+        metavar="S",
+        help="the most time for latencies, per --at (6)",
     )
     proof.add_argument(
         "--keep-slower", action="store_true", help="deliver a result that is measured to be slower than the original"
@@ -39,13 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     tuning = parser.add_argument_group("tuning")
     tuning.add_argument("--tune", action="store_true", help="measure the choices here and keep what is faster")
-    tuning.add_argument("--tune-budget", type=float, default=60.0, metavar="S", help="time for that (60)")
+    tuning.add_argument(
+        "--tune-budget", type=arguments.number("tune_budget"), default=60.0, metavar="S", help="time for that (60)"
+    )
     tuning.add_argument(
         "--tune-cache", type=_folder_or_off, metavar="DIR", help="where what was learned is kept; 'off' for nowhere"
     )
     tuning.add_argument(
         "--session-options",
-        type=Path,
+        type=arguments.output_file,
         metavar="FILE.json",
         help="try ONNX Runtime's own fusions too, and write which ones to switch off",
     )
@@ -56,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--report",
         action="append",
         default=[],
-        type=Path,
+        type=arguments.output_file,
         metavar="FILE",
         help="write what was done: .json for builds, .html to look at (which measures, too)",
     )
@@ -78,6 +88,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if given.session_options is not None and not given.tune:
         parser.error("--session-options is about what --tune finds: ask for that too")
     from ...jobs.optimize import optimize
+    from ...passes.engine.registry import REGISTRY
     from ...report.console import print_result
     from ...report.document import to_json, write_json
     from ...report.page import write_page
@@ -92,7 +103,8 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         result = optimize(given.model, None if given.dry_run else given.output, options, progress=progress)
     for path in given.report:
         if path.suffix == ".html":
-            write_page(result, path, title=given.model.name, flags=shlex.join(["optimize-graph", *sys.argv[1:]]))
+            with REGISTRY.using(options.plugins):  # the page quotes what rules say of themselves
+                write_page(result, path, title=given.model.name, flags=shlex.join(["optimize-graph", *sys.argv[1:]]))
         else:
             write_json(result, path)
     _say_remarks(result, everything=bool(given.verbose))

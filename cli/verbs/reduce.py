@@ -14,10 +14,14 @@ from .. import arguments
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="IN.onnx", help="the model to cut down")
-    parser.add_argument("output", type=Path, metavar="OUT.onnx", help="where the part goes; its inputs go to OUT.npz")
+    parser.add_argument(
+        "output", type=arguments.output_file, metavar="OUT.onnx", help="where the part goes; its inputs go to OUT.npz"
+    )
     parser.add_argument("--test", metavar="COMMAND", help="a command that exits with 0 where a part ({}) shows it")
     parser.add_argument("--around", default="", metavar="VALUE", help="look near this value first")
-    parser.add_argument("--seconds", type=float, default=120.0, metavar="S", help="time for the search (120)")
+    parser.add_argument(
+        "--seconds", type=arguments.number("seconds"), default=120.0, metavar="S", help="time for the search (120)"
+    )
     arguments.add_proven_job(parser)
     arguments.add_json(parser)
 

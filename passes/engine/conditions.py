@@ -5,12 +5,13 @@ Each gives the guilty value in words when it does not hold, for the near-miss re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ... import ir
+from ...options import TARGETS
 from .pattern import Call, Var
 from .rule import Condition, Match, Operand
 
@@ -41,7 +42,10 @@ def pays(text: str, test: Callable[[Match], bool], because: Callable[[Match], st
 
 
 def target(name: str) -> Condition:
-    """The run optimizes for this target."""
+    """The run optimizes for this target. Raises PipelineError for one that does not exist."""
+    if name not in TARGETS:
+        message = f"no target is called {name!r}{ir.did_you_mean(name, TARGETS)}"
+        raise ir.PipelineError(ir.Diagnostic("unknown-target", message, hint=", ".join(TARGETS)))
     return holds(f"target {name}", lambda m: m.context.settings.target == name, lambda m: m.context.settings.target)
 
 
@@ -49,14 +53,13 @@ def constant(*names: Named) -> Condition:
     """The operands are constants that no caller can override; absent optional inputs are fine."""
 
     def fault(match: Match) -> str | None:
-        for name in map(_name, names):
-            operand = _operand(match, name)
-            if operand is not None and operand.present and not operand.is_constant:
+        for name, operand in _operands(match, names):
+            if operand.present and not operand.is_constant:
                 kind = "can be overridden by the caller" if ir.is_overridable(operand.value) else "is computed"
                 return f"{name} = {operand.value.name!r} {kind}"
         return None
 
-    return Condition(f"{', '.join(map(_name, names))} constant", fault)
+    return _about(names, f"{', '.join(map(_name, names))} constant", fault)
 
 
 def attribute(call: Named, name: str, value: object) -> Condition:
@@ -66,7 +69,7 @@ def attribute(call: Named, name: str, value: object) -> Condition:
         found = _the(match, call).attribute(name)
         return None if found == value else f"{name} = {found!r}"
 
-    return Condition(f"{_name(call)}.{name} = {value!r}", fault)
+    return _about((call,), f"{_name(call)}.{name} = {value!r}", fault)
 
 
 def same_type_and_shape(left: Named, right: Named) -> Condition:
@@ -78,20 +81,19 @@ def same_type_and_shape(left: Named, right: Named) -> Condition:
             return None
         return f"{match.shapes.show(a.value)} against {match.shapes.show(b.value)}"
 
-    return Condition(f"{_name(left)} and {_name(right)} of the same type and dims", fault)
+    return _about((left, right), f"{_name(left)} and {_name(right)} of the same type and dims", fault)
 
 
 def floating(*names: Named) -> Condition:
     """The operands have a floating-point element type."""
 
     def fault(match: Match) -> str | None:
-        for name in map(_name, names):
-            operand = _operand(match, name)
-            if operand is not None and operand.present and operand.dtype not in FLOATS:
+        for name, operand in _operands(match, names):
+            if operand.present and operand.dtype not in FLOATS:
                 return f"{name} is {operand.dtype}"
         return None
 
-    return Condition(f"{', '.join(map(_name, names))} floating-point", fault)
+    return _about(names, f"{', '.join(map(_name, names))} floating-point", fault)
 
 
 def rank_known(*names: Named) -> Condition:
@@ -103,28 +105,36 @@ def rank_known(*names: Named) -> Condition:
                 return f"the rank of {_the(match, name).value.name!r} is not known"
         return None
 
-    return Condition(f"rank of {', '.join(map(_name, names))} known", fault)
+    return _about(names, f"rank of {', '.join(map(_name, names))} known", fault)
 
 
 def finite(*names: Named) -> Condition:
     """The constants hold no NaN and no infinity."""
 
     def fault(match: Match) -> str | None:
-        for name in map(_name, names):
-            operand = _operand(match, name)
-            if operand is not None and operand.present and not np.isfinite(operand.array).all():
+        for name, operand in _operands(match, names):
+            if operand.present and not np.isfinite(operand.array).all():
                 return f"{name} = {operand.value.name!r} holds NaN or infinity"
         return None
 
-    return Condition(f"{', '.join(map(_name, names))} finite", fault)
+    return _about(names, f"{', '.join(map(_name, names))} finite", fault)
 
 
 def _name(given: Named) -> str:
     return given if isinstance(given, str) else given.name
 
 
-def _operand(match: Match, name: str) -> Operand | None:
-    return getattr(match, name) if name in match.bindings else None
+def _about(names: Sequence[Named], text: str, fault: Callable[[Match], str | None]) -> Condition:
+    return Condition(text, fault, names=tuple(map(_name, names)))
+
+
+def _operands(match: Match, names: Sequence[Named]) -> Iterator[tuple[str, Operand]]:
+    """The operands of these names that this branch of the pattern binds; of `rest(name)`, all."""
+    for name in map(_name, names):
+        if name in match.bindings:
+            yield name, getattr(match, name)
+        else:
+            yield from ((operand.name, operand) for operand in match.rest(name))
 
 
 def _the(match: Match, given: Named) -> Operand:

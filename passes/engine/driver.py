@@ -7,7 +7,7 @@ order is that of the graph and of the rules' names, so that two runs do the same
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
 from ... import ir
@@ -15,7 +15,8 @@ from ..analyses.decisions import is_plain_arithmetic, reaches_decision
 from .exactness import Exactness
 from .journal import Refusal
 from .kernels import missing_kernel
-from .pass_ import PassContext, PassFailure, sketch, spell, where
+from .pass_ import PassContext, PassFailure, is_foreign, sketch, spell, where
+from .replacement import ReplacementError, check_replacement, untouched
 from .rule import Builder, Match, Operand, Rule
 
 P = ParamSpec("P")
@@ -77,50 +78,64 @@ class _Driver:
                 self.fired[rule.name] += 1
                 self.total += 1
                 if self.total > self.bound:
-                    culprit, times = self.fired.most_common(1)[0]
-                    raise PassFailure(culprit, f"it keeps firing: {times} times")
+                    looping = self.looping()
+                    raise PassFailure(looping, f"it keeps firing: {self.fired[looping]} times")
                 return
 
+    def looping(self) -> str:
+        """The rule to name when rewriting does not end: of those that fire about as often as any, a plugin's first.
+
+        The rules of this package are tested with each other; one that undoes a plugin's is not at fault.
+        """
+        most = max(self.fired.values())
+        rules = {rule.name: rule for each in self.index.values() for rule in each}
+        often = [name for name, times in self.fired.items() if 2 * times >= most]
+        return min(often, key=lambda name: (not is_foreign(rules[name].module), -self.fired[name]))
+
     def rewrite(self, rule: Rule, match: Match) -> bool:
+        journal, root = self.context.journal, match.root
+        old = match.nodes()[::-1]
+        before, drawing = spell(old), sketch(old)
+        dims = match.shapes.show(root.outputs[0]) if rule.is_choice else ""
+        if not journal.allows(rule.name, where(root), before, rule.exactness, dims):
+            return False
         builder = Builder(match, rule.name)
-        made = _blaming(rule, match.root, rule.body, match, builder)
-        result = made.value if isinstance(made, Operand) else made
-        if not isinstance(result, ir.Value):
+        result = _blaming(rule, root, _build, rule, match, builder)
+        if result is None:
             ir.discard(builder.nodes)
             return False
-        refusal = _rounding_before_decision(rule, match)
-        if refusal is None:
-            refusal = self.guard(rule, match, result, builder.nodes)
+        refusal = _rounding_before_decision(rule, match) or self.guard(rule, match, result, builder)
         if refusal is not None:
             ir.discard(builder.nodes)
-            self.context.journal.refuse(refusal)
+            journal.refuse(refusal)
             return False
-        old = match.nodes()[::-1]
-        before, after = spell(old), spell(builder.nodes)
-        drawing = sketch(old), sketch(builder.nodes)
-        dims = match.shapes.show(match.root.outputs[0]) if rule.is_choice else ""
-        if not self.context.journal.permit(rule.name, where(match.root), before, after, rule.exactness, dims, drawing):
+        after, drawings = spell(builder.nodes), (drawing, sketch(builder.nodes))
+        if not journal.permit(rule.name, where(root), before, after, rule.exactness, dims, drawings):
             ir.discard(builder.nodes)
             return False
         self.commit(match, result, builder)
         return True
 
-    def guard(self, rule: Rule, match: Match, result: ir.Value, made: Sequence[ir.Node]) -> Refusal | None:
+    def guard(self, rule: Rule, match: Match, result: ir.Value, builder: Builder) -> Refusal | None:
         """The result must have the type and dims of what it replaces: proven for a value that was there before,
         not contradicted by inference for a new one."""
-        unknown = next((node for node in made if not node.domain and ir.schema_of(node) is None), None)
+        made = builder.nodes
+        unknown = next((node for node in made if not node.domain and _is_of_another_opset(node)), None)
         if unknown is not None:
             because = f"opset {unknown.version} has no {unknown.op_type}"
             return Refusal(rule.name, where(match.root), "operators that the model's opset has", because)
         old, shapes = match.root.outputs[0], match.shapes
         shapes.learn_all(made)
+        _blaming(rule, match.root, check_replacement, match, result, builder)
         if (refusal := missing_kernel(rule.name, match.root, made, match.nodes(), self.context)) is not None:
             return refusal
         if result.graph is None or result.producer() in made:
             if shapes.may_be_same(old, result):
                 return None
             because = f"{shapes.show(old)} would become {shapes.show(result)}"
-            return Refusal(rule.name, where(match.root), "a result of the same type and dims", because)
+            is_fault = None not in (types := (shapes.dtype(old), shapes.dtype(result))) and types[0] != types[1]
+            condition = "a result of the same type and dims"
+            return Refusal(rule.name, where(match.root), condition, because, is_fault=is_fault)
         if _only_renames(match.root, result):
             return Refusal(
                 rule.name, where(match.root), "something to remove", "an interface name stands on either side"
@@ -179,6 +194,21 @@ class _Driver:
         self.waiting.discard(node)
 
 
+def _build(rule: Rule, match: Match, builder: Builder) -> ir.Value | None:
+    """Run the body of a rule. Raises ReplacementError when it gives back anything but a value, or changes the graph."""
+    with untouched(match):
+        built = rule.body(match, builder)
+    result = built.value if isinstance(built, Operand) else built
+    if result is not None and not isinstance(result, ir.Value):
+        raise ReplacementError(f"it returned {type(result).__name__}, expected a value or None")
+    return result
+
+
+def _is_of_another_opset(node: ir.Node) -> bool:
+    """Whether the standard has the operator, but not at the opset of the place."""
+    return ir.schema_of(node) is None and node.op_type in ir.standard_operators()[node.domain]
+
+
 def _rounding_before_decision(rule: Rule, match: Match) -> Refusal | None:
     """Rules that round stay away from arithmetic that a threshold reads: see analyses/decisions.py."""
     value = match.root.outputs[0]
@@ -211,5 +241,5 @@ def _only_renames(root: ir.Node, result: ir.Value) -> bool:
 def _blaming(rule: Rule, node: ir.Node, function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
     try:
         return function(*arguments, **options)
-    except Exception as error:  # a rule may be anybody's code: it is left out, and said
+    except (Exception, SystemExit) as error:  # a rule may be anybody's code: it is left out, and said
         raise PassFailure(rule.name, f"{type(error).__name__}: {error}", where(node)) from error

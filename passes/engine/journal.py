@@ -60,7 +60,8 @@ class Rewrite:
 class Refusal:
     """One near miss: the pattern of `rule` matched at `where`, and `condition` did not hold because of `because`.
 
-    `is_profit`: the rewrite would be right, but is not expected to pay.
+    `is_profit`: the rewrite would be right, but is not expected to pay. `is_fault`: the rule is wrong there, not the
+    place unsuitable; a run that excludes faulty rules excludes it.
     """
 
     rule: str
@@ -68,6 +69,7 @@ class Refusal:
     condition: str
     because: str
     is_profit: bool = False
+    is_fault: bool = False
 
     def __bool__(self) -> bool:
         return False
@@ -103,6 +105,10 @@ class Without:
         return rule in self.names or (rule, where) in self.places or (rule, signature) in self.groups
 
 
+def _signature(before: str, dims: str) -> str:
+    return f"{before} {dims}" if dims else before
+
+
 @dataclass
 class Journal:
     """What happened in one run of a pipeline, and what may happen: `limit` allows that many rewrites in all."""
@@ -111,6 +117,12 @@ class Journal:
     without: Without = field(default_factory=Without)
     rewrites: list[Rewrite] = field(default_factory=list)
     _refusals: dict[tuple[str, str], Refusal] = field(default_factory=dict)
+
+    def allows(self, rule: str, where: str, before: str, exactness: Exactness, dims: str = "") -> bool:
+        """Whether `permit` would say yes: asked before anything is built, so that what is left out is not even run."""
+        if self.limit is not None and len(self.rewrites) >= self.limit:
+            return False
+        return not self.without.forbids(rule, where, _signature(before, dims), exactness)
 
     def permit(
         self,
@@ -126,12 +138,10 @@ class Journal:
 
         `dims`: of what it replaces, where rewrites that differ in them may differ in profit.
         """
-        signature = f"{before} {dims}" if dims else before
-        if self.without.forbids(rule, where, signature, exactness):
-            return False
-        if self.limit is not None and len(self.rewrites) >= self.limit:
+        if not self.allows(rule, where, before, exactness, dims):
             return False
         number = len(self.rewrites) + 1
+        signature = _signature(before, dims)
         self.rewrites.append(Rewrite(number, rule, where, before, after, exactness, signature, drawing))
         self._refusals.pop((rule, where), None)
         return True

@@ -39,7 +39,7 @@ class Settings:
     `growth_bytes`: how much larger than what it frees the result of folding may be.
     `fp16`: float32 will become float16 at the end, so that kernels are chosen for that.
     `threads`: the fewest and the most that ONNX Runtime will have: with more of them, more operators cost more.
-    `block`: how many channels ONNX Runtime lays together on the processor that the result is for: 8 with AVX2, else 16.
+    `blocks`: how many channels ONNX Runtime lays together on the CPUs that the result is for: 8 with AVX2, else 16.
     `eager`: rules and passes that are to do also what is not expected to pay.
     """
 
@@ -50,7 +50,7 @@ class Settings:
     release: str = ""
     fp16: bool = False
     threads: tuple[int, int] = USUAL_THREADS
-    block: int = 16
+    blocks: tuple[int, ...] = (8, 16)
     eager: frozenset[str] = frozenset()
 
 
@@ -84,12 +84,14 @@ class Pass(ABC):
     """A change of a whole model. Subclasses are frozen dataclasses; their fields are the options of their text form.
 
     `is_choice`: what it does is right either way, and done because it is expected to pay: a tuner may think otherwise.
+    `groups`: the groups whose rules it runs.
     """
 
     name: ClassVar[str]
     is_choice: ClassVar[bool] = False
     exactness: ClassVar[Exactness] = Exactness.EXACT
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset()
+    groups: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def run(self, model: ir.Model, context: PassContext) -> None:
@@ -104,6 +106,11 @@ class PassFailure(Exception):
         self.culprit = culprit
         self.reason = reason
         self.where = where
+
+
+def is_foreign(module: str) -> bool:
+    """Whether a module is a plugin's, not of this package."""
+    return module.partition(".")[0] != __name__.partition(".")[0]
 
 
 def where(node: ir.Node) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,7 +13,7 @@ from . import spec
 from .analysis import AnalysisManager
 from .instruments import CheckFailed, Instrument, VerifyEach
 from .journal import Journal, Refusal, Rewrite, Without
-from .pass_ import Evaluator, Pass, PassContext, PassFailure, Settings
+from .pass_ import Evaluator, Pass, PassContext, PassFailure, Settings, is_foreign
 from .registry import REGISTRY, Registry
 
 
@@ -32,10 +33,14 @@ class Fixpoint:
 class PassResult:
     """One run of one pass: made by the pipeline, never self-reported."""
 
-    name: str
+    step: Pass
     changed: bool
     seconds: float
     rewrites: int
+
+    @property
+    def name(self) -> str:
+        return self.step.name
 
 
 @dataclass(frozen=True)
@@ -114,16 +119,68 @@ class Pipeline:
         left_out: list[Failure] = []
         while True:
             failed = Without(frozenset(each.culprit for each in left_out))
-            journal = Journal(limit, (without or Without()) | failed)
-            run = _Run(model, instruments, journal, evaluator, settings or Settings())
+            excluded = (without or Without()) | failed
+
+            def attempt(model: ir.Model, limit: int | None, excluded: Without = excluded) -> _Run:
+                journal = Journal(limit, excluded)
+                return _Run(model, instruments, journal, evaluator, settings or Settings())
+
+            run = attempt(model, limit)
             try:
-                return run.of(self, left_out)
-            except PassFailure as failure:
-                known = failure.culprit in journal.without.names
-                if on_failure == "raise" or restore is None or known:
-                    raise
-                left_out.append(Failure(failure.culprit, failure.reason, failure.where, len(journal.rewrites)))
+                report = run.of(self, left_out)
+                fault = next((each for each in report.refusals if each.is_fault), None)
+                if fault is None or restore is None or on_failure == "raise":
+                    return report
+                left_out.append(Failure(fault.rule, fault.because, fault.where, len(report.rewrites)))
                 model = restore()
+            except PassFailure as raised:
+                failure, number = raised, len(run.context.journal.rewrites)
+                if restore is not None and ir.verify(run.model):
+                    failure, number = self._trace(raised, number, attempt, restore)
+                known = failure.culprit in excluded.names
+                if on_failure == "raise" or restore is None or known:
+                    if failure is raised:
+                        raise
+                    raise failure from raised
+                left_out.append(Failure(failure.culprit, failure.reason, failure.where, number))
+                model = restore()
+
+    def _trace(
+        self,
+        raised: PassFailure,
+        count: int,
+        attempt: Callable[[ir.Model, int | None], _Run],
+        restore: Callable[[], ir.Model],
+    ) -> tuple[PassFailure, int]:
+        """Trace a malformed model to the rewrite, or the pass, that left it so; and how many rewrites came before.
+
+        What raised, or what was last run, may only have met the damage. Bisects over the number of rewrites: log2 of
+        them runs, each from the original.
+        """
+
+        def malformed(limit: int) -> tuple[str, _Run]:
+            run = attempt(restore(), limit)
+            with suppress(PassFailure):
+                run.of(self, ())
+            return next(map(str, ir.verify(run.model)), ""), run
+
+        if malformed(0)[0]:
+            run = attempt(restore(), 0)
+            run.instruments = [*run.instruments, VerifyEach()]
+            try:
+                run.of(self, ())
+            except PassFailure as named:
+                return named, 0
+            return raised, count
+        good, bad = 0, count
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            good, bad = (good, middle) if malformed(middle)[0] else (middle, bad)
+        found, run = malformed(bad)
+        if not found or len(run.context.journal.rewrites) < bad:
+            return raised, count  # after the last rewrite, or not the same every time
+        rewrite = run.context.journal.rewrites[bad - 1]
+        return PassFailure(rewrite.rule, f"the model is malformed afterwards: {found}", rewrite.where), bad - 1
 
 
 class _Run:
@@ -138,7 +195,7 @@ class _Run:
         settings: Settings,
     ) -> None:
         self.model = model
-        self.instruments = instruments
+        self.instruments = list(instruments)
         self.context = PassContext(ir.Rewriter(model), AnalysisManager(model), journal, evaluator, settings)
         self.results: list[PassResult] = []
         self.remarks: list[ir.Diagnostic] = []
@@ -170,6 +227,7 @@ class _Run:
     def fixpoint(self, fixpoint: Fixpoint) -> None:
         for _ in range(fixpoint.limit):
             changes, first = self.context.rewriter.changes, len(self.results)
+            rewrites = len(self.context.journal.rewrites)
             for step in fixpoint.steps:
                 self.step(step)
             if self.context.rewriter.changes == changes:
@@ -180,10 +238,12 @@ class _Run:
                 self.idle_at.clear()
                 self.known_at = changes
         restless = ", ".join(dict.fromkeys(each.name for each in self.results[first:] if each.changed))
+        rules = ", ".join(dict.fromkeys(each.rule for each in self.context.journal.rewrites[rewrites:]))
         self.remarks.append(
             ir.Diagnostic(
                 "fixpoint-limit",
-                f"still changing after {fixpoint.limit} rounds: {restless}",
+                f"still changing after {fixpoint.limit} rounds: {restless}"
+                + (f" (rewrites: {rules})" if rules else ""),
                 hint="the result is right; running the command on it again may simplify it further",
                 severity=ir.Severity.WARNING,
             )
@@ -199,27 +259,22 @@ class _Run:
             step.run(self.model, self.context)
         except (PassFailure, ir.OptimizeGraphError):
             raise
-        except Exception as error:  # a pass may be anybody's code: it is left out, and said
+        except (Exception, SystemExit) as error:  # a pass may be anybody's code: it is left out, and said
             raise PassFailure(step.name, f"{type(error).__name__}: {error}") from error
         seconds = time.perf_counter() - started
         changed = rewriter.changes != changes
-        if _is_foreign(step):
+        if is_foreign(type(step).__module__):
             ir.stamp_versions(self.model)  # what another library put in may have no versions
         if changed:
             self.context.analyses.invalidate(step.preserves)
         else:
             self.idle_at[step] = changes
-        self.results.append(PassResult(step.name, changed, seconds, len(journal.rewrites) - rewrites))
+        self.results.append(PassResult(step, changed, seconds, len(journal.rewrites) - rewrites))
         try:
             for instrument in self.instruments:
                 instrument.after_pass(step.name, self.model, changed)
         except CheckFailed as rejected:
             raise PassFailure(step.name, str(rejected)) from rejected
-
-
-def _is_foreign(step: Pass) -> bool:
-    """Whether a pass comes from outside of this package, whose own nodes are made with their version."""
-    return type(step).__module__.partition(".")[0] != __name__.partition(".")[0]
 
 
 def seconds_by_pass(results: Sequence[PassResult]) -> Mapping[str, float]:

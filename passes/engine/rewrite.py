@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +23,11 @@ def run_rules(rules: Iterable[Rule], model: ir.Model, context: PassContext, limi
     apply_rules(rules, model, context, limit=limit)
 
 
+def rules_of(groups: Collection[str]) -> list[Rule]:
+    """The rules of some groups."""
+    return [rule for rule in REGISTRY.rules.values() if rule.group in groups]
+
+
 @register
 @dataclass(frozen=True)
 class Canonicalize(Pass):
@@ -34,12 +39,12 @@ class Canonicalize(Pass):
 
     name: ClassVar[str] = "canonicalize"
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
-    group: ClassVar[str] = "canonicalize"
+    groups: ClassVar[frozenset[str]] = frozenset({"canonicalize"})
 
     limit: int | None = None
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        run_rules((each for each in REGISTRY.rules.values() if each.group == self.group), model, context, self.limit)
+        run_rules(rules_of(self.groups), model, context, self.limit)
 
 
 @register
@@ -53,7 +58,7 @@ class Fuse(Canonicalize):
 
     name: ClassVar[str] = "fuse"
     exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
-    group: ClassVar[str] = "fuse"
+    groups: ClassVar[frozenset[str]] = frozenset({"fuse"})
 
 
 _QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
@@ -86,7 +91,7 @@ class Recognize(UnlessQuantized):
 
     name: ClassVar[str] = "recognize"
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    group: ClassVar[str] = "recognize"
+    groups: ClassVar[frozenset[str]] = frozenset({"recognize"})
 
 
 @register
@@ -100,7 +105,7 @@ class Legalize(Canonicalize):
 
     name: ClassVar[str] = "legalize"
     exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
-    group: ClassVar[str] = "legalize"
+    groups: ClassVar[frozenset[str]] = frozenset({"legalize"})
 
 
 @register
@@ -115,7 +120,7 @@ class FastAlgorithms(UnlessQuantized):
 
     name: ClassVar[str] = "fast-algorithms"
     exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
-    group: ClassVar[str] = "fast-algorithms"
+    groups: ClassVar[frozenset[str]] = frozenset({"fast-algorithms"})
 
 
 @register

@@ -14,10 +14,10 @@ from ..analyses import Dim, Shapes
 from .exactness import Exactness
 from .journal import Refusal
 from .pass_ import PassContext, where
-from .pattern import Bindings, Bound, Call, Either, Literal, Pattern, calls_in, match_node
-from .registry import REGISTRY
+from .pattern import Bindings, Bound, Call, Either, Pattern, calls_in, match_node
+from .registry import REGISTRY, name_faults, refuse
 
-Body = Callable[["Match", "Builder"], "Operand | ir.Value | Sequence[ir.Value] | None"]
+Body = Callable[["Match", "Builder"], "Operand | ir.Value | None"]
 
 
 @dataclass(frozen=True)
@@ -152,13 +152,15 @@ class Condition:
     """A legality condition: `text` says what must hold; `fault` gives the guilty value in words, or None.
 
     `is_pattern`: where it does not hold, the place is none for the rule at all, and no near miss. `is_profit`: where it
-    does not hold, the rewrite would be right, but is not expected to pay.
+    does not hold, the rewrite would be right, but is not expected to pay. `names`: what it refers to in the pattern,
+    checked when a rule is registered.
     """
 
     text: str
     fault: Callable[[Match], str | None]
     is_pattern: bool = False
     is_profit: bool = False
+    names: tuple[str, ...] = ()
 
 
 class Builder:
@@ -356,15 +358,18 @@ def rule(
     """Decorator: a function `(m, op)` that builds the replacement becomes a registered rule.
 
     The function's name, dashed, is the rule's name; its docstring must have a `before:` and an `after:` line. `group`
-    says which pass runs it (`canonicalize` or `fuse`); among rules for one operator the higher `benefit` goes first.
+    says which pass runs it (the one whose `groups` has it); among rules for one operator the higher `benefit` goes
+    first.
     `keeps_type` says that the definition of the operators gives the result the type and dims of the value that the
     body returns; without it, an existing value must be proven to have them. The body returns the value that replaces
     the root's first output, or None to leave everything as it is.
     `is_choice`: the rewrite is right either way, and done because it is expected to pay: a tuner may think otherwise.
-    Raises PipelineError for a rule that could not be read or trusted.
+    Raises PipelineError for a rule that could not be read or trusted: what it declares is checked (`declaration.py`).
     """
 
     def decorate(body: Body) -> Rule:
+        from .declaration import declaration_faults  # which reads rules
+
         made = Rule(
             name or body.__name__.replace("_", "-"),
             pattern,
@@ -380,7 +385,7 @@ def rule(
             keeps_type,
             is_choice,
         )
-        _refuse_unreadable(made)
+        refuse(f"rule {made.name!r}", [*name_faults(made.name), *declaration_faults(made)])
         return REGISTRY.add_rule(made)
 
     return decorate
@@ -390,37 +395,3 @@ def _roots(pattern: Pattern) -> list[Call]:
     if isinstance(pattern, Either):
         return [call for choice in pattern.choices for call in _roots(choice)]
     return [pattern] if isinstance(pattern, Call) else []
-
-
-def _refuse_unreadable(made: Rule) -> None:
-    faults = []
-    if "before:" not in made.doc or "after:" not in made.doc:
-        faults.append("its docstring has no before: and after: lines")
-    if not made.source:
-        faults.append("it names no source")
-    if not made.roots:
-        faults.append("its pattern has no operator at the root")
-    if names := sorted(_nested_names(made.pattern)):
-        faults.append(f"a call within another has the same name ({', '.join(names)}) and never fits; say named(…)")
-    if made.exactness is Exactness.EXACT and _has_approximate_literal(made.pattern):
-        faults.append("it matches constants approximately and calls itself exact")
-    if faults:
-        raise ir.PipelineError(ir.Diagnostic("unreadable-rule", f"rule {made.name!r}: {'; '.join(faults)}"))
-
-
-def _nested_names(pattern: Pattern | None, above: frozenset[str] = frozenset()) -> set[str]:
-    """The names that stand for a call and for one of its own operands at once."""
-    match pattern:
-        case Either(choices):
-            return {name for choice in choices for name in _nested_names(choice, above)}
-        case Call(inputs=inputs):
-            here = {pattern.name} & above
-            return here.union(*(_nested_names(each, above | {pattern.name}) for each in inputs or ()))
-        case _:
-            return set()
-
-
-def _has_approximate_literal(pattern: Pattern) -> bool:
-    return any(
-        isinstance(operand, Literal) and operand.rtol > 0 for call in calls_in(pattern) for operand in call.inputs or ()
-    )

@@ -11,7 +11,8 @@ from types import NoneType, UnionType
 from ... import ir
 from .pass_ import Pass
 
-_NAME = re.compile(r"[A-Za-z_][\w.-]*")
+NAME = re.compile(r"[A-Za-z_][\w.-]*")
+"""The name of a pass, rule or preset."""
 _VALUE = re.compile(r"[^{},()\s]+")
 
 Option = int | float | bool | str | tuple[str, ...] | None
@@ -65,7 +66,7 @@ def read_name(reader: Reader) -> tuple[str, int]:
     """The next name, and where it starts."""
     reader.skip()
     start = reader.position
-    return reader.word(_NAME, "the name of a pass"), start
+    return reader.word(NAME, "the name of a pass"), start
 
 
 def read_options(reader: Reader) -> dict[str, tuple[str, int]]:
@@ -78,7 +79,7 @@ def read_options(reader: Reader) -> dict[str, tuple[str, int]]:
             reader.expect(",")
         reader.skip()
         start = reader.position
-        key = reader.word(_NAME, "an option")
+        key = reader.word(NAME, "an option")
         if key.replace("-", "_") in options:
             reader.fail(f"{key!r} is given twice", start)
         reader.expect("=")

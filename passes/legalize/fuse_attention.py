@@ -12,8 +12,8 @@ from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
 from ..engine.kernels import operators_without_kernel
 from ..engine.pass_ import Pass, PassContext, Settings, where
-from ..engine.registry import REGISTRY, register
-from ..engine.rewrite import run_rules
+from ..engine.registry import register
+from ..engine.rewrite import rules_of, run_rules
 from ..engine.rule import Rule
 from ..targets import quantization_faults
 from ..targets.onnxruntime import loads_in
@@ -43,17 +43,18 @@ class FuseAttention(Pass):
     name: ClassVar[str] = "fuse-attention"
     is_choice: ClassVar[bool] = True
     exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
+    groups: ClassVar[frozenset[str]] = frozenset(name for names in (*STANDARD, *CONTRIB) for name in names)
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         current = ir.standard_opset(model)
         if current is None or not context.settings.target.startswith("ort-"):
             return
-        run_rules(_rules(ANY_OPSET), model, context, None)
+        run_rules(rules_of(ANY_OPSET), model, context, None)
         if current > 24:
             return  # from 25 on the definition differs, and ONNX Runtime has no kernel
-        groups = [_rules(names) for names in STANDARD]
+        groups = [rules_of(names) for names in STANDARD]
         if current < OPSET and (not _any_would_fire(groups, model, context) or not self._raise(model, context)):
-            groups = [_rules(names) for names in CONTRIB] if _has_contrib(context.settings) else []
+            groups = [rules_of(names) for names in CONTRIB] if _has_contrib(context.settings) else []
         for rules in groups:
             run_rules(rules, model, context, None)
 
@@ -102,10 +103,6 @@ def _has_contrib(settings: Settings) -> bool:
 
 def _any_would_fire(groups: Sequence[Sequence[Rule]], model: ir.Model, context: PassContext) -> bool:
     return any(_would_fire(rule, node, context) for node in ir.nodes(model) for rules in groups for rule in rules)
-
-
-def _rules(groups: Sequence[str]) -> list[Rule]:
-    return [rule for rule in REGISTRY.rules.values() if rule.group in groups]
 
 
 def _would_fire(rule: Rule, node: ir.Node, context: PassContext) -> bool:

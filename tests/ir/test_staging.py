@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from optimize_graph import ir
+from optimize_graph.ir import staging
 
 resource = pytest.importorskip("resource")
 
@@ -235,8 +236,52 @@ def test_data_that_another_model_reads_is_kept(tmp_path: Path) -> None:
     (tmp_path / "other.onnx").write_bytes((tmp_path / "model.onnx").read_bytes())
     ir.save(small_model(), tmp_path / "model.onnx")
     assert np.array_equal(arrays(tmp_path / "other.onnx")["big"], BIG)
-    ir.save(small_model(), tmp_path / "other.onnx")
-    assert names(tmp_path) == {"model.onnx", "other.onnx"}
+    kept = names(tmp_path)
+    ir.save(small_model(), tmp_path / "other.onnx")  # a copy: the data was not written for it
+    assert names(tmp_path) == kept
+
+
+@pytest.mark.parametrize("reader", ["model.pb", "model.onnx.bak", "deploy.sh", "large.onnx", "../above.onnx"])
+def test_data_that_any_other_file_names_is_kept(tmp_path: Path, reader: str) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    external(folder / "model.onnx")
+    (data,) = folder.glob("*.data")
+    padding = b" " * (staging._SCANNED_UP_TO + 1 if reader == "large.onnx" else 10)
+    (folder / reader).write_bytes(padding + data.name.encode() + b" trailing")
+    ir.save(small_model(), folder / "model.onnx")
+    assert data.exists()
+    (folder / reader).unlink()
+
+
+def test_data_that_was_not_written_for_this_file_is_kept(tmp_path: Path) -> None:
+    """As exporters write it, also where its name looks like ours."""
+    external(tmp_path / "model.onnx")
+    (data,) = tmp_path.glob("*.data")
+    proto = onnx.load(tmp_path / "model.onnx", load_external_data=False)
+    assert [(each.key, each.value) for each in proto.metadata_props] == [(staging.DATA_KEY, data.name)]
+    del proto.metadata_props[:]
+    onnx.save(proto, tmp_path / "model.onnx")
+    ir.save(small_model(), tmp_path / "model.onnx")
+    assert data.exists()
+
+
+def test_data_with_a_second_name_is_kept(tmp_path: Path) -> None:
+    external(tmp_path / "model.onnx")
+    (data,) = tmp_path.glob("*.data")
+    (tmp_path / "second.bin").hardlink_to(data)
+    ir.save(small_model(), tmp_path / "model.onnx")
+    assert data.exists()
+
+
+def test_a_note_about_data_goes_with_the_data(tmp_path: Path) -> None:
+    external(tmp_path / "model.onnx")
+    model = ir.load(tmp_path / "model.onnx")
+    for value in model.graph.initializers.values():
+        value.const_value = ir.tensor(np.zeros(3, np.float32))
+    proto = ir.stage(model, tmp_path / "small.onnx", single_file_limit=1 << 20)
+    proto.commit()
+    assert not onnx.load(tmp_path / "small.onnx").metadata_props
 
 
 def test_data_in_another_folder_or_behind_a_link_is_kept(tmp_path: Path) -> None:

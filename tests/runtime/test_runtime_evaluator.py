@@ -73,11 +73,40 @@ def test_constants_that_numpy_cannot_carry_are_none() -> None:
     assert evaluate(model, {"x": np.ones(2, ml_dtypes.bfloat16)}, "y") is None
 
 
-def test_sequences_and_strings_as_results_are_none() -> None:
+def test_sequences_and_computed_strings_as_results_are_none() -> None:
     model = load("g (float[2] x) => (seq(float[2]) y) { y = SequenceConstruct(x) }")
     assert evaluate(model, {"x": np.ones(2, np.float32)}, "y") is None
-    model = load("g (string[2] x) => (string[2] y) { y = Identity(x) }")
+    model = load("g (string[2] x) => (string[2] y) { y = StringConcat(x, x) }")
     assert evaluate(model, {"x": np.array(["a", "b"], object)}, "y") is None
+
+
+MOVES = "t = Transpose(x)  r = Reshape(t, s)  c = Concat<axis = 0>(r, r)  y = Gather(c, i)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("bfloat16", ml_dtypes.bfloat16),
+        ("float8e4m3fn", ml_dtypes.float8_e4m3fn),
+        ("float8e5m2", ml_dtypes.float8_e5m2),
+        ("int4", ml_dtypes.int4),
+        ("uint4", ml_dtypes.uint4),
+        ("string", object),
+    ],
+)
+def test_elements_that_kernels_do_not_take_are_moved_all_the_same(kind: str, dtype: np.dtype[np.generic]) -> None:
+    texts = np.array([["a", "é"], ["c", "d"], ["", "f\0"]], object)
+    content = texts if kind == "string" else np.arange(6).reshape(3, 2).astype(dtype)
+    model = load(f"g ({kind}[3,2] x, int64[1] s, int64[3] i) => ({kind}[3] y) {{ {MOVES} }}")
+    found = evaluate(model, {"x": content, "s": np.array([6]), "i": np.array([0, 7, -1])}, "y")
+    assert found is not None
+    assert found["y"].tolist() == np.tile(content.T.reshape(-1), 2)[[0, 7, -1]].tolist()
+    assert found["y"].dtype == content.dtype
+
+
+def test_a_type_that_kernels_do_not_take_is_not_computed_with() -> None:
+    model = load("g (bfloat16[3] x, int64[1] s) => (bfloat16[3] y) { t = Reshape(x, s)  y = Neg(t) }")
+    assert evaluate(model, {"x": np.ones(3, ml_dtypes.bfloat16), "s": np.array([3])}, "y") is None
 
 
 def test_what_onnxruntime_has_no_kernel_for_or_fails_on_is_none() -> None:
