@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from ... import ir
 from ..analyses.decisions import is_plain_arithmetic, reaches_decision
+from ..targets.quantization_faults import newly_broken
 from .exactness import Exactness
 from .journal import Refusal
 from .kernels import missing_kernel
@@ -116,6 +117,10 @@ class _Driver:
         shapes.learn_all(made)
         if (refusal := missing_kernel(rule.name, match.root, made, match.nodes(), self.context)) is not None:
             return refusal
+        if (broken := newly_broken(made, old, result, shapes.dtype)) is not None:
+            node, fault = broken
+            because = f"DequantizeLinear in {where(node)!r}: {fault}"
+            return Refusal(rule.name, where(match.root), "quantization that ONNX Runtime optimizes soundly", because)
         if result.graph is None or result.producer() in made:
             if shapes.may_be_same(old, result):
                 return None
