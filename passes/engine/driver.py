@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 from ... import ir
 from ..analyses.decisions import is_plain_arithmetic, reaches_decision
 from ..targets.quantization_faults import newly_broken
+from .constant_range import lost_range
 from .exactness import Exactness
 from .journal import Refusal
 from .kernels import missing_kernel
@@ -117,6 +118,8 @@ class _Driver:
         shapes.learn_all(made)
         if (refusal := missing_kernel(rule.name, match.root, made, match.nodes(), self.context)) is not None:
             return refusal
+        if lost := lost_range(made, result, match.nodes()):
+            return Refusal(rule.name, where(match.root), "constants within the range of their type", lost)
         if (broken := newly_broken(made, old, result, shapes.dtype)) is not None:
             node, fault = broken
             because = f"DequantizeLinear in {where(node)!r}: {fault}"

@@ -38,6 +38,10 @@ def _one_number(m: Match, name: str) -> bool:
     return bool(getattr(m, name).array.size == 1)
 
 
+def _product(m: Match) -> float:
+    return float(m.c.scalar) * float(m.d.scalar)
+
+
 @rule(
     op.MatMul(op.Mul(a, c).any_order().named("left"), op.Mul(b, d).any_order().named("right")),
     requires=[
@@ -48,6 +52,11 @@ def _one_number(m: Match, name: str) -> bool:
             "scales of no higher rank than what they scale",
             lambda m: m.c.array.ndim <= (m.a.rank or 0) and m.d.array.ndim <= (m.b.rank or 0),
             lambda m: f"{m.shapes.show(m.a.value)} and {m.shapes.show(m.b.value)}",
+        ),
+        holds(
+            "a product of the scales that overflows no earlier than the first",
+            lambda m: abs(_product(m)) <= max(1.0, abs(m.c.scalar)),
+            lambda m: f"{m.c.scalar} * {m.d.scalar}",
         ),
     ],
     exactness=Exactness.ROUNDING,
@@ -61,7 +70,6 @@ def scale_one_factor_of_matmul(m: Match, op: Builder) -> ir.Value | None:
     after:   MatMul(Mul(a, s * t), b) -> y
     """
     product = m.c.array.astype(np.float64) * m.d.array.astype(np.float64).reshape(())
-    scale = product.astype(m.c.array.dtype)
-    if not np.isfinite(scale.astype(np.float64)).all() or not np.all(scale):
-        return None
+    with np.errstate(over="ignore"):
+        scale = product.astype(m.c.array.dtype)
     return op.MatMul(op.Mul(m.a, op.constant(scale)), m.b)
