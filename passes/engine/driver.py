@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec, TypeVar
 
 from ... import ir
-from ..analyses.decisions import is_plain_arithmetic, reaches_decision
+from ..analyses.decisions import WholeNumbers, decided_by_rounding, owners_in
 from ..targets.quantization_faults import newly_broken
 from .constant_range import lost_range
 from .exactness import Exactness
@@ -46,8 +46,9 @@ class _Driver:
                     self.index.setdefault(root, []).append(rule)
         self.work: deque[ir.Node] = deque()
         self.waiting: set[ir.Node] = set()
+        self.owners: dict[ir.Graph, ir.Node] = {}
         for node in ir.nodes(model):
-            self.enqueue(node)
+            self.inserted(node)
         self.bound = _REWRITES_PER_NODE * len(self.work) + 64
         self.fired: Counter[str] = Counter()
         self.total = 0
@@ -90,9 +91,9 @@ class _Driver:
         if not isinstance(result, ir.Value):
             ir.discard(builder.nodes)
             return False
-        refusal = _rounding_before_decision(rule, match)
+        refusal = self.guard(rule, match, result, builder.nodes)
         if refusal is None:
-            refusal = self.guard(rule, match, result, builder.nodes)
+            refusal = self.rounding_before_decision(rule, match, result, builder.nodes)
         if refusal is not None:
             ir.discard(builder.nodes)
             self.context.journal.refuse(refusal)
@@ -138,6 +139,21 @@ class _Driver:
             return Refusal(rule.name, where(match.root), "a result of the same type and dims", because)
         return None
 
+    def rounding_before_decision(
+        self, rule: Rule, match: Match, result: ir.Value, made: Sequence[ir.Node]
+    ) -> Refusal | None:
+        """Rules that round stay away from arithmetic that a threshold reads: see analyses/decisions.py."""
+        if rule.exactness is Exactness.EXACT:
+            return None
+        decision = decided_by_rounding(match.root.outputs[0], self.owners)
+        if decision is None:
+            return None
+        numbers = WholeNumbers(match.shapes.dtype)
+        if numbers.are_exact(match.nodes()) and numbers.are_exact(made) and numbers.interval(result) is not None:
+            return None
+        because = f"{decision.op_type} decides by it, and nothing before it rounds as sums do"
+        return Refusal(rule.name, where(match.root), "a value that decides nothing, or noise before it", because)
+
     def commit(self, match: Match, result: ir.Value, builder: Builder) -> None:
         rewriter, old = self.context.rewriter, match.root.outputs[0]
         for node in builder.nodes:
@@ -162,6 +178,7 @@ class _Driver:
             self.work.append(node)
 
     def inserted(self, node: ir.Node) -> None:
+        self.owners.update(owners_in([node]))
         self.enqueue(node)
 
     def modified(self, node: ir.Node) -> None:
@@ -185,17 +202,6 @@ class _Driver:
 
     def erased(self, node: ir.Node) -> None:
         self.waiting.discard(node)
-
-
-def _rounding_before_decision(rule: Rule, match: Match) -> Refusal | None:
-    """Rules that round stay away from arithmetic that a threshold reads: see analyses/decisions.py."""
-    value = match.root.outputs[0]
-    if rule.exactness is Exactness.EXACT or (decision := reaches_decision(value)) is None:
-        return None
-    if not is_plain_arithmetic(value):
-        return None
-    because = f"{decision.op_type} decides by it, and nothing before it rounds as sums do"
-    return Refusal(rule.name, where(match.root), "a value that decides nothing, or noise before it", because)
 
 
 def _operators_above(node: ir.Node) -> set[tuple[str, str]]:

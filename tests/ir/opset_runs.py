@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from backend_cases import Case
 from opset_cases import Outcome, Step, made, outcome, run
 
-SECONDS_PER_CASE = 120.0
+SECONDS_PER_CASE = 20.0
 ENDED = "not run: the runtime ended"
 DIFFERS = "the process ends on the converted model, and not on the original"
 
