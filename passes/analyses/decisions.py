@@ -242,9 +242,9 @@ class WholeNumbers:
         if node.domain != "" or not node.inputs:
             return None
         if node.op_type == "Cast":
-            given = node.inputs[0]
-            dtype = None if given is None else self._dtype(given)
-            return _RANGES.get(dtype) if dtype is not None and dtype in _RANGES else self.interval(given)
+            source = node.inputs[0]
+            dtype = None if source is None else self._dtype(source)
+            return _RANGES[dtype] if dtype in _RANGES else self.interval(source)
         if node.op_type in _MOVES_ONE:
             return self.interval(node.inputs[0])
         given = node.inputs[1:] if node.op_type == "Where" else node.inputs

@@ -39,7 +39,11 @@ def _one_number(m: Match, name: str) -> bool:
 
 
 def _product(m: Match) -> float:
-    return float(m.c.scalar) * float(m.d.scalar)
+    return _number(m, "c") * _number(m, "d")
+
+
+def _number(m: Match, name: str) -> float:
+    return float(getattr(m, name).array.reshape(()))
 
 
 @rule(
@@ -55,7 +59,7 @@ def _product(m: Match) -> float:
         ),
         holds(
             "a product of the scales that overflows no earlier than the first",
-            lambda m: abs(_product(m)) <= max(1.0, abs(m.c.scalar)),
+            lambda m: abs(_product(m)) <= max(1.0, abs(_number(m, "c"))),
             lambda m: f"{m.c.scalar} * {m.d.scalar}",
         ),
     ],
