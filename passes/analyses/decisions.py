@@ -244,7 +244,7 @@ class WholeNumbers:
         if node.op_type == "Cast":
             source = node.inputs[0]
             dtype = None if source is None else self._dtype(source)
-            return _RANGES[dtype] if dtype in _RANGES else self.interval(source)
+            return _RANGES[dtype] if dtype is not None and dtype in _RANGES else self.interval(source)
         if node.op_type in _MOVES_ONE:
             return self.interval(node.inputs[0])
         given = node.inputs[1:] if node.op_type == "Where" else node.inputs
