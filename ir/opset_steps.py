@@ -338,6 +338,22 @@ def _dropout(node: onnx.NodeProto, site: Site) -> None:
         raise CannotConvertError("its mask is used, which has another type or other elements there")
 
 
+# --- Split ------------------------------------------------------------------------------------------------------------
+
+
+def _split_up(node: onnx.NodeProto, site: Site) -> list[onnx.NodeProto] | None:
+    """From 18 on equal pieces are said by `num_outputs`, which ONNX Runtime refuses for a dim that is smaller."""
+    rank = site.rank(node.input[0])
+    axis = _integer(node, "axis", 0)
+    size = None if rank is None else site.dim(node.input[0], axis % rank)
+    if (len(node.input) > 1 and node.input[1]) or size is None or size % len(node.output):
+        return None
+    sizes = _constant(np.full(len(node.output), size // len(node.output), np.int64), site)
+    made = _copy(node)
+    made.input[:] = [node.input[0], sizes.output[0]]
+    return [sizes, made]
+
+
 _WITH_AXES: Final = (
     *("ArgMax", "ArgMin", "Compress", "Concat", "Flatten", "Gather", "Hardmax", "LogSoftmax", "ReduceL1", "ReduceL2"),
     *("ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
@@ -349,6 +365,7 @@ ADAPTERS: Final[dict[tuple[str, int, int], Adapter]] = {
     **{(name, 13, 12): _softmax_down for name in ("Hardmax", "LogSoftmax", "Softmax")},
     **{(name, 11, 10): _axes_from_the_front for name in _WITH_AXES},
     ("Resize", 10, 11): _resize_up,
+    ("Split", 17, 18): _split_up,
     ("GroupNormalization", 20, 21): _group_normalization_up,
     ("GroupNormalization", 21, 20): _group_normalization_down,
     **{("Dropout", *step): _dropout for step in ((9, 10), (10, 9), (11, 12), (12, 11))},

@@ -332,8 +332,9 @@ def _special_values(report: Report) -> list[ir.Diagnostic]:
     rules = {each.rule for each in report.journal.rewrites if each.exactness is Exactness.SPECIAL_VALUES}
     if not rules:
         return []
-    message = f"infinities, NaN and the sign of zero may become other values: {', '.join(sorted(rules))}"
-    hint = "--disable leaves a rule out; for finite numbers these rules are as exact as any that round"
+    names = ", ".join(sorted(rules))
+    message = f"infinities, NaN, the sign of zero and numbers near overflow may become other values: {names}"
+    hint = "--disable leaves a rule out; for usual numbers these rules are as exact as any that round"
     return [ir.Diagnostic("special-values", message, hint=hint, severity=ir.Severity.REMARK)]
 
 

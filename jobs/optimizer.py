@@ -17,7 +17,7 @@ from ..passes.engine.registry import REGISTRY
 from ..passes.targets.onnxruntime import loads_in
 from ..runtime.device import widest_vectors
 from .source import Source
-from .versions import Fitted, installed_release
+from .versions import Fitted, checked_on, installed_release
 
 _BLOCKS = {"avx2": (8,), "avx512": (16,), "portable": Settings.blocks}
 """Channels that ONNX Runtime lays together, by the CPU's vectors (onnxruntime/core/mlas/lib/platform.cpp)."""
@@ -43,7 +43,7 @@ class Optimizer:
         self.pipeline = Pipeline.parse(pipeline_text(options))
         self.settings = Settings(
             options.target,
-            checked_on=_checked_on(options),
+            checked_on=checked_on(options),
             highest_opset=_highest_opset(options),
             release=options.min_ort or installed_release(),
             fp16=options.fp16,
@@ -104,12 +104,6 @@ def pipeline_text(options: Options) -> str:
 def exactness_of(report: Report, fitted: Fitted) -> Exactness:
     """How much a result may differ: a conversion of opsets may round otherwise too."""
     return max(report.journal.exactness, Exactness.ROUNDING if fitted.converted else Exactness.EXACT)
-
-
-def _checked_on(options: Options) -> str:
-    """The target that runs results here, so that nothing is built for CUDA alone that nobody could verify."""
-    runs_here = options.verify or options.measure or options.anatomy or options.tune
-    return f"ort-{options.provider}" if runs_here else ""
 
 
 def _highest_opset(options: Options) -> int:

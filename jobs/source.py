@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from .. import ir
 from ..options import Options
-from .versions import Fitted, fit_versions
+from .versions import Fitted, checked_on, fit_versions
 
 if TYPE_CHECKING:
     import onnx
@@ -28,6 +28,8 @@ class Source:
     freeze: Sequence[str] = ()
     opset: int | None = None
     min_ort: str | None = None
+    target: str = "ort-cpu"
+    checked_on: str = ""
 
     @classmethod
     def of(cls, given: Given, options: Options) -> Source:
@@ -39,6 +41,8 @@ class Source:
             options.freeze,
             options.opset,
             options.min_ort,
+            options.target,
+            checked_on(options),
         )
 
     @property
@@ -66,7 +70,7 @@ class Source:
 
     def fit(self, model: ir.Model) -> Fitted:
         """A model at the versions that were asked for."""
-        return fit_versions(model, self.opset, self.min_ort)
+        return fit_versions(model, self.opset, self.min_ort, target=self.target, checked_on=self.checked_on)
 
     def file(self, folder: Path) -> Path:
         """A file that ONNX Runtime can open, in `folder` where the model came without one."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import ir
+from ..options import Options
+from ..passes.engine.opset_conversion import Obstacle, convert_for_target
+from ..passes.engine.pass_ import Settings
 from ..passes.targets.onnxruntime import RELEASES, Support, loads_in, release_number
 
 _ML = "ai.onnx.ml"
@@ -22,11 +25,20 @@ class Fitted:
     remarks: Sequence[ir.Diagnostic] = ()
 
 
-def fit_versions(model: ir.Model, opset: int | None = None, min_ort: str | None = None) -> Fitted:
+def fit_versions(
+    model: ir.Model,
+    opset: int | None = None,
+    min_ort: str | None = None,
+    *,
+    target: str = "ort-cpu",
+    checked_on: str = "",
+) -> Fitted:
     """The model at `opset`, or as high as ONNX Runtime `min_ort` loads.
 
     Operators are converted in a copy; versions that the model merely declares too high are lowered in place.
     Without `min_ort` the installed ONNX Runtime bounds what is introduced; what the model has already stays.
+    An operator that would lose its kernel on `target` or on `checked_on`, where the result is verified, is refused, and
+    so is quantization that ONNX Runtime breaks at that opset; for the target `onnx` that is a warning.
     Raises PipelineError when the two contradict each other, ModelError when the model cannot be converted.
     """
     if min_ort is not None:
@@ -46,7 +58,16 @@ def fit_versions(model: ir.Model, opset: int | None = None, min_ort: str | None 
     if opset is None and min_ort is not None and current is not None and current > support.opset:
         wanted = support.opset
     remarks = []
-    fitted = model if wanted is None else ir.convert_opset(model, wanted, highest_ir=support.ir_version)
+    fitted = model
+    if wanted is not None:
+        runtime = target if target.startswith("ort-") else "ort-cpu"
+        settings = Settings(runtime, checked_on=checked_on, release=release)
+        conversion = convert_for_target(model, wanted, settings, highest_ir=support.ir_version)
+        fitted = conversion.model
+        problems = [_not_runnable(each, wanted, current, release) for each in conversion.obstacles]
+        if problems and target.startswith("ort-"):
+            raise ir.ModelError(problems[0])
+        remarks += [replace(each, severity=ir.Severity.WARNING) for each in problems]
     if fitted is not model:
         remarks.append(_remark("opset-converted", f"converted from opset {current} to {wanted}"))
     if min_ort is not None:
@@ -61,6 +82,12 @@ def check_release(version: str) -> None:
     if release_number(version) > newest:
         message = f"what ONNX Runtime {version!r} loads is not known: the newest known is {newest[0]}.{newest[1]}"
         raise ir.PipelineError(ir.Diagnostic("unknown-onnxruntime", message))
+
+
+def checked_on(options: Options) -> str:
+    """The target that runs results here, so that nothing is built for CUDA alone that could not be verified."""
+    runs_here = options.verify or options.measure or options.anatomy or options.tune
+    return f"ort-{options.provider}" if runs_here else ""
 
 
 def installed_release() -> str:
@@ -83,6 +110,16 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _not_runnable(obstacle: Obstacle, wanted: int, current: int | None, release: str) -> ir.Diagnostic:
+    names = ", ".join(obstacle.operators)
+    message = (
+        f"{names} cannot be used at opset {wanted} with ONNX Runtime {release}: "
+        f"expected {obstacle.condition}, got {obstacle.because}"
+    )
+    hint = f"keep opset {current}, or pass --target onnx for another runtime"
+    return ir.Diagnostic("opset-not-runnable", message, hint=hint)
 
 
 def _lower(model: ir.Model, release: str, support: Support) -> list[ir.Diagnostic]:

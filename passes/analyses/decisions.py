@@ -4,20 +4,25 @@ A value that comes from inputs and constants by arithmetic and data movement alo
 sensor data), and thresholds are learnt on the very same numbers: 9 of 200,000 rows changed their leaf in a TreeEnsemble
 when two shifts before it became one. Such a value must not be rounded otherwise on its way into an operator that
 decides. Behind a reduction (MatMul, Conv, a mean) or a transcendental function there is noise already, which differs
-between kernels and thread counts: there fusions in front of a final ArgMax stay.
+between kernels and thread counts: there fusions in front of a final ArgMax stay. Whole numbers that the type holds
+(images of uint8, tokens, masks) are no matter: what adds and multiplies them is exact in any order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
+
+import numpy as np
 
 from ... import ir
 
 _MAX_NODES: Final = 64
 _MOVEMENT: Final = frozenset(
     "Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand Tile Slice Split Gather GatherElements GatherND "
-    "Concat Pad DepthToSpace SpaceToDepth".split()
+    "Concat Pad DepthToSpace SpaceToDepth ReduceMax ReduceMin MaxPool GlobalMaxPool".split()
 )
+"""Operators that give elements as they are, the largest or smallest of some among them."""
 _ARITHMETIC: Final = frozenset("Add Sub Mul Div Neg Abs Sum Max Min Clip Relu Cast CastLike Where".split())
 _DECIDES: Final = frozenset(
     "Equal Less LessOrEqual Greater GreaterOrEqual ArgMax ArgMin TopK Round Floor Ceil Sign Hardmax NonMaxSuppression "
@@ -29,23 +34,43 @@ _DECIDES_ML: Final = frozenset(
 )
 
 
-def reaches_decision(value: ir.Value) -> ir.Node | None:
-    """An operator that decides by `value`, directly or behind arithmetic and movement; None where none is near."""
+Owners = Mapping[ir.Graph, ir.Node]
+"""The node whose attribute a body is."""
+
+
+def owners_in(nodes: Iterable[ir.Node]) -> dict[ir.Graph, ir.Node]:
+    """The owner of every body that one of `nodes` has."""
+    return {body: node for node in nodes for body in ir.subgraphs_of(node)}
+
+
+def decided_by_rounding(value: ir.Value, owners: Owners) -> ir.Node | None:
+    """An operator that decides by `value`, where that is plain arithmetic: it must not be rounded otherwise."""
+    decision = reaches_decision(value, owners)
+    return decision if decision is not None and is_plain_arithmetic(value, owners) else None
+
+
+def reaches_decision(value: ir.Value, owners: Owners) -> ir.Node | None:
+    """An operator that decides by `value`, directly or behind arithmetic and movement; None where none is near.
+
+    Into and out of the bodies of If, Loop and Scan, and from one iteration to the next.
+    """
     pending, seen = [value], set[ir.Value]()
     while pending and len(seen) < _MAX_NODES:
         each = pending.pop()
         if each in seen:
             continue
         seen.add(each)
-        for user, _ in each.uses():
-            if _decides(user, each):
+        for user, index in each.uses():
+            if _decides(user, each) or (user.domain == "" and (user.op_type, index) in _CONDITIONS):
                 return user
             if user.domain == "" and user.op_type in _MOVEMENT | _ARITHMETIC:
                 pending += user.outputs
+            pending += _into_body(user, index)
+        pending += _out_of_body(each, owners)
     return None
 
 
-def is_plain_arithmetic(value: ir.Value) -> bool:
+def is_plain_arithmetic(value: ir.Value, owners: Owners) -> bool:
     """Whether `value` comes from inputs and constants by arithmetic and movement alone, as far as is looked."""
     pending, seen = [value], set[ir.Value]()
     while pending:
@@ -55,11 +80,216 @@ def is_plain_arithmetic(value: ir.Value) -> bool:
         seen.add(each)
         node = each.producer()
         if node is None:
+            pending += _from_outside(each, owners)
             continue
-        if len(seen) > _MAX_NODES or node.domain != "" or node.op_type not in _MOVEMENT | _ARITHMETIC:
+        sources = _of_bodies(node, each)
+        if len(seen) > _MAX_NODES:
             return False
-        pending += [given for given in node.inputs if given is not None]
+        if sources is None:
+            if node.domain != "" or node.op_type not in _MOVEMENT | _ARITHMETIC:
+                return False
+            sources = [given for given in node.inputs if given is not None]
+        pending += sources
     return True
+
+
+# --- the bodies of If, Loop and Scan ----------------------------------------------------------------------------------
+
+_CONDITIONS: Final = frozenset({("If", 0), ("Loop", 0), ("Loop", 1)})
+_BODIES: Final = frozenset({"If", "Loop", "Scan"})
+_FIRST: Final[Mapping[str, tuple[int, int]]] = {"If": (0, 0), "Loop": (2, 1), "Scan": (0, 0)}
+"""How many inputs of the node and its body, and how many outputs of the body, come before those that correspond."""
+
+
+def _is_body_owner(node: ir.Node) -> bool:
+    return node.domain == "" and node.op_type in _BODIES
+
+
+def _body(node: ir.Node) -> ir.Graph:
+    return next(iter(ir.subgraphs_of(node)))
+
+
+def _into_body(user: ir.Node, index: int) -> list[ir.Value]:
+    """What an input of a Loop or Scan is in the body, and the result that it is after no iteration."""
+    if not _is_body_owner(user) or user.op_type == "If":
+        return []
+    first, _ = _FIRST[user.op_type]
+    inside = _body(user).inputs
+    found = [inside[index]] if first <= index < len(inside) else []
+    if found and user.op_type == "Loop" and index - first < len(user.outputs):
+        found.append(user.outputs[index - first])
+    return found
+
+
+def _out_of_body(value: ir.Value, owners: Owners) -> list[ir.Value]:
+    """What an output of a body becomes: a result of the node that has the body, and what the next iteration reads."""
+    graph = _graph_of(value)
+    owner = None if graph is None else owners.get(graph)
+    if graph is None or owner is None or not _is_body_owner(owner):
+        return []
+    first_input, first_output = _FIRST[owner.op_type]
+    found = []
+    for place in (index - first_output for index, output in enumerate(graph.outputs) if output is value):
+        if 0 <= place < len(owner.outputs):
+            found.append(owner.outputs[place])
+        if owner.op_type != "If" and 0 <= place < _states(owner):
+            found.append(graph.inputs[first_input + place])
+    return found
+
+
+def _from_outside(value: ir.Value, owners: Owners) -> list[ir.Value]:
+    """What an input of a body is: an input of the node that has it, or what the iteration before gave."""
+    graph = _graph_of(value)
+    owner = None if graph is None else owners.get(graph)
+    if graph is None or owner is None or not _is_body_owner(owner) or owner.op_type == "If":
+        return []
+    first_input, first_output = _FIRST[owner.op_type]
+    place = next((index for index, each in enumerate(graph.inputs) if each is value), 0)
+    if place < first_input:
+        return []  # the number of the iteration, or the condition
+    outside = owner.inputs[place] if place < len(owner.inputs) else None
+    found = [] if outside is None else [outside]
+    if place - first_input < _states(owner):
+        found.append(graph.outputs[first_output + place - first_input])
+    return found
+
+
+def _of_bodies(node: ir.Node, value: ir.Value) -> list[ir.Value] | None:
+    """What a result of If, Loop or Scan comes from; None for other operators."""
+    if not _is_body_owner(node):
+        return None
+    first_input, first_output = _FIRST[node.op_type]
+    place = next(index for index, each in enumerate(node.outputs) if each is value)
+    found = [body.outputs[first_output + place] for body in ir.subgraphs_of(node)]
+    if node.op_type == "Loop" and place < _states(node):
+        start = node.inputs[first_input + place] if first_input + place < len(node.inputs) else None
+        found += [] if start is None else [start]
+    return found
+
+
+def _states(node: ir.Node) -> int:
+    """How many values a Loop or Scan hands from one iteration to the next."""
+    first, _ = _FIRST[node.op_type]
+    scanned = ir.attribute(node, "num_scan_inputs") if node.op_type == "Scan" else 0
+    return len(_body(node).inputs) - first - (scanned if isinstance(scanned, int) else 0)
+
+
+def _graph_of(value: ir.Value) -> ir.Graph | None:
+    graph = value.graph
+    return graph if isinstance(graph, ir.Graph) else None
+
+
+# --- whole numbers ----------------------------------------------------------------------------------------------------
+
+_EXACT_UP_TO: Final[Mapping[ir.DataType, int]] = {
+    ir.DataType.BFLOAT16: 1 << 8,
+    ir.DataType.FLOAT16: 1 << 11,
+    ir.DataType.FLOAT: 1 << 24,
+    ir.DataType.DOUBLE: 1 << 53,
+}
+"""Up to this magnitude a type holds every whole number (IEEE 754-2019, table 3.5: the digits of the significand)."""
+
+_RANGES: Final[Mapping[ir.DataType, tuple[int, int]]] = {
+    ir.DataType.BOOL: (0, 1),
+    ir.DataType.INT8: (-(1 << 7), (1 << 7) - 1),
+    ir.DataType.UINT8: (0, (1 << 8) - 1),
+    ir.DataType.INT16: (-(1 << 15), (1 << 15) - 1),
+    ir.DataType.UINT16: (0, (1 << 16) - 1),
+    ir.DataType.INT32: (-(1 << 31), (1 << 31) - 1),
+    ir.DataType.UINT32: (0, (1 << 32) - 1),
+}
+_MOVES_ONE: Final = frozenset(
+    "Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand Tile Slice Split Gather GatherElements GatherND "
+    "DepthToSpace SpaceToDepth".split()
+)
+
+Interval = tuple[float, float]
+DTypes = Callable[[ir.Value], ir.DataType | None]
+
+
+class WholeNumbers:
+    """Values proven to be whole numbers of a magnitude that their type holds, and the intervals that they lie in.
+
+    Sums, differences and products of such numbers are exact, in any order, as long as all of them are such numbers.
+    """
+
+    def __init__(self, dtype: DTypes) -> None:
+        self._dtype = dtype
+        self._known: dict[ir.Value, Interval | None] = {}
+
+    def are_exact(self, nodes: Iterable[ir.Node]) -> bool:
+        """Whether all results of `nodes` are such numbers."""
+        return all(self.interval(value) is not None for node in nodes for value in node.outputs)
+
+    def interval(self, value: ir.Value | None) -> Interval | None:
+        """The least and the largest that an element can be; None where it may be another number."""
+        if value is None:
+            return None
+        if value not in self._known:
+            if len(self._known) >= _MAX_NODES:
+                return None
+            self._known[value] = None
+            found, dtype = self._compute(value), self._dtype(value)
+            limit = _EXACT_UP_TO.get(dtype) if dtype is not None else None
+            if found is not None and limit is not None and -limit <= found[0] <= found[1] <= limit:
+                self._known[value] = found
+        return self._known[value]
+
+    def _compute(self, value: ir.Value) -> Interval | None:
+        node = value.producer()
+        if node is None or ir.is_constant(value):
+            return _whole_constant(value)
+        if node.domain != "" or not node.inputs:
+            return None
+        if node.op_type == "Cast":
+            source = node.inputs[0]
+            dtype = None if source is None else self._dtype(source)
+            return _RANGES[dtype] if dtype is not None and dtype in _RANGES else self.interval(source)
+        if node.op_type in _MOVES_ONE:
+            return self.interval(node.inputs[0])
+        given = node.inputs[1:] if node.op_type == "Where" else node.inputs
+        known = [each for each in map(self.interval, given) if each is not None]
+        if len(known) != len(given):
+            return None
+        return _of_operator(node.op_type, known)
+
+
+def _of_operator(op_type: str, given: Sequence[Interval]) -> Interval | None:
+    lows, highs = [low for low, _ in given], [high for _, high in given]
+    match op_type:
+        case "Add" | "Sum":
+            return sum(lows), sum(highs)
+        case "Sub":
+            return lows[0] - highs[1], highs[0] - lows[1]
+        case "Mul":
+            ends = [one * other for one in given[0] for other in given[1]]
+            return min(ends), max(ends)
+        case "Neg":
+            return -highs[0], -lows[0]
+        case "Abs":
+            return 0.0, max(-lows[0], highs[0])
+        case "Relu":
+            return max(lows[0], 0.0), max(highs[0], 0.0)
+        case "Where" | "Concat" | "Min" | "Max":
+            return min(lows), max(highs)
+    return None
+
+
+def _whole_constant(value: ir.Value) -> Interval | None:
+    """Of a constant, or of one that is in no graph yet."""
+    if value.graph is None and value.const_value is not None:
+        content = np.asarray(value.const_value.numpy())
+    else:
+        known = ir.constant(value)
+        if known is None:
+            return None
+        content = known
+    if not content.size or content.size > 1 << 16 or content.dtype.kind not in "fViu":
+        return None
+    numbers = content.astype(np.float64)
+    if not np.isfinite(numbers).all() or np.any(numbers != np.round(numbers)):
+        return None
+    return float(numbers.min()), float(numbers.max())
 
 
 def _decides(node: ir.Node, value: ir.Value) -> bool:

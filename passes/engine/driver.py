@@ -7,11 +7,13 @@ order is that of the graph and of the rules' names, so that two runs do the same
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec, TypeVar
 
 from ... import ir
-from ..analyses.decisions import is_plain_arithmetic, reaches_decision
+from ..analyses.decisions import WholeNumbers, decided_by_rounding, owners_in
+from ..targets.quantization_faults import newly_broken
+from .constant_range import lost_range
 from .exactness import Exactness
 from .journal import Refusal
 from .kernels import missing_kernel
@@ -45,8 +47,9 @@ class _Driver:
                     self.index.setdefault(root, []).append(rule)
         self.work: deque[ir.Node] = deque()
         self.waiting: set[ir.Node] = set()
+        self.owners: dict[ir.Graph, ir.Node] = {}
         for node in ir.nodes(model):
-            self.enqueue(node)
+            self.inserted(node)
         self.bound = _REWRITES_PER_NODE * len(self.work) + 64
         self.fired: Counter[str] = Counter()
         self.total = 0
@@ -104,7 +107,9 @@ class _Driver:
         if result is None:
             ir.discard(builder.nodes)
             return False
-        refusal = _rounding_before_decision(rule, match) or self.guard(rule, match, result, builder)
+        refusal = self.guard(rule, match, result, builder)
+        if refusal is None:
+            refusal = self.rounding_before_decision(rule, match, result, builder.nodes)
         if refusal is not None:
             ir.discard(builder.nodes)
             journal.refuse(refusal)
@@ -129,6 +134,12 @@ class _Driver:
         _blaming(rule, match.root, check_replacement, match, result, builder)
         if (refusal := missing_kernel(rule.name, match.root, made, match.nodes(), self.context)) is not None:
             return refusal
+        if lost := lost_range(made, result, match.nodes()):
+            return Refusal(rule.name, where(match.root), "constants within the range of their type", lost)
+        if (broken := newly_broken(made, old, result, shapes.dtype)) is not None:
+            node, fault = broken
+            because = f"DequantizeLinear in {where(node)!r}: {fault}"
+            return Refusal(rule.name, where(match.root), "quantization that ONNX Runtime optimizes soundly", because)
         if result.graph is None or result.producer() in made:
             if shapes.may_be_same(old, result):
                 return None
@@ -144,6 +155,21 @@ class _Driver:
             because = f"{shapes.show(old)} is not proven to be {shapes.show(result)}"
             return Refusal(rule.name, where(match.root), "a result of the same type and dims", because)
         return None
+
+    def rounding_before_decision(
+        self, rule: Rule, match: Match, result: ir.Value, made: Sequence[ir.Node]
+    ) -> Refusal | None:
+        """Rules that round stay away from arithmetic that a threshold reads: see analyses/decisions.py."""
+        if rule.exactness is Exactness.EXACT:
+            return None
+        decision = decided_by_rounding(match.root.outputs[0], self.owners)
+        if decision is None:
+            return None
+        numbers = WholeNumbers(match.shapes.dtype)
+        if numbers.are_exact(match.nodes()) and numbers.are_exact(made) and numbers.interval(result) is not None:
+            return None
+        because = f"{decision.op_type} decides by it, and nothing before it rounds as sums do"
+        return Refusal(rule.name, where(match.root), "a value that decides nothing, or noise before it", because)
 
     def commit(self, match: Match, result: ir.Value, builder: Builder) -> None:
         rewriter, old = self.context.rewriter, match.root.outputs[0]
@@ -169,6 +195,7 @@ class _Driver:
             self.work.append(node)
 
     def inserted(self, node: ir.Node) -> None:
+        self.owners.update(owners_in([node]))
         self.enqueue(node)
 
     def modified(self, node: ir.Node) -> None:
@@ -207,17 +234,6 @@ def _build(rule: Rule, match: Match, builder: Builder) -> ir.Value | None:
 def _is_of_another_opset(node: ir.Node) -> bool:
     """Whether the standard has the operator, but not at the opset of the place."""
     return ir.schema_of(node) is None and node.op_type in ir.standard_operators()[node.domain]
-
-
-def _rounding_before_decision(rule: Rule, match: Match) -> Refusal | None:
-    """Rules that round stay away from arithmetic that a threshold reads: see analyses/decisions.py."""
-    value = match.root.outputs[0]
-    if rule.exactness is Exactness.EXACT or (decision := reaches_decision(value)) is None:
-        return None
-    if not is_plain_arithmetic(value):
-        return None
-    because = f"{decision.op_type} decides by it, and nothing before it rounds as sums do"
-    return Refusal(rule.name, where(match.root), "a value that decides nothing, or noise before it", because)
 
 
 def _operators_above(node: ir.Node) -> set[tuple[str, str]]:

@@ -11,9 +11,16 @@ class Exactness(IntEnum):
     EXACT = 0
     """Bit for bit, on every input that the model accepts."""
     ROUNDING = 1
-    """Equal over the reals; floating-point results may round otherwise, and overflow at the ends of the range."""
+    """Equal over the reals; floating-point results may round otherwise.
+
+    Where the original gives a finite number other than 0, so does the result, up to the ends of the range (numbers
+    that are subnormal excepted). Where the original overflows, the result may be finite.
+    """
     SPECIAL_VALUES = 2
-    """As ROUNDING for finite numbers; of infinities, NaN, zeros with a sign or their like it may make another value."""
+    """As ROUNDING for usual numbers; of infinities, NaN, zeros with a sign it may make another value.
+
+    So it may near the ends of the range, where a sum overflows that is finite in the order of the original.
+    """
     APPROXIMATE = 3
     """Changes the function, or cannot say."""
 

@@ -10,7 +10,6 @@ from ..analyses import Shapes
 from ..analyses.facts import Call, Fact
 from ..analyses.shapes import infer
 from ..targets.kernels import ABSENT, has_kernel
-from .analysis import AnalysisManager
 from .journal import Refusal
 from .pass_ import PassContext, Settings, where
 
@@ -39,18 +38,18 @@ def missing_kernel(
     return None
 
 
-def operators_without_kernel(converted: ir.Model, context: PassContext) -> tuple[str, list[str]]:
-    """Operators that lose their kernel in `converted`, the model at another opset: the place and their names.
+def operators_without_kernel(
+    model: ir.Model, shapes: Shapes, converted: ir.Model, shapes_converted: Shapes, settings: Settings
+) -> tuple[str, list[str]]:
+    """Operators that lose their kernel in `converted`, `model` at another opset: the place and their names.
 
     The place is the target, or what verifies the result. A node counts where no node of the model on these types lacks
     a kernel there; nodes of subgraphs count, too. A kernel is registered for definitions of an operator: when the
     standard defines the operator anew, nodes of the new opset wait for a kernel of their own (RandomNormal at 22 on the
     CPU, MaxPool at 22 on CUDA: microsoft/onnxruntime#26393).
     """
-    shapes = context.analyses.get(Shapes)
-    shapes_converted = AnalysisManager(converted).get(Shapes)
-    for condition, target, release in _places(context.settings):
-        before = _without_kernel(context.rewriter.model, shapes, target, release)
+    for condition, target, release in _places(settings):
+        before = _without_kernel(model, shapes, target, release)
         lost = _without_kernel(converted, shapes_converted, target, release) - before
         if lost:
             return condition, sorted({op_type for (_, op_type), _ in lost})

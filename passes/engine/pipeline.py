@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ... import ir
+from ..analyses import Shapes
+from ..targets.quantization_faults import broken_nodes, new_faults, respell
 from . import spec
 from .analysis import AnalysisManager
 from .instruments import CheckFailed, Instrument, VerifyEach
 from .journal import Journal, Refusal, Rewrite, Without
-from .pass_ import Evaluator, Pass, PassContext, PassFailure, Settings, is_foreign
+from .pass_ import Evaluator, Pass, PassContext, PassFailure, Settings, is_foreign, where
 from .registry import REGISTRY, Registry
 
 
@@ -201,6 +203,7 @@ class _Run:
         self.remarks: list[ir.Diagnostic] = []
         self.idle_at: dict[Pass, int] = {}  # how many changes there were when a pass last found nothing to do
         self.known_at = 0  # how many changes there were when analyses were last computed from scratch
+        self.broken = self.broken_quantization()
 
     def of(self, pipeline: Pipeline, left_out: Sequence[Failure]) -> Report:
         for step in pipeline.steps:
@@ -267,6 +270,7 @@ class _Run:
             ir.stamp_versions(self.model)  # what another library put in may have no versions
         if changed:
             self.context.analyses.invalidate(step.preserves)
+            self.keep_quantization_sound(step)
         else:
             self.idle_at[step] = changes
         self.results.append(PassResult(step, changed, seconds, len(journal.rewrites) - rewrites))
@@ -275,6 +279,28 @@ class _Run:
                 instrument.after_pass(step.name, self.model, changed)
         except CheckFailed as rejected:
             raise PassFailure(step.name, str(rejected)) from rejected
+
+    def keep_quantization_sound(self, step: Pass) -> None:
+        """Repair what ONNX Runtime's optimizer breaks since `step`, or fail: see targets/quantization_faults.py."""
+        broken = self.broken_quantization()
+        if new_faults(self.broken, broken):
+            respell(self.model, self.dtype, self.context.rewriter, lambda *_: True)
+            broken = self.broken_quantization()
+        for node in new_faults(self.broken, broken):
+            raise PassFailure(step.name, f"ONNX Runtime breaks a DequantizeLinear: {broken[node]}", where(node))
+        self.broken = broken
+
+    def broken_quantization(self) -> dict[ir.Node, str]:
+        return dict(broken_nodes(self.model, self.dtype))
+
+    def dtype(self, value: ir.Value) -> ir.DataType | None:
+        """Asked for a DequantizeLinear alone: shapes are not computed for this in other models."""
+        known = ir.declared_dtype(value)
+        if known is not None:
+            return known
+        shapes = self.context.analyses.get(Shapes)
+        shapes.refresh(self.model)
+        return shapes.dtype(value)
 
 
 def seconds_by_pass(results: Sequence[PassResult]) -> Mapping[str, float]:

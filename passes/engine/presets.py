@@ -8,7 +8,7 @@ from .registry import REGISTRY
 # recognized before movement takes its form apart.
 REGISTRY.add_preset(
     "default",
-    "inline,lower-opset-for-cuda,dce,outline,"
+    "inline,lower-opset-for-cuda,respell-dequantize,dce,outline,"
     "fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,resolve-sequences,drop-impossible-branches,unroll-loops,"
     "hoist-loop-invariants,cse,dedup,dce),"
     "recognize-recurrences,project-sequences,default-state,recognize,fixpoint(fuse,canonicalize,fold,resolve-if,cse,dedup,dce),fuse-attention,recognize,"
@@ -21,7 +21,7 @@ REGISTRY.add_preset(
 )
 REGISTRY.add_preset(
     "exact",
-    "inline,fixpoint(lift-constants,canonicalize,default-state,dce,move-transposes,split-from-slices,"
+    "inline,respell-dequantize,fixpoint(lift-constants,canonicalize,default-state,dce,move-transposes,split-from-slices,"
     "fold,resolve-if,resolve-sequences,drop-impossible-branches,unroll-loops,hoist-loop-invariants,cse,dedup,dce)",
     __name__,
 )

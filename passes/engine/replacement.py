@@ -40,10 +40,11 @@ def check_replacement(match: Match, result: ir.Value, builder: Builder) -> None:
                     raise ReplacementError(f"{node.op_type} reads {value.name!r}, which it is to replace")
         defined.built.update(node.outputs)
     defined.check(result, "the result")  # its type and dims: see the driver's guard
-    inner = {value for node in match.nodes() for value in node.outputs}
+    users = (user for user in match.root.outputs[0].consumers() if user.graph is match.root.graph)
+    replaceable = {value for node in (*match.nodes(), *users) for value in node.outputs}
     for old, new in builder.replaced:
-        if old not in inner:
-            raise ReplacementError(f"replaces {old.name!r}, which is not a value of the match")
+        if old not in replaceable:
+            raise ReplacementError(f"replaces {old.name!r}, which is neither in the match nor made from its result")
         _check_replaces(match, old, new, defined)
 
 

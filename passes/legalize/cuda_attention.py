@@ -128,7 +128,7 @@ def attention_over_heads_on_cuda(m: Match, op: Builder) -> ir.Value:
             _why_not_as_contrib,
         ),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     is_choice=True,
     source=(
         "com.microsoft.MultiHeadAttention (ContribOperators.md), with the mask as attention_bias: a padding mask of "

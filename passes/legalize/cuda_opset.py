@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import ir
+from ..analyses import Shapes
 from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
+from ..engine.opset_conversion import convert_for_target
 from ..engine.pass_ import Pass, PassContext
 from ..engine.registry import register
 from ..targets.cuda import kernels_lost
@@ -22,7 +24,8 @@ class LowerOpsetForCuda(Pass):
 
     Such a node runs on the processor, between a copy to the host, a wait, and a copy back (MaxPool,
     InstanceNormalization, Elu: microsoft/onnxruntime#26393). Not where the user asked for an opset, where another
-    operator is newer than 21, and not for bfloat16, for which Conv has a kernel from 22 on.
+    operator is newer than 21 or loses its own kernel there, where ONNX Runtime's optimizer breaks quantization at 21
+    alone, and not for bfloat16, for which Conv has a kernel from 22 on.
 
     before:  y = MaxPool(x)      opset 22
     after:   y = MaxPool(x)      opset 21
@@ -38,20 +41,23 @@ class LowerOpsetForCuda(Pass):
         lost = kernels_lost(model, current)
         if not lost:
             return
-        because = _obstacle(model)
+        condition, because = f"what opset {OPSET} has, too", _bfloat16_in(model)
         if not because:
             try:
-                lower = ir.convert_opset(model, OPSET)
+                lower = convert_for_target(model, OPSET, settings, context.analyses.get(Shapes))
             except ir.ModelError as error:
                 because = error.diagnostic.message
+            else:
+                for obstacle in lower.obstacles[:1]:
+                    condition, because = obstacle.condition, obstacle.because
         if because:
-            context.journal.refuse(Refusal(self.name, "model", f"what opset {OPSET} has, too", because))
+            context.journal.refuse(Refusal(self.name, "model", condition, because))
         elif context.journal.permit(self.name, "model", f"opset {current}", f"opset {OPSET}", self.exactness):
-            context.rewriter.exchange(lower)
+            context.rewriter.exchange(lower.model)
             context.analyses.invalidate()
 
 
-def _obstacle(model: ir.Model) -> str:
+def _bfloat16_in(model: ir.Model) -> str:
     for graph in ir.graphs(model):
         for value in (*graph.inputs, *graph.initializers.values()):
             if ir.declared_dtype(value) == ir.DataType.BFLOAT16:

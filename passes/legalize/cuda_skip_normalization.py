@@ -81,7 +81,7 @@ def _pays(m: Match) -> bool:
         holds("constant vectors as its parameters and as bias", _parameters),
         holds("a sum that others read, too", _pays),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     is_choice=True,
     source=(
         "com.microsoft.SkipLayerNormalization and SkipSimplifiedLayerNormalization (ContribOperators.md): one kernel "

@@ -10,6 +10,7 @@ import numpy as np
 
 from ... import ir
 from ..analyses import Shapes
+from ..analyses.decisions import decided_by_rounding, owners_in
 from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
 from ..engine.pass_ import Pass, PassContext, where
@@ -58,7 +59,8 @@ class ComputeInFloat16(Pass):
 
     To be run after all fusion: fused normalizations accumulate in float32, spelled-out ones leave the range. Islands
     are what `ISLANDS` lists, what may leave the range of float16 (and integers that became floats: positions have more
-    digits), what reads constants beyond 65504 or without all digits, shape arithmetic, and the bodies of control flow.
+    digits), what reads constants beyond 65504 or without all digits, shape arithmetic, the bodies of control flow, and
+    arithmetic on inputs by which a comparison or an index is decided (analyses/decisions.py).
     Masks that are added to the scores of an attention are clipped to the range.
 
     before:  y = MatMul(x, %w)      x, y: float32, %w: float32
@@ -101,6 +103,7 @@ class _Plan:
     _host: set[ir.Value] = field(default_factory=set)  # computed from shapes alone
 
     def __post_init__(self) -> None:
+        owners = owners_in(ir.nodes(self.model))
         given_back = {
             value for graph in ir.graphs(self.model) if graph is not self.model.graph for value in graph.outputs
         }
@@ -109,7 +112,8 @@ class _Plan:
                 if value is not None and self.shapes.dtype(value) == SINGLE:
                     self.singles.add(value)
             self._widen(node)
-            if self._fits(node) and given_back.isdisjoint(node.outputs):
+            decides = any(decided_by_rounding(value, owners) for value in node.outputs)
+            if not decides and self._fits(node) and given_back.isdisjoint(node.outputs):
                 self.chosen.add(node)
                 self.halves |= self.singles.intersection(node.outputs)
 

@@ -10,14 +10,12 @@ from ... import ir
 from ..analyses import Shapes
 from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
-from ..engine.kernels import operators_without_kernel
-from ..engine.pass_ import Pass, PassContext, Settings, where
+from ..engine.opset_conversion import Obstacle, convert_for_target
+from ..engine.pass_ import Pass, PassContext, Settings
 from ..engine.registry import register
 from ..engine.rewrite import rules_of, run_rules
 from ..engine.rule import Rule
-from ..targets import quantization_faults
 from ..targets.onnxruntime import loads_in
-from ..targets.quantization_faults import dequantized_layout_changes
 
 OPSET = 23
 # Heads that are split and merged around an attention go into it: that is looked for before the attention alone.
@@ -62,38 +60,23 @@ class FuseAttention(Pass):
         """Raise the opset, unless something speaks against it."""
         if context.settings.highest_opset < OPSET + 1:
             return False
-        obstacle = self._fault(model, context)
-        if obstacle is None:
-            try:
-                converted = ir.convert_opset(model, OPSET)
-            except ir.ModelError as error:
-                obstacle = Refusal(
-                    self.name, "model", f"operators that opset {OPSET} has, too", error.diagnostic.message
-                )
-            else:
-                place, lost = operators_without_kernel(converted, context)
-                if lost:
-                    condition = f"{place} for every operator at opset {OPSET}"
-                    obstacle = Refusal(self.name, "model", condition, f"none for {', '.join(lost)}")
-        if obstacle is not None:
-            context.journal.refuse(obstacle)
+        try:
+            conversion = convert_for_target(model, OPSET, context.settings, context.analyses.get(Shapes))
+        except ir.ModelError as error:
+            obstacles: tuple[Obstacle, ...] = (
+                Obstacle(f"operators that opset {OPSET} has, too", error.diagnostic.message),
+            )
+        else:
+            obstacles = conversion.obstacles
+        if obstacles:
+            context.journal.refuse(Refusal(self.name, "model", obstacles[0].condition, obstacles[0].because))
             return False
         current = ir.standard_opset(model)
         if not context.journal.permit(self.name, "model", f"opset {current}", f"opset {OPSET}", Exactness.ROUNDING):
             return False
-        context.rewriter.exchange(converted)
+        context.rewriter.exchange(conversion.model)
         context.analyses.invalidate()
         return True
-
-    def _fault(self, model: ir.Model, context: PassContext) -> Refusal | None:
-        """Why ONNX Runtime would not open the model at the new opset, where it opens it at the old one."""
-        current = ir.standard_opset(model) or 0
-        broken = dequantized_layout_changes(model, context.analyses.get(Shapes).dtype)
-        first = next(broken, None) if current < quantization_faults.FIRST_OPSET else None
-        if first is None:
-            return None
-        condition = f"quantization that ONNX Runtime optimizes soundly from opset {quantization_faults.FIRST_OPSET} on"
-        return Refusal(self.name, "model", condition, f"not what DequantizeLinear gives in {where(first)!r}")
 
 
 def _has_contrib(settings: Settings) -> bool:

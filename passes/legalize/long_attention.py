@@ -46,7 +46,7 @@ def _show(m: Match) -> str:
         holds("no scale of 0", lambda m: m.Attention.attribute("scale") != 0),
         pays("1,024 queries and a million scores", _is_long, _show),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     is_choice=True,
     source=(
         "Dao et al. 2022, arXiv:2205.14135, as in contrib_ops/cpu/bert/multihead_attention.cc of ONNX Runtime, without "

@@ -27,7 +27,7 @@ def _affine(normalized: Pattern) -> Pattern:
         FLOAT,
         *REQUIRES,
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     is_choice=True,
     source="Ba et al. 2016 (arXiv:1607.06450), in the form of ONNX LayerNormalization-17",
     group="recognize",

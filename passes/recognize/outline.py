@@ -12,6 +12,7 @@ import numpy as np
 from ... import ir
 from ..analyses import Shapes
 from ..analyses.attention_mask import lowest_becomes_next, may_hold_lowest
+from ..analyses.decisions import Owners, decided_by_rounding, owners_in
 from ..engine.analysis import Analysis
 from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
@@ -69,6 +70,7 @@ class OutlineFunctions(Pass):
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         functions = context.functions()
+        owners = owners_in(ir.nodes(model))
         refreshed = False
         for node in list(ir.nodes(model)):
             if node.graph is None or node.domain or node.op_identifier() in functions:
@@ -79,10 +81,10 @@ class OutlineFunctions(Pass):
                 if not refreshed:
                     context.analyses.get(Shapes).refresh(model)
                     refreshed = True
-                if self._outline(op_type, node, context):
+                if self._outline(op_type, node, context, owners):
                     break
 
-    def _outline(self, op_type: str, node: ir.Node, context: PassContext) -> bool:
+    def _outline(self, op_type: str, node: ir.Node, context: PassContext, owners: Owners) -> bool:
         shapes = context.analyses.get(Shapes)
         found = _search(op_type, node, shapes)
         found = _proven(found, node, shapes) if found is not None else None
@@ -98,9 +100,9 @@ class OutlineFunctions(Pass):
         if fault is not None:
             context.journal.refuse(Refusal(self.name, where(node), f"a place that {op_type} can take", fault))
             return False
-        return self._rewrite(found, node, context)
+        return self._rewrite(found, node, context, owners)
 
-    def _rewrite(self, found: _Found, root: ir.Node, context: PassContext) -> bool:
+    def _rewrite(self, found: _Found, root: ir.Node, context: PassContext, owners: Owners) -> bool:
         shapes, rewriter = context.analyses.get(Shapes), context.rewriter
         inputs, before = _inputs_for_kernel(found, self.name, context)
         call = ir.new_node(
@@ -114,7 +116,11 @@ class OutlineFunctions(Pass):
         results = {0: root.outputs[0], **found.exposed}
         shapes.learn_all([call])
         nodes = list(found.unification.nodes.values())
-        if (refusal := missing_kernel(self.name, root, [call], nodes, context)) is not None:
+        refusal = missing_kernel(self.name, root, [call], nodes, context)
+        if refusal is None and (decision := decided_by_rounding(root.outputs[0], owners)) is not None:
+            condition = "a value that decides nothing, or noise before it"
+            refusal = Refusal(self.name, where(root), condition, f"{decision.op_type} decides by it")
+        if refusal is not None:
             context.journal.refuse(refusal)
         if (
             refusal is not None

@@ -183,7 +183,8 @@ def _scaled_constant(value: ir.Value, by: Along) -> ir.Array | None:
     content = ir.constant(value)
     if content is None or content.dtype.kind not in "fV" or not np.isfinite(content.astype(np.float64)).all():
         return None
-    exact: Vector = content.astype(np.float64) * by.spread()
+    with np.errstate(over="ignore"):
+        exact: Vector = content.astype(np.float64) * by.spread()
     with np.errstate(over="ignore"):
         rounded = exact.astype(content.dtype)
     return rounded if carries(rounded, exact) else None
@@ -216,7 +217,7 @@ SOURCE = "s·(xW + b) = x(sW) + sb; Jacob et al. 2018, section 3.2 (arXiv:1712.0
         holds("c one number, or numbers along one axis of x", lambda m: _factor(m) is not None),
         TAKEN,
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     source=SOURCE,
     group="fuse",
     benefit=-1,

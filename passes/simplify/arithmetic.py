@@ -38,6 +38,14 @@ def _one_number(m: Match, name: str) -> bool:
     return bool(getattr(m, name).array.size == 1)
 
 
+def _product(m: Match) -> float:
+    return _number(m, "c") * _number(m, "d")
+
+
+def _number(m: Match, name: str) -> float:
+    return float(getattr(m, name).array.reshape(()))
+
+
 @rule(
     op.MatMul(op.Mul(a, c).any_order().named("left"), op.Mul(b, d).any_order().named("right")),
     requires=[
@@ -48,6 +56,11 @@ def _one_number(m: Match, name: str) -> bool:
             "scales of no higher rank than what they scale",
             lambda m: m.c.array.ndim <= (m.a.rank or 0) and m.d.array.ndim <= (m.b.rank or 0),
             lambda m: f"{m.shapes.show(m.a.value)} and {m.shapes.show(m.b.value)}",
+        ),
+        holds(
+            "a product of the scales that overflows no earlier than the first",
+            lambda m: abs(_product(m)) <= max(1.0, abs(_number(m, "c"))),
+            lambda m: f"{m.c.scalar} * {m.d.scalar}",
         ),
     ],
     exactness=Exactness.ROUNDING,
@@ -61,7 +74,6 @@ def scale_one_factor_of_matmul(m: Match, op: Builder) -> ir.Value | None:
     after:   MatMul(Mul(a, s * t), b) -> y
     """
     product = m.c.array.astype(np.float64) * m.d.array.astype(np.float64).reshape(())
-    scale = product.astype(m.c.array.dtype)
-    if not np.isfinite(scale.astype(np.float64)).all() or not np.all(scale):
-        return None
+    with np.errstate(over="ignore"):
+        scale = product.astype(m.c.array.dtype)
     return op.MatMul(op.Mul(m.a, op.constant(scale)), m.b)

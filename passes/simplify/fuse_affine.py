@@ -107,7 +107,7 @@ NO_GELU = holds(
 @rule(
     op.Mul(_linear(x), c).any_order() | op.Div(_linear(x), c),
     requires=(*CONSTANTS, MATRIX, PER_OUTPUT, NO_ZERO, UNSHARED, FINITE),
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     source=SOURCE,
     group="fuse",
 )

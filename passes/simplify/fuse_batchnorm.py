@@ -63,7 +63,7 @@ def _fold(m: Match, op: Builder, bias: Vector) -> ir.Value | None:
 @rule(
     _normalized(op.Conv(x, w, b.optional()).any_attributes() | op.ConvTranspose(x, w, b.optional()).any_attributes()),
     requires=INFERENCE,
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     source="Jacob et al. 2018, section 3.2 (arXiv:1712.05877)",
     group="fuse",
 )

@@ -66,7 +66,7 @@ def _offsets(m: Match) -> tuple[int, ...] | None:
         holds("windows of one that lie within those of the other", lambda m: _offsets(m) is not None),
         UNSHARED,
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     source=SOURCE,
     group="fuse",
 )
@@ -154,7 +154,7 @@ def _inference(m: Match) -> bool:
         holds("a window that reads its own place once", lambda m: _centre(m) is not None),
         UNSHARED,
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     source=SOURCE,
     group="fuse",
 )

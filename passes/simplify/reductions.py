@@ -51,7 +51,7 @@ def _of_same(kind: str) -> Either:
         holds("axes that are known", lambda m: _axes(m) is not None),
         holds("both keep the reduced dims, or neither does", lambda m: _keeps(m.root) == _keeps(m.inner.node)),
     ],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,
     source="ONNX ReduceSum, ReduceMean, ReduceMax, ReduceMin, ReduceProd: sums of sums are sums",
     group="fuse",
 )

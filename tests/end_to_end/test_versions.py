@@ -28,6 +28,10 @@ FLOAT8_19 = """<ir_version: 9, opset_import: ["": 19]> g (float[4] x) => (float[
 FLOAT8_18 = FLOAT8_19.replace('"": 19', '"": 18')
 
 
+RANDOM_17 = """<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y) {
+    r = RandomNormal<shape = [2]>()  s = Mul(r, r)  y = Add(x, s) }"""
+
+
 def read(text: str) -> ir.Model:
     return ir.from_proto(onnx.parser.parse_model(text))
 
@@ -85,6 +89,23 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(
 
 def test_an_opset_that_is_no_number_is_a_usage_error(tmp_path: Path) -> None:
     assert command(tmp_path, MEAN_17, "--opset", "new").returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["--no-verify"]], ids=["verified", "not verified"])
+def test_an_opset_at_which_an_operator_has_no_kernel_is_refused_by_name(tmp_path: Path, arguments: list[str]) -> None:
+    done = command(tmp_path, RANDOM_17, "--opset", "22", *arguments)
+    assert done.returncode == 1
+    assert "RandomNormal cannot be used at opset 22" in done.stderr and "keep opset 17" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
+    done = command(tmp_path, RANDOM_17, "--opset", "21", *arguments)
+    assert (done.returncode, declared(tmp_path / "out.onnx")[0]) == (0, 21), done.stderr
+
+
+def test_for_another_runtime_an_opset_without_a_kernel_here_is_a_warning(tmp_path: Path) -> None:
+    done = command(tmp_path, RANDOM_17, "--opset", "22", "--target", "onnx", "--no-verify")
+    assert done.returncode == 0, done.stderr
+    assert declared(tmp_path / "out.onnx")[0] == 22
+    assert "RandomNormal cannot be used at opset 22" in done.stderr
 
 
 # --- the rule ---------------------------------------------------------------------------------------------------------

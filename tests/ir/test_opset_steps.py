@@ -1,6 +1,7 @@
 """Every change of a definition since opset 7, up and down: what is converted computes the same, or is refused.
 
-A few models for each step, which also make the table docs/opsets.md; all with OPTIMIZE_GRAPH_EVERYTHING=1.
+A few models for each step, which also make the table docs/opsets.md; all with OPTIMIZE_GRAPH_EVERYTHING=1, each step in
+a process of its own.
 """
 
 from __future__ import annotations
@@ -9,14 +10,21 @@ import os
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx.parser
 import pytest
 from optimize_graph.ir.opset_steps import graph_protos
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "properties"))
-from opset_cases import Step, few, made, outcome, steps, verdict
+import opset_runs
+from backend_cases import Case
+from opset_cases import Outcome, Step, few, steps, verdict
+from opset_runs import outcomes
 
 TABLE = Path(__file__).parents[2] / "docs" / "opsets.md"
 STEPS: dict[str, list[Step]] = defaultdict(list)
@@ -50,9 +58,33 @@ def test_a_converted_operator_computes_the_same_or_is_refused_as_documented(op_t
 @pytest.mark.parametrize("op_type", STEPS)
 def test_no_model_of_an_operator_is_converted_wrongly(op_type: str) -> None:
     wrong = [
-        f"{step}, {case.name}: {got.detail}"
+        f"{step}, {name}: {got.detail}"
         for step in STEPS[op_type]
-        for case in made(step)
-        if (got := outcome(case, step)).kind == "differs"
+        for name, got in outcomes(step)
+        if got.kind == "differs"
     ]
     assert not wrong
+
+
+def _three(step: Step) -> Iterator[Case]:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 12]> g (float[2] x) => (float[2] y) { y = Abs(x) }'
+    )
+    return (Case(name, model, {"x": np.ones(2, np.float32)}) for name in ("one", "two", "three"))
+
+
+def _ends_at_two(case: Case, step: Step) -> Outcome:
+    if case.name == "two":
+        os._exit(8)
+    return Outcome("same")
+
+
+@pytest.mark.parametrize(("original_ends", "want"), [(False, "differs"), (True, "skipped")])
+def test_a_case_that_ends_the_process_is_recorded_and_the_others_run(
+    original_ends: bool, want: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if original_ends:
+        monkeypatch.setattr(opset_runs, "run", lambda model, feeds: os._exit(8))
+    found = list(outcomes(Step("Abs", 12, 13), _ends_at_two, _three))
+    assert [(name, got.kind) for name, got in found] == [("one", "same"), ("two", want), ("three", "same")]
+    assert found[1][1].detail == (opset_runs.ENDED if original_ends else opset_runs.DIFFERS)

@@ -189,8 +189,8 @@ def test_an_operator_with_a_kernel_at_both_opsets_does_not_hold_the_opset() -> N
 
 QUANTIZED_CONSTANTS = (
     f"{CONSTANTS}, int64[2] flat = {{-1, 16}}, int64[1] first = {{0}}, int64[1] two = {{2}}, "
-    "float step = {0.1}, int8 i8 = {0}, uint8 u8 = {0}, int32 i32 = {0}, float[32] steps = {%s}, int8[32] zeros = {%s}"
-    % (", ".join(["0.1"] * 32), ", ".join(["0"] * 32))
+    "float step = {0.1}, int8 i8 = {3}, int8 z8 = {0}, uint8 u8 = {0}, int32 i32 = {0}, "
+    "float[32] steps = {%s}, int8[32] zeros = {%s}" % (", ".join(["0.1"] * 32), ", ".join(["0"] * 32))
 )
 CHANGES = {
     "Transpose": "t2 = Transpose<perm = [2, 0, 1]>(d)",
@@ -250,6 +250,7 @@ def test_the_opset_stays_where_onnxruntime_would_break_a_quantized_model(
         ("uint8", "DequantizeLinear(x8, step, u8)", CHANGES["Transpose"]),
         ("uint8", "DequantizeLinear(x8, step)", CHANGES["Reshape"]),
         ("int8", "DequantizeLinear(x8, step)", CHANGES["Transpose"]),
+        ("int8", "DequantizeLinear(x8, step, z8)", CHANGES["Transpose"]),
         ("int8", "DequantizeLinear(x8, step, i8)", "t2 = Relu(d)"),
         ("int8", "DequantizeLinear<axis = 2>(x8, steps, zeros)", "t2 = Abs(d)"),
     ],

@@ -167,3 +167,65 @@ def written_out(proto: onnx.ModelProto) -> onnx.ModelProto:
         nodes.append(copied)
     graph = onnx.helper.make_graph(nodes, "g", list(proto.graph.input), list(proto.graph.output))
     return onnx.helper.make_model(graph, opset_imports=list(proto.opset_import), ir_version=10)
+
+
+# --- boolean masks ----------------------------------------------------------------------------------------------------
+
+SPELLINGS = {
+    "kept keys added": "f = Where(keep, zero, low)  z = Add(scores, f)",
+    "hidden keys added": "n = Not(keep)  f = Where(n, low, zero)  z = Add(scores, f)",
+    "kept scores": "z = Where(keep, scores, low)",
+    "hidden scores": "n = Not(keep)  z = Where(n, low, scores)",
+    "one minus the mask, times the lowest": (
+        "c = Cast<to = 1>(keep)  d = Sub(one, c)  f = Mul(d, low)  z = Add(scores, f)"
+    ),
+    "the mask as numbers, cast back": "c = Cast<to = 1>(keep)  b = Cast<to = 9>(c)  z = Where(b, scores, low)",
+    "hidden by comparison": "c = Cast<to = 7>(keep)  e = Equal(c, none)  z = Where(e, low, scores)",
+}
+KEPT = {
+    "wholly masked rows": np.array([[0, 0, 0], [1, 1, 1]], bool),
+    "left padding": np.array([[0, 0, 1], [0, 1, 1]], bool),
+    "right padding": np.array([[1, 0, 0], [1, 1, 0]], bool),
+    "nothing masked": np.ones((2, 3), bool),
+    "everything masked": np.zeros((2, 3), bool),
+}
+DIMS = {"one row for all queries": "2,1,1,3", "one row for each query": "2,1,3,3"}
+
+
+def boolean(spelling: str, dims: str, softmax: str, low: float, opset: int) -> onnx.ModelProto:
+    number = "-inf" if np.isinf(low) else repr(low)
+    constants = f"{CONSTANTS}, float low = {{{number}}}, float one = {{1}}, int64 none = {{0}}"
+    proto = model(f", bool[{dims}] keep", SPELLINGS[spelling], softmax, constants)
+    proto.opset_import[0].version = opset
+    return proto
+
+
+@pytest.mark.parametrize("options", [{}, {"opset": 17}], ids=["raised", "opset kept"])
+@pytest.mark.parametrize("softmax", [SOFTMAX, GUARDED], ids=["plain", "guarded"])
+@pytest.mark.parametrize("dims", DIMS)
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_boolean_mask_gives_what_it_gives_in_the_original(
+    spelling: str, dims: str, softmax: str, options: dict[str, object]
+) -> None:
+    for low in (LOWEST, -np.inf):
+        if np.isinf(low) and "Mul(d, low)" in SPELLINGS[spelling]:
+            continue  # 0 * -inf is NaN for every key that is kept
+        proto = boolean(spelling, DIMS[dims], softmax, low, 17)
+        chosen = Options(strict=True, verify=False, **options)  # type: ignore[arg-type]
+        result = optimize(proto, options=chosen)
+        found = Counter(node.op_type for node in ir.nodes(result.model))
+        # Scores that Where replaces stay as they are, and so does a guard against NaN for MultiHeadAttention.
+        is_fused = "Add(scores" in SPELLINGS[spelling] and not (options and softmax == GUARDED and np.isinf(low))
+        assert found["Attention"] + found["MultiHeadAttention"] == is_fused
+        before, after = (
+            open_session(each, SessionOptions(optimize=False))
+            for each in (proto.SerializeToString(), ir.to_bytes(result.model))
+        )
+        feeds = feeds_of(proto, [0.0] * 3)
+        for name, kept in KEPT.items():
+            shape = tuple(int(each) for each in DIMS[dims].split(","))
+            feeds["keep"] = np.array(np.broadcast_to(kept[:, None, None, :], shape))
+            if shape[2] == 3:
+                feeds["keep"] &= np.tri(3, dtype=bool)  # causal, too: with left padding the first rows keep no key
+            want, got = (np.asarray(each.run(feeds)["y"]) for each in (before, after))
+            np.testing.assert_allclose(got, want, atol=4e-6, err_msg=f"{name}, {low}")

@@ -132,7 +132,7 @@ def test_a_chain_of_1d_convolutions_works_on_images(opset: int) -> None:
 
 def test_pools_and_transposed_convolutions_between_go_along() -> None:
     text = (
-        "g (float[1,16,8] x) => (float[1,16,8] y) <float[16,16,3] w, float[16,16,4] u, float[16,16,1] v> "
+        "g (float[1,16,32] x) => (float[1,16,32] y) <float[16,16,3] w, float[16,16,4] u, float[16,16,1] v> "
         "{ c = Conv<pads = [1, 1]>(x, w)  m = MaxPool<kernel_shape = [2], strides = [2]>(c)  "
         "t = ConvTranspose<strides = [2], pads = [1, 1]>(m, u)  y = Conv(t, v) }"
     )
@@ -149,6 +149,12 @@ def test_what_others_read_of_a_chain_becomes_a_sound_again() -> None:
     model, _ = run(before, "images-of-sounds")
     assert nodes(model).count("Squeeze") == 2
     assert_same(before, model)
+
+
+def test_short_convolutions_of_few_channels_stay_as_they_are() -> None:
+    model, report = run(parse(SOUNDS.replace("float[1,16,L]", "float[1,16,8]")), "images-of-sounds")
+    assert "Unsqueeze" not in nodes(model)
+    assert [each.because for each in report.refusals if each.is_profit] == ["10240"]
 
 
 def test_a_convolution_alone_stays_a_convolution_of_sounds() -> None:

@@ -183,6 +183,14 @@ def test_an_opset_stays_where_lowering_is_not_possible_or_not_wanted(text: str, 
     assert optimized(parsed(text, opset=24), **options).model.opset_imports[""] == 24
 
 
+def test_an_opset_stays_where_an_operator_takes_its_type_only_there() -> None:
+    body = "b = Cast<to = 16>(x)  c = Softplus(b)  d = Cast<to = 1>(c)  y = Elu(d)"  # bfloat16 inside alone
+    result = optimized(parsed(f"g (float[2] x) => (float[2] y) {{ {body} }}", opset=22), verify=False)
+    assert result.model.opset_imports[""] == 22
+    (refusal,) = [each for each in result.refusals if each.rule == "lower-opset-for-cuda"]
+    assert "Softplus" in refusal.because
+
+
 @pytest.mark.parametrize(
     ("call", "attention", "contrib"),
     [

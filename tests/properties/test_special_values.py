@@ -11,11 +11,13 @@ from itertools import combinations, product
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx.parser
 import pytest
 from cuda_operators import runs_on_cuda_alone
 from optimize_graph import Options, ir, optimize
-from optimize_graph.passes import REGISTRY, Exactness, Pipeline, Settings
+from optimize_graph.passes import REGISTRY, Builder, Exactness, Match, Pipeline, Settings, op, rule, values
+from optimize_graph.passes.engine.conditions import constant
 from optimize_graph.runtime import Feeds, SessionOptions, make_feeds, open_session
 from test_golden import CASES, Case, parse
 
@@ -23,11 +25,44 @@ OPTIONS = SessionOptions(optimize=False, prepacking=False)
 
 
 def specials(dtype: np.dtype, exactness: Exactness) -> list[float]:
-    """At the ends of the range sums and products overflow sooner or later as they are ordered: that is rounding."""
+    """Subnormal numbers may be flushed by what rounds."""
     info = np.finfo(dtype)
     found = [0.0, -0.0, np.inf, -np.inf, np.nan]
-    ends = [float(info.smallest_subnormal), -float(info.smallest_subnormal), float(info.max), float(info.min)]
-    return [*found, *ends] if exactness is Exactness.EXACT else found
+    smallest = float(info.smallest_subnormal)
+    return [*found, smallest, -smallest, float(info.max), float(info.min)] if exactness is Exactness.EXACT else found
+
+
+def ends(dtype: np.dtype) -> list[float]:
+    """Numbers near the largest and the smallest normal one, and their roots, whose squares are near those."""
+    info = np.finfo(dtype)
+    largest, smallest = float(info.max), float(info.tiny)
+    return [
+        largest,
+        -largest,
+        largest / 4,
+        -largest / 4,
+        largest**0.5,
+        smallest,
+        -smallest,
+        4 * smallest,
+        smallest**0.5,
+    ]
+
+
+def feeds_at_the_ends(model: onnx.ModelProto) -> Iterator[Feeds]:
+    """One input at a time, then all, filled with a number near an end of the range, with both signs, or with all."""
+    usual = make_feeds(ir.from_proto(model), seed=0)
+    floats = [name for name, each in usual.items() if np.asarray(each).dtype.kind == "f" and np.asarray(each).size]
+    for names in [*([name] for name in floats), floats] if len(floats) > 1 else [floats]:
+        arrays = {name: np.asarray(usual[name]) for name in names}
+        count = len(ends(np.dtype(np.float32)))
+        picks = [[index] for index in range(count)] + [[0, 1], [2, 3], [5, 6], list(range(count))]
+        for pick in picks if arrays else []:
+            changed = {
+                name: np.resize(np.array(ends(each.dtype), each.dtype)[pick], each.shape)
+                for name, each in arrays.items()
+            }
+            yield {**usual, **changed}
 
 
 def feeds_of(model: onnx.ModelProto, exactness: Exactness) -> Iterator[Feeds]:
@@ -74,6 +109,23 @@ def difference(before: onnx.ModelProto, after: onnx.ModelProto, exactness: Exact
     return None
 
 
+def loss_at_the_ends(before: onnx.ModelProto, after: onnx.ModelProto) -> str | None:
+    """The first result that is not finite, or 0, where the original gives a normal number; in words."""
+    sessions = [open_session(each.SerializeToString(), OPTIONS) for each in (before, after)]
+    for feeds in feeds_at_the_ends(before):
+        wanted, given = (each.run(feeds) for each in sessions)
+        for name in wanted:
+            want, got = np.asarray(wanted[name]), np.asarray(given[name])
+            if want.dtype.kind != "f" or want.shape != got.shape:
+                continue
+            is_normal = np.isfinite(want) & (np.abs(want) >= np.finfo(want.dtype).tiny)
+            lost = is_normal & (~np.isfinite(got) | (got == 0))
+            if lost.any():
+                inputs = {key: np.asarray(each).reshape(-1)[:4] for key, each in feeds.items()}
+                return f"{inputs}: {want[lost][:4]} became {got[lost][:4]}"
+    return None
+
+
 @cache
 def rewritten(case: Case) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     proto = parse(case.before)
@@ -99,19 +151,87 @@ def test_special_values_stay_where_the_exactness_of_the_rule_says_so(case: Case)
     before, after = rewritten(case)
     if not runs_on_cuda_alone(after):
         assert difference(before, after, exactness) is None
+        assert loss_at_the_ends(before, after) is None
 
 
 @pytest.mark.parametrize("rule", sorted({case.rule for case in HITS}))
 def test_a_rule_of_the_class_special_values_shows_it_in_a_golden_case(rule: str) -> None:
     if REGISTRY.rules[rule].exactness is Exactness.SPECIAL_VALUES and rule not in SHOWN_ELSEWHERE:
         pairs = [rewritten(case) for case in HITS if case.rule == rule]
-        assert any(difference(*pair, Exactness.ROUNDING) is not None for pair in pairs)
+        assert any(difference(*pair, Exactness.ROUNDING) or loss_at_the_ends(*pair) for pair in pairs)
 
 
 @pytest.mark.parametrize("claimed", [Exactness.EXACT, Exactness.ROUNDING])
 def test_a_rule_that_is_labelled_more_exact_than_it_is_is_caught(claimed: Exactness) -> None:
     case = next(each for each in HITS if each.rule == "half-power-is-root" and "infinity" in each.title)
     assert difference(*rewritten(case), claimed) is not None
+
+
+FAR = [
+    ("float", 1e30, 1e30, "overflow in FLOAT"),
+    ("float", 1e-30, 1e-30, "0, below the numbers of FLOAT"),
+    ("float", 1e-20, 1e-20, "below the normal numbers of FLOAT"),
+    ("float16", 300, 300, "overflow in FLOAT16"),
+    ("float16", 1e-3, 1e-3, "below the normal numbers of FLOAT16"),
+    ("double", 1e200, 1e200, "overflow in DOUBLE"),
+]
+
+
+def scaled(dtype: str, one: float, other: float, operator: str) -> onnx.ModelProto:
+    proto = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["": 19]> g ({dtype}[4] x) => ({dtype}[4] y) {{
+            a = {operator}(x, c)  y = {operator}(a, d) }}"""
+    )
+    kind = {"float": np.float32, "float16": np.float16, "double": np.float64}[dtype]
+    proto.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.array(number, kind), name) for name, number in (("c", one), ("d", other))
+    )
+    return proto
+
+
+@pytest.mark.parametrize("operator", ["Mul", "Div"])
+@pytest.mark.parametrize(("dtype", "one", "other", "because"), FAR)
+def test_scales_whose_product_leaves_the_range_of_their_type_stay_two(
+    dtype: str, one: float, other: float, because: str, operator: str
+) -> None:
+    before = scaled(dtype, one, other, operator)
+    result = optimize(before, options=Options(verify=False, strict=True))
+    assert sum(node.op_type in ("Mul", "Div") for node in ir.nodes(result.model)) == 2
+    assert loss_at_the_ends(before, ir.to_proto(result.model)) is None
+
+
+@pytest.mark.parametrize(("dtype", "one", "other", "because"), FAR)
+def test_a_rule_that_does_not_look_at_the_product_of_scales_is_refused(
+    dtype: str, one: float, other: float, because: str
+) -> None:
+    x, c, d = values("x c d")
+
+    def merge(m: Match, op: Builder) -> ir.Value:
+        """Multiply by the product.
+
+        before:  y = Mul(Mul(x, c), d)
+        after:   y = Mul(x, c * d)
+        """
+        with np.errstate(all="ignore"):
+            return op.Mul(m.x, op.constant(m.c.array * m.d.array))
+
+    with REGISTRY.scope():
+        rule(op.Mul(op.Mul(x, c).named("inner"), d), requires=[constant("c", "d")], source="a test", name="test-merge")(
+            merge
+        )
+        report = Pipeline.parse("rewrite{rules=test-merge}").run(ir.from_proto(scaled(dtype, one, other, "Mul")))
+        (refusal,) = report.refusals
+        assert refusal.condition == "constants within the range of their type" and because in refusal.because
+        fired = Pipeline.parse("rewrite{rules=test-merge}").run(ir.from_proto(scaled(dtype, 1.5, 0.25, "Mul")))
+        assert len(fired.rewrites) == 1
+
+
+@pytest.mark.parametrize(("one", "other"), [(1e30, 1e-30), (1e-10, 1e-10), (3, 4)])
+def test_scales_whose_product_is_a_normal_number_become_one(one: float, other: float) -> None:
+    before = scaled("float", one, other, "Mul")
+    result = optimize(before, options=Options(verify=False, strict=True))
+    assert sum(node.op_type == "Mul" for node in ir.nodes(result.model)) < 2
+    assert loss_at_the_ends(before, ir.to_proto(result.model)) is None
 
 
 def test_the_result_says_which_rules_may_change_special_values() -> None:
