@@ -23,6 +23,10 @@ _SMALLEST_NORMAL: Final = {
 """By element type (IEEE 754-2019, table 3.5)."""
 
 
+_SUMS: Final = frozenset({"Add", "Sub", "Sum"})
+_BIASED: Final = frozenset({"Conv", "ConvTranspose", "Gemm"})
+
+
 @dataclass(frozen=True)
 class _Extent:
     """Of the elements of a constant: the least and the largest magnitude but 0, and which kinds there are."""
@@ -36,9 +40,10 @@ class _Extent:
 def lost_range(made: Sequence[ir.Node], result: ir.Value, replaced: Sequence[ir.Node]) -> str:
     """How a new constant of `made`, or `result`, leaves the normal numbers of its type; "" where none does.
 
-    Not where a constant of the nodes that are `replaced` is as far out. Subnormal numbers and zeros count in constants
-    of at most one dim or element: those of a weight are compared with its largest (`simplify/affine.py`). A zero counts
-    where products and quotients of the old constants' elements may be below the normal numbers.
+    Not where a constant of the nodes that are `replaced` is as far out. Subnormal numbers and zeros count in factors of
+    at most one dim or element: those of a weight are compared with its largest (`simplify/affine.py`), and an addend is
+    rounded by no more than the sum. A zero counts where products and quotients of the old constants' elements may be
+    below the normal numbers.
     """
     values = dict.fromkeys([result, *(value for node in made for value in node.inputs if value is not None)])
     for value in values:
@@ -49,7 +54,7 @@ def lost_range(made: Sequence[ir.Node], result: ir.Value, replaced: Sequence[ir.
             continue
         content = np.asarray(value.const_value.numpy())
         extent, normal = _extent(content), _SMALLEST_NORMAL[dtype]
-        is_weight = content.ndim > 1 and content.size > 1
+        is_weight = (content.ndim > 1 and content.size > 1) or _is_addend(value, made)
         if extent.is_finite and (is_weight or not (extent.has_zero or extent.least < normal)):
             continue
         old = [_extent(each) for each in _floats_of(replaced)]
@@ -62,6 +67,14 @@ def lost_range(made: Sequence[ir.Node], result: ir.Value, replaced: Sequence[ir.
         if extent.has_zero and not any(each.has_zero for each in old) and _least_product(old) < normal:
             return f"a constant would be 0, below the numbers of {dtype.name}"
     return ""
+
+
+def _is_addend(value: ir.Value, made: Sequence[ir.Node]) -> bool:
+    """Whether the nodes of `made` that use a constant add it."""
+    uses = [(node, index) for node in made for index, each in enumerate(node.inputs) if each is value]
+    return bool(uses) and all(
+        not node.domain and (node.op_type in _SUMS or (node.op_type in _BIASED and index == 2)) for node, index in uses
+    )
 
 
 def _floats_of(nodes: Sequence[ir.Node]) -> Iterator[ir.Array]:

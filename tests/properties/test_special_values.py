@@ -18,6 +18,7 @@ from cuda_operators import runs_on_cuda_alone
 from optimize_graph import Options, ir, optimize
 from optimize_graph.passes import REGISTRY, Builder, Exactness, Match, Pipeline, Settings, op, rule, values
 from optimize_graph.passes.engine.conditions import constant
+from optimize_graph.passes.engine.constant_range import lost_range
 from optimize_graph.runtime import Feeds, SessionOptions, make_feeds, open_session
 from test_golden import CASES, Case, parse
 
@@ -239,3 +240,18 @@ def test_the_result_says_which_rules_may_change_special_values() -> None:
     result = optimize(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]>{text}'), options=Options())
     (remark,) = [each for each in result.remarks if each.code == "special-values"]
     assert "half-power-is-root" in remark.message
+
+
+@pytest.mark.parametrize(("operator", "is_lost"), [("Add", False), ("Sub", False), ("Mul", True), ("Div", True)])
+def test_an_addend_may_have_subnormal_elements_and_a_factor_not(operator: str, is_lost: bool) -> None:
+    """An element of 3e-5 of a bias, which float16 rounds by 3e-8, is rounded by no more than the sum is."""
+    proto = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["": 19]> g (float16[n,2] x) => (float16[n,2] y) {{
+            a = {operator}(x, c)  y = Mul(a, s) }}"""
+    )
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1e-4, 2], np.float16), "c"))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.3, np.float16), "s"))
+    model = ir.from_proto(proto)
+    constant = ir.pending_constant(np.array([3e-5, 0.6], np.float16))
+    node = ir.new_node(operator, [model.graph.inputs[0], constant], version=19)
+    assert bool(lost_range([node], node.outputs[0], list(model.graph))) is is_lost
