@@ -66,6 +66,9 @@ class CommonSubexpressionElimination(Pass):
         earlier = seen.setdefault(key, node)
         if earlier is node:
             return False
+        pairs = zip(node.outputs, earlier.outputs, strict=True)
+        if not all(context.rewriter.can_redirect(old, new, before=node) for old, new in pairs):
+            return False
         exactness = Exactness.EXACT
         if node.op_type in _ORDERED_ZEROS and list(node.inputs) != list(earlier.inputs):
             dtype = shapes.dtype(node.outputs[0])
