@@ -52,7 +52,7 @@ def slice_dims(call: Call) -> Sequence[Dims | None]:
     return (tuple(dims),)
 
 
-def taken(size: int, start: int, end: int, step: int) -> range | None:
+def slice_indices(size: int, start: int, end: int, step: int) -> range | None:
     """The indices that a slice takes of an axis of `size`; None where the standard and ONNX Runtime differ.
 
     Not as Python counts: with a negative step, a start before the first element is the first element (ONNX, Slice:
@@ -73,7 +73,7 @@ def sliced(dim: Dim, start: Dim, end: Dim, step: int) -> Dim:
     if step < 0:
         if not (isinstance(dim, int) and isinstance(start, int) and isinstance(end, int)):
             return d.fresh_dim()
-        indices = taken(dim, start, end, step)
+        indices = slice_indices(dim, start, end, step)
         return d.fresh_dim() if indices is None else len(indices)
     first, last = _clamped(start, dim), _clamped(end, dim)
     if first is None or last is None or step == 0:
@@ -95,7 +95,8 @@ def _clamped(index: Dim, dim: Dim) -> Dim | None:
 def slice_elements(call: Call) -> Elements:
     array = call.elements(0)
     for axis, start, end, step in _slices(call):
-        indices = taken(array.shape[axis], *plain((start, end)), step)
+        first, last = plain((start, end))
+        indices = slice_indices(array.shape[axis], first, last, step)
         if indices is None:
             raise NothingKnownError
         array = np.take(array, indices, axis=axis)

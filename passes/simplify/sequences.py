@@ -104,7 +104,7 @@ class _Resolver:
         self._replace(node, self._insert("Concat", pieces, {"axis": axis}, node).outputs[0])
 
     def _ranks_differ(self, source: ir.Value) -> bool:
-        """Whether elements are known not to concatenate: a Concat would fail when the model is loaded, not at run time."""
+        """Whether elements are known not to concatenate: a Concat fails when the model is loaded, not at run time."""
         return len({self.shapes.rank(each) for each in self._known_elements(source)} - {None}) > 1
 
     def _known_elements(self, source: ir.Value) -> list[ir.Value]:

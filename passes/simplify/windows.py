@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import ir
 from ..analyses import Shapes
-from ..analyses.picking_rules import taken
+from ..analyses.picking_rules import slice_indices
 
 _LAST = (1 << 63) - 1
 
@@ -36,8 +36,8 @@ class Range:
         either.
         """
         if size is not None:
-            inner = taken(size, self.start, self.stop, self.step)
-            both = None if inner is None else taken(len(inner), outer.start, outer.stop, outer.step)
+            inner = slice_indices(size, self.start, self.stop, self.step)
+            both = None if inner is None else slice_indices(len(inner), outer.start, outer.stop, outer.step)
             if inner is None or both is None:
                 return None
             if not both:

@@ -232,3 +232,12 @@ def test_two_sequences_that_the_caller_gets_need_an_identity_that_takes_them(ops
     assert sum(node.op_type == "SplitToSequence" for node in ir.nodes(model)) == count
     session = open_session(ir.to_proto(model).SerializeToString(), SessionOptions(optimize=False))
     assert set(session.run({"x": np.zeros(4, np.float32)})) == {"s", "t"}
+
+
+def test_a_body_does_not_use_the_result_of_its_owner_that_is_known_to_be_the_same() -> None:
+    model = merged(
+        """g (float[n,4] x, bool c) => (int64[2] y) { s = Shape(x)
+            y = If(c) <then_branch = t () => (int64[2] p) { a = Neg(s)  p = Add(a, a) },
+                       else_branch = e () => (int64[2] q) { b = Neg(s)  q = Add(b, b) }> }"""
+    )
+    assert operators(model) == ["Shape", "If", "Neg", "Add", "Neg", "Add"]

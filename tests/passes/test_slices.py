@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from optimize_graph.passes.analyses.picking_rules import taken
+from optimize_graph.passes.analyses.picking_rules import slice_indices
 from optimize_graph.passes.simplify.windows import Range
 from optimize_graph.runtime import SessionOptions, open_session
 
@@ -42,7 +42,7 @@ def test_known_indices_are_those_that_onnx_runtime_takes(run: Slice) -> None:
     for size, step in itertools.product((0, 1, 3), (-3, -1, 1, 2)):
         places = (*range(-size - 2, size + 3), *EXTREMES)
         for start, end in itertools.product(places, places):
-            indices = taken(size, start, end, step)
+            indices = slice_indices(size, start, end, step)
             if indices is not None:
                 known += 1
                 assert run(np.arange(size), start, end, step).tolist() == list(indices), (size, start, end, step)
@@ -50,9 +50,9 @@ def test_known_indices_are_those_that_onnx_runtime_takes(run: Slice) -> None:
 
 
 def test_a_step_of_zero_and_what_runtimes_disagree_on_are_not_known() -> None:
-    assert taken(4, 0, 4, 0) is None
-    assert taken(4, 3, 2**63 - 1, -1) is None
-    assert taken(0, -1, -5, -1) is None
+    assert slice_indices(4, 0, 4, 0) is None
+    assert slice_indices(4, 3, 2**63 - 1, -1) is None
+    assert slice_indices(0, -1, -5, -1) is None
 
 
 @pytest.mark.parametrize("is_known", [True, False])
