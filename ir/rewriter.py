@@ -233,6 +233,24 @@ class Rewriter:
         for listener in tuple(self._listeners):
             listener.replaced(old, new)
 
+    def can_redirect(self, old: oir.Value, new: oir.Value, *, before: oir.Node) -> bool:
+        """Whether `redirect` leaves a valid model: the Identity that it may need takes only tensors at old opsets.
+
+        Sequences since opset 14, optionals since 16 (ONNX, changelog of Identity).
+        """
+        if not old.is_graph_output() or (old.type is not None and isinstance(old.type, oir.TensorType)):
+            return True
+        if self._keeps_its_name(old, new):
+            return True
+        version = self.imports_of(_graph_of(before)).get("", 0)
+        return version >= (14 if isinstance(old.type, oir.SequenceType) else 16)
+
+    @staticmethod
+    def _keeps_its_name(old: oir.Value, new: oir.Value) -> bool:
+        """Whether `new` can be called by the name of `old`."""
+        producer = new.producer()
+        return producer is not None and producer.graph is old.graph and not is_public(new)
+
     @staticmethod
     def _can_take_over(old: oir.Value, new: oir.Value) -> bool:
         """An initializer may have the name of an inner value, but cannot be what a node gives to a caller."""
@@ -243,8 +261,7 @@ class Rewriter:
 
         An input, an initializer, a value of an outer scope or another output keeps its own name.
         """
-        producer = new.producer()
-        if producer is not None and producer.graph is old.graph and not is_public(new):
+        if self._keeps_its_name(old, new):
             return new
         # A graph of ai.onnx.ml or custom operators alone may not import the standard's.
         holder = new_node("Identity", [new], version=self.imports_of(_graph_of(before)).get("", 13))

@@ -53,12 +53,12 @@ def einsum(call: Call) -> Sequence[Dims | None]:
 # --- windows --------------------------------------------------------------------------------------------------------
 
 
-def _windows(call: Call, spatial: Dims, kernel: Sequence[int]) -> Dims:
+def pool_windows(call: Call, spatial: Dims, kernel: Sequence[int]) -> Dims:
     """How often a window fits along each spatial axis."""
     rank = len(spatial)
     strides, dilations = call.integers("strides", (1,) * rank), call.integers("dilations", (1,) * rank)
     pads = call.integers("pads", (0,) * (2 * rank))
-    padding, ceil = call.word("auto_pad"), bool(call.integer("ceil_mode"))
+    padding, ceil = call.word("auto_pad", "NOTSET"), bool(call.integer("ceil_mode"))
     return tuple(
         _fits(spatial[i], (kernel[i] - 1) * dilations[i] + 1, strides[i], pads[i], pads[i + rank], padding, ceil)
         for i in range(rank)
@@ -81,23 +81,24 @@ def _fits(dim: Dim, extent: int, stride: int, before: int, after: int, padding: 
     return fewest
 
 
-def _convolution(call: Call, x: Dims, w: Dims) -> Sequence[Dims | None]:
+def convolve(call: Call, x: Dims, w: Dims) -> Dims:
+    """The dims of a convolution of `x` with `w`, channels first."""
     given = call.integers("kernel_shape", ())
     try:
         kernel = given or plain(w[2:])
     except NothingKnownError:
-        return ((x[0], w[0], *unknown_dims(len(x) - 2)),)
-    return ((x[0], w[0], *_windows(call, x[2:], kernel)),)
+        return (x[0], w[0], *unknown_dims(len(x) - 2))
+    return (x[0], w[0], *pool_windows(call, x[2:], kernel))
 
 
 @dims_of("Conv", "ConvInteger")
 def convolution(call: Call) -> Sequence[Dims | None]:
-    return _convolution(call, call.dims(0), call.dims(1))
+    return (convolve(call, call.dims(0), call.dims(1)),)
 
 
 @dims_of("QLinearConv")
 def quantized_convolution(call: Call) -> Sequence[Dims | None]:
-    return _convolution(call, call.dims(0), call.dims(3))
+    return (convolve(call, call.dims(0), call.dims(3)),)
 
 
 @dims_of("ConvTranspose")
@@ -122,7 +123,7 @@ def transposed_convolution(call: Call) -> Sequence[Dims | None]:
 @dims_of("MaxPool", "AveragePool", "LpPool")
 def pool(call: Call) -> Sequence[Dims | None]:
     x = call.dims(0)
-    found = (*x[:2], *_windows(call, x[2:], call.integers("kernel_shape")))
+    found = (*x[:2], *pool_windows(call, x[2:], call.integers("kernel_shape")))
     return (found, found)
 
 

@@ -148,9 +148,11 @@ class Call:
             raise NothingKnownError
         return tuple(int(each) for each in found)
 
-    def word(self, name: str) -> str:
+    def word(self, name: str, default: str | None = None) -> str:
         """A string attribute."""
         found = self.attribute(name)
+        if found is None and default is not None:
+            return default
         if not isinstance(found, str):
             raise NothingKnownError
         return found

@@ -52,13 +52,29 @@ def slice_dims(call: Call) -> Sequence[Dims | None]:
     return (tuple(dims),)
 
 
+def slice_indices(size: int, start: int, end: int, step: int) -> range | None:
+    """The indices that a slice takes of an axis of `size`; None where the standard and ONNX Runtime differ.
+
+    Not as Python counts: with a negative step, a start before the first element is the first element (ONNX, Slice:
+    "clamped to [0, dims[axes[i]]-1]"), where Python takes nothing. The standard reads a huge end as the last element,
+    ONNX Runtime as "before the first"; an empty axis has no element to clamp to; a step of zero is an error.
+    """
+    if step == 0:
+        return None
+    if step > 0:
+        return range(size)[start:end:step]
+    if end >= FAR or not size:
+        return None
+    return range(size)[max(start, -size) : end : step]
+
+
 def sliced(dim: Dim, start: Dim, end: Dim, step: int) -> Dim:
     """How many of `dim` elements a slice takes."""
     if step < 0:
-        # The standard reads a huge end as the last element, ONNX Runtime as "before the first".
-        if not (isinstance(dim, int) and isinstance(start, int) and isinstance(end, int)) or end >= FAR:
+        if not (isinstance(dim, int) and isinstance(start, int) and isinstance(end, int)):
             return d.fresh_dim()
-        return len(range(dim)[slice(start, end, step)])
+        indices = slice_indices(dim, start, end, step)
+        return d.fresh_dim() if indices is None else len(indices)
     first, last = _clamped(start, dim), _clamped(end, dim)
     if first is None or last is None or step == 0:
         return d.fresh_dim()
@@ -78,13 +94,13 @@ def _clamped(index: Dim, dim: Dim) -> Dim | None:
 @elements_of("Slice")
 def slice_elements(call: Call) -> Elements:
     array = call.elements(0)
-    chosen = [slice(None)] * array.ndim
     for axis, start, end, step in _slices(call):
-        (first, last) = plain((start, end))
-        if step < 0 and last >= FAR:
+        first, last = plain((start, end))
+        indices = slice_indices(array.shape[axis], first, last, step)
+        if indices is None:
             raise NothingKnownError
-        chosen[axis] = slice(first, last, step)
-    return array[tuple(chosen)]
+        array = np.take(array, indices, axis=axis)
+    return array
 
 
 @dims_of("Gather")

@@ -66,6 +66,9 @@ class CommonSubexpressionElimination(Pass):
         earlier = seen.setdefault(key, node)
         if earlier is node:
             return False
+        pairs = zip(node.outputs, earlier.outputs, strict=True)
+        if not all(context.rewriter.can_redirect(old, new, before=node) for old, new in pairs):
+            return False
         exactness = Exactness.EXACT
         if node.op_type in _ORDERED_ZEROS and list(node.inputs) != list(earlier.inputs):
             dtype = shapes.dtype(node.outputs[0])
@@ -95,17 +98,23 @@ def _is_written_over(node: ir.Node) -> bool:
 
 
 def _with_table(root: ir.Graph) -> Iterator[tuple[ir.Node, Table]]:
-    """Every node with what its scope has computed so far; a body sees what stands above its owner."""
-    pending = [(iter(root), ChainMap[Hashable, ir.Node]())]
+    """Every node with what its scope has computed so far; a body sees what stands above its owner.
+
+    A node comes after its bodies: none of them may use its results, which can be known to hold what the body computes.
+    """
+    pending: list[tuple[Iterator[ir.Node], Table, bool]] = [(iter(root), Table(), False)]
     while pending:
-        nodes, seen = pending[-1]
+        nodes, seen, is_owner = pending[-1]
         node = next(nodes, None)
         if node is None:
             pending.pop()
             continue
-        bodies = list(ir.subgraphs_of(node))
-        yield node, seen
-        pending += [(iter(body), seen.new_child()) for body in reversed(bodies)]
+        bodies = [] if is_owner else list(ir.subgraphs_of(node))
+        if not bodies:
+            yield node, seen
+            continue
+        pending.append((iter((node,)), seen, True))
+        pending += [(iter(body), seen.new_child(), False) for body in reversed(bodies)]
 
 
 def _known_elements(node: ir.Node, shapes: Shapes) -> Hashable | None:

@@ -1,7 +1,7 @@
 """Which operators do the same work on transposed data, and how they are told: for `move-transposes`.
 
-`v` is `u` transposed by `perm`: axis i of v is axis perm[i] of u. An operator over v is carried when it can be written
-over u.
+`v` is `u` in another layout: axis i of v is axis `axes[i]` of u, and axes of u that v lacks are of size 1. An operator
+over v is carried when it can be written over u.
 """
 
 from __future__ import annotations
@@ -53,6 +53,22 @@ _LARGEST_CONSTANT = 1 << 16  # bytes of a constant that is stored a second time,
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How the axes of v lie in u: for a Transpose its permutation, for a Squeeze the axes that it keeps.
+
+    `axes[i]` is the axis of u that is axis i of v; `rank` is that of u.
+    """
+
+    axes: tuple[int, ...]
+    rank: int
+
+    @property
+    def dropped(self) -> tuple[int, ...]:
+        """The axes of u, of size 1, that v lacks."""
+        return tuple(sorted({*range(self.rank)} - {*self.axes}))
+
+
+@dataclass(frozen=True)
 class Carried:
     """How an operator is written over untransposed data.
 
@@ -66,42 +82,42 @@ class Carried:
     keeps_layout: bool = False
 
 
-def carry(node: ir.Node, perm: Sequence[int], shapes: Shapes) -> Carried | None:
-    """How `node`, which works on data laid out by `perm`, is written over untransposed data, if it can be."""
+def carry(node: ir.Node, layout: Layout, shapes: Shapes) -> Carried | None:
+    """How `node`, which works on data in `layout`, is written over the data itself, if it can be."""
     if node.domain != "" or not node.inputs or any(attribute.is_ref() for attribute in node.attributes.values()):
         return None
-    op_type, rank = node.op_type, len(perm)
+    op_type, rank, axes = node.op_type, len(layout.axes), layout.axes
     if op_type in UNARY:
         extras = [value for value in node.inputs[1:] if value is not None]
         return Carried([0]) if all(shapes.static(value) in ((), (1,)) for value in extras) else None
     if op_type in BROADCASTING:
-        return _broadcasting(node, perm, shapes)
+        return _broadcasting(node, layout, shapes)
     if any(shapes.rank(value) != rank for value in (node.inputs[0], node.outputs[0]) if value is not None):
-        return _reduction(node, perm, shapes) if op_type in REDUCING else None
+        return _reduction(node, layout, shapes) if op_type in REDUCING else None
     match op_type:
         case "Concat" | "Split":
             axis = axis_of(node, shapes)
             data = range(len(node.inputs)) if op_type == "Concat" else [0]
-            return None if axis is None else Carried(list(data), {"axis": perm[axis]})
+            return None if axis is None else Carried(list(data), {"axis": axes[axis]})
         case "Gather":
             axis, indices = axis_of(node, shapes), node.inputs[1]
             plain = indices is not None and shapes.rank(indices) == 1
-            return Carried([0], {"axis": perm[axis]}) if plain and axis is not None else None
+            return Carried([0], {"axis": axes[axis]}) if plain and axis is not None else None
         case "Softmax" | "LogSoftmax":  # along the last axis it needs no copy: that stays so
             axis = axis_of(node, shapes)
-            last = axis is not None and perm[axis] == rank - 1 and (node.version or 0) >= 13
-            return Carried([0], {"axis": rank - 1}) if last else None
+            last = axis is not None and axes[axis] == layout.rank - 1 and (node.version or 0) >= 13
+            return Carried([0], {"axis": layout.rank - 1}) if last else None
         case "Slice":
-            return _slice(node, perm, shapes)
+            return _slice(node, layout, shapes)
         case "Pad":
-            return _pad(node, perm)
+            return _pad(node, layout)
         case _ if op_type in REDUCING:
-            return _reduction(node, perm, shapes)
+            return _reduction(node, layout, shapes)
         case _:
             return None
 
 
-def _broadcasting(node: ir.Node, perm: Sequence[int], shapes: Shapes) -> Carried | None:
+def _broadcasting(node: ir.Node, layout: Layout, shapes: Shapes) -> Carried | None:
     """Operands of full rank go along, and so do constants; numbers stay as they are."""
     data, constants = [], {}
     for index, value in enumerate(node.inputs):
@@ -109,33 +125,35 @@ def _broadcasting(node: ir.Node, perm: Sequence[int], shapes: Shapes) -> Carried
             return None
         dims, rank = shapes.dims(value), shapes.rank(value)
         tensor = ir.constant_tensor(value)
-        if dims is None or rank is None or rank > len(perm):
+        if dims is None or rank is None or rank > len(layout.axes):
             return None
         if all(dim == 1 for dim in dims):
             continue
         if tensor is not None:
             if tensor.nbytes > _LARGEST_CONSTANT:
                 return None
-            constants[index] = unpermuted(np.asarray(tensor.numpy()), perm)
-        elif rank == len(perm):
+            constants[index] = laid_out(np.asarray(tensor.numpy()), layout)
+        elif rank == len(layout.axes):
             data.append(index)
         else:
             return None
     return Carried(data, {}, constants) if data else None
 
 
-def unpermuted(content: ir.Array, perm: Sequence[int]) -> ir.Array:
-    """`content`, which broadcasts against transposed data, as it broadcasts against the data itself."""
-    full = content.reshape((1,) * (len(perm) - content.ndim) + content.shape).transpose(np.argsort(perm))
+def laid_out(content: ir.Array, layout: Layout) -> ir.Array:
+    """`content`, which broadcasts against data in `layout`, as it broadcasts against the data itself."""
+    axes = layout.axes
+    full = content.reshape((1,) * (len(axes) - content.ndim) + content.shape).transpose(np.argsort(axes))
+    full = np.expand_dims(full, layout.dropped)
     leading = next((index for index, dim in enumerate(full.shape) if dim != 1), full.ndim)
     return np.ascontiguousarray(full.reshape(full.shape[leading:]))
 
 
-def _slice(node: ir.Node, perm: Sequence[int], shapes: Shapes) -> Carried | None:
+def _slice(node: ir.Node, layout: Layout, shapes: Shapes) -> Carried | None:
     taken = ranges(node, shapes)
     if taken is None:
         return None
-    moved: dict[int, Range] = {perm[axis]: each for axis, each in taken.items()}
+    moved: dict[int, Range] = {layout.axes[axis]: each for axis, each in taken.items()}
     parameters = slice_parameters(moved)
     if (node.version or 0) >= 10:
         return Carried([0], {}, dict(enumerate(parameters, start=1)))
@@ -143,27 +161,32 @@ def _slice(node: ir.Node, perm: Sequence[int], shapes: Shapes) -> Carried | None
     return Carried([0], {"starts": starts, "ends": ends, "axes": axes})
 
 
-def _pad(node: ir.Node, perm: Sequence[int]) -> Carried | None:
-    pads, rank = ir.parameter(node, "pads"), len(perm)
+def _pad(node: ir.Node, layout: Layout) -> Carried | None:
+    pads, rank = ir.parameter(node, "pads"), len(layout.axes)
     axes = ir.parameter(node, "axes") if (node.version or 0) >= 18 else None
     if not isinstance(pads, np.ndarray) or axes is not None or pads.size != 2 * rank:
         return None
-    moved = pads.reshape(2, rank)[:, np.argsort(perm)].reshape(-1)
+    both = np.zeros((2, layout.rank), dtype=np.int64)
+    both[:, layout.axes] = pads.reshape(2, rank)
+    moved = both.reshape(-1)
     if (node.version or 0) >= 11:
         return Carried([0], {}, {1: moved})
     return Carried([0], {"pads": moved.tolist()})
 
 
-def _reduction(node: ir.Node, perm: Sequence[int], shapes: Shapes) -> Carried | None:
-    given, rank, source = ir.parameter(node, "axes"), len(perm), node.inputs[0]
+def _reduction(node: ir.Node, layout: Layout, shapes: Shapes) -> Carried | None:
+    given, rank, source = ir.parameter(node, "axes"), len(layout.axes), node.inputs[0]
     if source is None or shapes.rank(source) != rank or not isinstance(given, np.ndarray) or given.size == 0:
         return None
     axes = {int(axis) % rank for axis in given.reshape(-1)}
     keeps_dims = ir.attribute(node, "keepdims") == 1
-    rest = [perm[axis] for axis in range(rank) if axis not in axes]
+    rest = [layout.axes[axis] for axis in range(rank) if axis not in axes]
     if not keeps_dims and rest != sorted(rest):
         return None
-    moved = np.array(sorted(perm[axis] for axis in axes), dtype=np.int64)
+    places = [layout.axes[axis] for axis in axes]
+    if not keeps_dims:
+        places += layout.dropped
+    moved = np.array(sorted(places), dtype=np.int64)
     schema = ir.schema_of(node)
     if schema is not None and "axes" in schema.attributes:
         return Carried([0], {"axes": moved.tolist()}, keeps_layout=not keeps_dims)

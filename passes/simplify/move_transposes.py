@@ -1,25 +1,27 @@
-"""Transposes around operators that do not mind the order of dims: NHWC islands, split and gated activations, …"""
+"""Transposes and Squeezes around operators that do not mind the layout: NHWC islands, gated activations, …"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
 from ... import ir
-from ..analyses import Shapes
+from ..analyses import Dim, Shapes
 from ..engine.analysis import Analysis
 from ..engine.exactness import Exactness
 from ..engine.pass_ import Pass, PassContext, spell, where
 from ..engine.registry import register
-from .carry import Carried, carry, is_positional
+from .carry import REDUCING, Carried, Layout, carry, is_positional
+from .merge_layouts import is_view
 
 Permutation = tuple[int, ...]
 
-_LARGEST_REGION = 4096  # nodes that are looked at around one Transpose
+_LARGEST_REGION = 4096  # nodes that are looked at around one Transpose or Squeeze
 _MOST_READERS = 256  # of a value that a region follows: every look at it visits them all
 
 
@@ -27,6 +29,9 @@ _MOST_READERS = 256  # of a value that a region follows: every look at it visits
 @dataclass(frozen=True)
 class MoveTransposes(Pass):
     """Compute a region of operators on untransposed data where that saves more Transposes than it costs.
+
+    Likewise, and before that, on data with axes of size 1 that a Squeeze or Reshape drops and others put back: what is
+    left between convolutions is then either an activation or a Transpose.
 
     A region is a connected set of operators that can be written for either order of dims. It starts as large as
     possible; operators leave it while that costs nothing, and it is rewritten when fewer Transposes remain. Those that
@@ -47,17 +52,23 @@ class MoveTransposes(Pass):
         shapes.refresh(model)
         for graph in ir.graphs(model):
             order = {node: place for place, node in enumerate(graph)}
-            looked_at: set[tuple[Permutation, ir.Node]] = set()
-            for node in list(order):
-                perm = _permutation(node, shapes) if node.graph is graph else None
-                if perm is None or any((perm, each) in looked_at for each in (node, *node.outputs[0].consumers())):
-                    continue
-                region = _Region(graph, perm, self.rounding, shapes, context)
-                region.grow(node)
-                looked_at.update((perm, each) for each in (*region.sources, *region.nodes))
-                region.shrink()
-                if region.saves() > 0:
-                    region.rewrite(order)
+            for kind in (_Squeezed, _Transposed):
+                self._move(graph, kind, order, shapes, context)
+
+    def _move(
+        self, graph: ir.Graph, kind: type[_Region], order: dict[ir.Node, int], shapes: Shapes, context: PassContext
+    ) -> None:
+        looked_at: set[tuple[Layout, ir.Node]] = set()
+        for node in list(order):
+            layout = kind.layout_of(node, shapes) if node.graph is graph else None
+            if layout is None or any((layout, each) in looked_at for each in (node, *node.outputs[0].consumers())):
+                continue
+            region = kind(graph, layout, self.rounding, shapes, context)
+            region.grow(node)
+            looked_at.update((layout, each) for each in (*region.sources, *region.nodes))
+            region.shrink()
+            if region.saves() > 0:
+                region.rewrite(order)
 
 
 def _permutation(node: ir.Node, shapes: Shapes) -> Permutation | None:
@@ -71,11 +82,11 @@ def _permutation(node: ir.Node, shapes: Shapes) -> Permutation | None:
 
 
 @dataclass
-class _Region:
-    """Operators that will work on data before it is transposed by `perm`."""
+class _Region(ABC):
+    """Operators that will work on data before nodes of one kind bring it into `layout`."""
 
     graph: ir.Graph
-    perm: Permutation
+    layout: Layout
     rounding: bool
     shapes: Shapes
     context: PassContext
@@ -90,10 +101,38 @@ class _Region:
             return None
         if not self.rounding and self._rounds(node):
             return None
-        return carry(node, self.perm, self.shapes)
+        return carry(node, self.layout, self.shapes)
 
+    # --- the kind ---------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @abstractmethod
+    def layout_of(node: ir.Node, shapes: Shapes) -> Layout | None:
+        """The layout that `node` brings its input into, if it is of this kind."""
+
+    @abstractmethod
     def _rounds(self, node: ir.Node) -> bool:
-        return is_positional(node.op_type, self.shapes.dtype(node.outputs[0]))
+        """Whether `node` may round differently in the other layout."""
+
+    @abstractmethod
+    def _undoes(self, node: ir.Node) -> bool:
+        """Whether `node` brings the data back, and goes when it is not needed."""
+
+    @abstractmethod
+    def _merges(self, node: ir.Node) -> bool:
+        """Whether `node` stays, and merges with one of this kind beside it."""
+
+    @abstractmethod
+    def _entered(self, value: ir.Value, before: ir.Node) -> ir.Value:
+        """A value from outside as the region reads it."""
+
+    @abstractmethod
+    def _laid_out(self, new: ir.Value, before: ir.Node) -> ir.Value:
+        """A value of the region as others read it."""
+
+    @abstractmethod
+    def _merge(self, user: ir.Node, new: ir.Value) -> ir.Value | None:
+        """The value that stands for the result of `user`, which reads a result of the region that now is `new`."""
 
     def _is_source(self, value: ir.Value) -> bool:
         node = value.producer()
@@ -101,22 +140,8 @@ class _Region:
             node is not None
             and node.graph is self.graph
             and node.op_identifier() not in self.context.functions()
-            and _permutation(node, self.shapes) == self.perm
+            and self.layout_of(node, self.shapes) == self.layout
         )
-
-    def _undoes(self, node: ir.Node) -> bool:
-        """Whether `node` is the Transpose that brings the dims back, and goes when it is not needed."""
-        perm = _permutation(node, self.shapes) if self._merges(node) else None
-        return perm is not None and all(self.perm[axis] == index for index, axis in enumerate(perm))
-
-    def _merges(self, node: ir.Node) -> bool:
-        """Whether `node` is a Transpose that stays, and merges with one before it.
-
-        One that the region takes the place of is none: the region will read what it reads.
-        """
-        if node.graph is not self.graph or _permutation(node, self.shapes) is None:
-            return False
-        return node not in self.sources or not self._is_carried(node.outputs[0])
 
     def _is_carried(self, value: ir.Value) -> bool:
         return any(user in self.nodes and self._carries(user, index) for user, index in value.uses())
@@ -149,7 +174,7 @@ class _Region:
                         self.sources[producer] = None
 
     def shrink(self) -> None:
-        """Let operators leave while that costs no Transpose."""
+        """Let operators leave while that costs no node of the kind."""
         pending = dict.fromkeys(self.nodes)
         while pending:
             node, _ = pending.popitem()
@@ -168,7 +193,7 @@ class _Region:
                 pending.update((each, None) for each in neighbours if each in self.nodes)
 
     def _cost(self, value: ir.Value) -> int:
-        """How many Transposes `value` needs with the region as it is: to make it, and to give it to others."""
+        """How many nodes of the kind `value` needs with the region as it is: to make it, and to give it to others."""
         producer, has_others = value.producer(), self._has_other_readers(value)
         if self._is_source(value):
             return int(has_others)
@@ -188,7 +213,7 @@ class _Region:
         return index in self.nodes[node].data
 
     def _has_other_readers(self, value: ir.Value) -> bool:
-        """Whether somebody wants `value` as it is: not the region, and no Transpose that merges with ours."""
+        """Whether `value` is wanted as it is: by others than the region and nodes that merge with those around it."""
         if value.is_graph_output():
             return True
         for user, index in value.uses():
@@ -200,7 +225,7 @@ class _Region:
         return False
 
     def saves(self) -> int:
-        """How many Transposes fewer there are with the region than without it."""
+        """How many nodes of the kind fewer there are with the region than without it."""
         values = dict.fromkeys(value for node, carried in self.nodes.items() for value in _layout_values(node, carried))
         after = sum(map(self._cost, values))
         kept, self.nodes = self.nodes, {}
@@ -243,13 +268,6 @@ class _Region:
         self.shapes.learn(made)
         return made.outputs[0]
 
-    def _transposed(self, value: ir.Value, perm: Permutation, before: ir.Node) -> ir.Value:
-        if perm == tuple(sorted(perm)):
-            return value
-        provenance = MoveTransposes.name
-        made = ir.new_node("Transpose", [value], {"perm": perm}, version=before.version, provenance=provenance)
-        return self._insert(made, before)
-
     def _input(self, node: ir.Node, index: int, moved: dict[ir.Value, ir.Value]) -> ir.Value | None:
         carried = self.nodes[node]
         value = node.inputs[index] if index < len(node.inputs) else None
@@ -264,9 +282,52 @@ class _Region:
             moved[value] = self._entered(value, node)
         return moved[value]
 
+    def _result(self, node: ir.Node, old: ir.Value, new: ir.Value) -> ir.Value | None:
+        """What the readers outside get; the region's own have been written anew and are gone.
+
+        One among them that merges is written over the new value.
+        """
+        if self.nodes[node].keeps_layout:
+            return new if ir.is_read(old) else None
+        for user in dict.fromkeys(user for user, _ in old.uses()):
+            both = self._merge(user, new) if self._merges(user) else None
+            if both is not None:
+                self.shapes.adopt(user.outputs[0], both)
+                self.context.rewriter.replace(user, [both])
+        return self._laid_out(new, node) if ir.is_read(old) else None
+
+
+class _Transposed(_Region):
+    """A region between Transposes; those that follow each other merge."""
+
+    @staticmethod
+    def layout_of(node: ir.Node, shapes: Shapes) -> Layout | None:
+        perm = _permutation(node, shapes)
+        return None if perm is None else Layout(perm, len(perm))
+
+    def _rounds(self, node: ir.Node) -> bool:
+        return is_positional(node.op_type, self.shapes.dtype(node.outputs[0]))
+
+    def _undoes(self, node: ir.Node) -> bool:
+        perm = _permutation(node, self.shapes) if self._merges(node) else None
+        return perm is not None and all(self.layout.axes[axis] == index for index, axis in enumerate(perm))
+
+    def _merges(self, node: ir.Node) -> bool:
+        # One that the region takes the place of is none: the region will read what it reads.
+        if node.graph is not self.graph or _permutation(node, self.shapes) is None:
+            return False
+        return node not in self.sources or not self._is_carried(node.outputs[0])
+
+    def _transposed(self, value: ir.Value, perm: Permutation, before: ir.Node) -> ir.Value:
+        if perm == tuple(sorted(perm)):
+            return value
+        provenance = MoveTransposes.name
+        made = ir.new_node("Transpose", [value], {"perm": perm}, version=before.version, provenance=provenance)
+        return self._insert(made, before)
+
     def _entered(self, value: ir.Value, before: ir.Node) -> ir.Value:
         """What comes from outside, transposed back: at once with the Transpose that made it, if one did."""
-        back = tuple(int(axis) for axis in np.argsort(self.perm))
+        back = tuple(int(axis) for axis in np.argsort(self.layout.axes))
         producer = value.producer()
         perm = _permutation(producer, self.shapes) if producer is not None else None
         if producer is None or perm is None or not self._merges(producer) or (source := producer.inputs[0]) is None:
@@ -274,20 +335,78 @@ class _Region:
         self.entries[producer] = None
         return self._transposed(source, tuple(perm[axis] for axis in back), before)
 
-    def _result(self, node: ir.Node, old: ir.Value, new: ir.Value) -> ir.Value | None:
-        """What the readers outside get; the region's own have been written anew and are gone.
+    def _laid_out(self, new: ir.Value, before: ir.Node) -> ir.Value:
+        return self._transposed(new, self.layout.axes, before)
 
-        A Transpose among them becomes one of the new value.
-        """
-        if self.nodes[node].keeps_layout:
-            return new if ir.is_read(old) else None
-        for user in dict.fromkeys(user for user, _ in old.uses()):
-            perm = _permutation(user, self.shapes) if self._merges(user) else None
-            if perm is not None:
-                both = self._transposed(new, tuple(self.perm[axis] for axis in perm), user)
-                self.shapes.adopt(user.outputs[0], both)
-                self.context.rewriter.replace(user, [both])
-        return self._transposed(new, self.perm, node) if ir.is_read(old) else None
+    def _merge(self, user: ir.Node, new: ir.Value) -> ir.Value | None:
+        perm = _permutation(user, self.shapes)
+        return None if perm is None else self._transposed(new, tuple(self.layout.axes[axis] for axis in perm), user)
+
+
+class _Squeezed(_Region):
+    """A region between a view that drops axes of size 1 and those that put them back. No element moves."""
+
+    @staticmethod
+    def layout_of(node: ir.Node, shapes: Shapes) -> Layout | None:
+        source = node.inputs[0] if is_view(node) else None
+        before = shapes.dims(source) if source is not None else None
+        after = shapes.dims(node.outputs[0])
+        if before is None or after is None or len(after) >= len(before):
+            return None
+        axes = ir.parameter(node, "axes") if node.op_type == "Squeeze" else None
+        if isinstance(axes, np.ndarray):
+            dropped = {int(axis) % len(before) for axis in axes.reshape(-1)}
+            kept = [axis for axis in range(len(before)) if axis not in dropped]
+        else:
+            kept = _kept_axes(before, after)
+        return Layout(tuple(kept), len(before)) if len(kept) == len(after) else None
+
+    def _rounds(self, node: ir.Node) -> bool:
+        return node.op_type in REDUCING and is_positional(node.op_type, self.shapes.dtype(node.outputs[0]))
+
+    def _undoes(self, node: ir.Node) -> bool:
+        source = node.inputs[0] if node.graph is self.graph and is_view(node) else None
+        if source is None or self.shapes.rank(source) != len(self.layout.axes):
+            return False
+        axes = ir.parameter(node, "axes") if node.op_type == "Unsqueeze" else None
+        if isinstance(axes, np.ndarray):
+            return {int(axis) % self.layout.rank for axis in axes.reshape(-1)} == {*self.layout.dropped}
+        dims = self.shapes.dims(source)
+        whole: list[Dim] = [1] * self.layout.rank
+        for axis, dim in zip(self.layout.axes, dims or (), strict=False):
+            whole[axis] = dim
+        return self.shapes.same_dims(self.shapes.dims(node.outputs[0]), whole)
+
+    def _merges(self, node: ir.Node) -> bool:
+        return self._undoes(node)
+
+    def _view(self, op_type: str, value: ir.Value, before: ir.Node) -> ir.Value:
+        axes, version = self.layout.dropped, self.context.rewriter.imports_of(self.graph).get("", 0)
+        inputs, attributes = [value], {"axes": axes}
+        if version >= 13:
+            inputs, attributes = [value, ir.pending_constant(np.array(axes, dtype=np.int64), name="axes")], {}
+        made = ir.new_node(op_type, inputs, attributes, version=version, provenance=MoveTransposes.name)
+        return self._insert(made, before)
+
+    def _entered(self, value: ir.Value, before: ir.Node) -> ir.Value:
+        return self._view("Unsqueeze", value, before)
+
+    def _laid_out(self, new: ir.Value, before: ir.Node) -> ir.Value:
+        return self._view("Squeeze", new, before)
+
+    def _merge(self, user: ir.Node, new: ir.Value) -> ir.Value | None:
+        return new
+
+
+def _kept_axes(before: Sequence[Dim], after: Sequence[Dim]) -> list[int]:
+    """The axes of `before` that are `after`, the others being of size 1; too few where that is not what happens."""
+    kept: list[int] = []
+    for axis, dim in enumerate(before):
+        if len(kept) < len(after) and dim == after[len(kept)]:
+            kept.append(axis)
+        elif dim != 1:
+            return []
+    return kept
 
 
 def _layout_values(node: ir.Node, carried: Carried) -> Iterator[ir.Value]:

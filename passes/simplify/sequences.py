@@ -94,7 +94,7 @@ class _Resolver:
             return
         if stacks and (node.version or 0) < 13:
             return  # Unsqueeze spells its axes in an attribute there
-        if not self._permitted(node, "Concat"):
+        if self._ranks_differ(source) or not self._permitted(node, "Concat"):
             return
         pieces = self._elements(source)
         assert pieces is not None
@@ -102,6 +102,23 @@ class _Resolver:
             where_to = self.context.rewriter.constant(np.array([axis], dtype=np.int64), near=node, name="axes")
             pieces = [self._insert("Unsqueeze", [piece, where_to], {}, node).outputs[0] for piece in pieces]
         self._replace(node, self._insert("Concat", pieces, {"axis": axis}, node).outputs[0])
+
+    def _ranks_differ(self, source: ir.Value) -> bool:
+        """Whether elements are known not to concatenate: a Concat fails when the model is loaded, not at run time."""
+        return len({self.shapes.rank(each) for each in self._known_elements(source)} - {None}) > 1
+
+    def _known_elements(self, source: ir.Value) -> list[ir.Value]:
+        """The elements of a sequence of known length without the pieces of a SplitToSequence, which is not touched."""
+        node = source.producer()
+        assert node is not None
+        if node.op_type == "SequenceConstruct":
+            return [value for value in node.inputs if value is not None]
+        if node.op_type == "SplitToSequence":
+            return [value for value in node.inputs[:1] if value is not None and ir.attribute(node, "keepdims") != 0]
+        if node.op_type == "SequenceEmpty" or node.inputs[0] is None:
+            return []
+        inserted = node.inputs[1:2] if node.op_type == "SequenceInsert" else ()
+        return [*self._known_elements(node.inputs[0]), *(value for value in inserted if value is not None)]
 
     def _has_element(self, source: ir.Value | None) -> bool | None:
         if source is None:
@@ -181,6 +198,8 @@ class _Resolver:
         content = ir.constant(split)
         if content is None or content.size > _MOST_PIECES:
             return None
+        if content.ndim == 0 and ir.attribute(node, "keepdims") == 0:
+            return None  # the standard ignores keepdims beside a split, ONNX Runtime does not
         if content.ndim == 1:
             sizes = [int(each) for each in content]
             is_whole = sum(sizes) == size if isinstance(size, int) else len(sizes) > 1

@@ -9,6 +9,7 @@ import numpy as np
 
 from ... import ir
 from ..analyses import Shapes
+from ..analyses.picking_rules import slice_indices
 
 _LAST = (1 << 63) - 1
 
@@ -35,12 +36,16 @@ class Range:
         either.
         """
         if size is not None:
-            taken = range(size)[self.start : self.stop : self.step][outer.start : outer.stop : outer.step]
-            if not taken:
+            inner = slice_indices(size, self.start, self.stop, self.step)
+            both = None if inner is None else slice_indices(len(inner), outer.start, outer.stop, outer.step)
+            if inner is None or both is None:
+                return None
+            if not both:
                 return Range(0, 0, 1)
+            found = inner[both.start : both.stop if both.stop >= 0 else None : both.step]
             # Counting down to the first element, a stop of -1 would mean the last one.
-            stop = taken.stop if taken.stop >= 0 else -size - 1
-            return Range(taken.start, stop, taken.step)
+            stop = found.stop if found.stop >= 0 else -size - 1
+            return Range(found.start, stop, found.step)
         if min(self.start, self.stop, outer.start, outer.stop) < 0 or min(self.step, outer.step) < 1:
             return None
         stop = min(self.stop, self.start + outer.stop * self.step)

@@ -9,6 +9,7 @@ import pytest
 from onnx import helper
 from optimize_graph import ir
 from optimize_graph.passes import Pipeline, VerifyEach
+from optimize_graph.runtime import SessionOptions, open_session
 
 HEADER = '<ir_version: 8, opset_import: ["": 17, "acme": 1, "com.microsoft": 1]>\n'
 
@@ -217,3 +218,26 @@ def test_loops_with_equal_bodies_and_starts_are_one(start: str, count: int) -> N
     model = merged(f"""g (float[n] x, float[n] z, int64 m, bool k) => (float[n] y) {{
       a = Loop(m, k, x) {body}  b = Loop(m, k, {start}) {body}  y = Div(a, b) }}""")
     assert operators(model).count("Loop") == count
+
+
+@pytest.mark.parametrize(("opset", "count"), [(13, 2), (14, 1)])
+def test_two_sequences_that_the_caller_gets_need_an_identity_that_takes_them(opset: int, count: int) -> None:
+    proto = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["": {opset}]>
+        g (float[4] x) => (seq(float[2]) s, seq(float[2]) t) <int64 two = {{2}}> {{
+            s = SplitToSequence(x, two)  t = SplitToSequence(x, two) }}"""
+    )
+    model = ir.from_proto(proto)
+    Pipeline.parse("cse").run(model, [VerifyEach()])
+    assert sum(node.op_type == "SplitToSequence" for node in ir.nodes(model)) == count
+    session = open_session(ir.to_proto(model).SerializeToString(), SessionOptions(optimize=False))
+    assert set(session.run({"x": np.zeros(4, np.float32)})) == {"s", "t"}
+
+
+def test_a_body_does_not_use_the_result_of_its_owner_that_is_known_to_be_the_same() -> None:
+    model = merged(
+        """g (float[n,4] x, bool c) => (int64[2] y) { s = Shape(x)
+            y = If(c) <then_branch = t () => (int64[2] p) { a = Neg(s)  p = Add(a, a) },
+                       else_branch = e () => (int64[2] q) { b = Neg(s)  q = Add(b, b) }> }"""
+    )
+    assert operators(model) == ["Shape", "If", "Neg", "Add", "Neg", "Add"]

@@ -216,3 +216,88 @@ def test_random_regions_keep_every_bit_and_gain_no_transpose(seed: int) -> None:
     assert count(model)["Transpose"] <= count(plain)["Transpose"]
     _, again = optimized(ir.to_proto(model))
     assert not again.journal.rewrites
+
+
+SQUEEZED = [
+    (
+        "an activation between convolutions that are fed by Unsqueeze",
+        "float[n,3,8,1] x",
+        "float[n,3,8,1] y",
+        "<int64[1] last = {3}> { a = Squeeze(x, last)  b = Elu(a)  y = Unsqueeze(b, last) }",
+        {"Elu": 1},
+    ),
+    (
+        "a bias along the channels, which come last",
+        "float[1,3,8,7] x",
+        "float[1,3,8,7] y",
+        f"<int64[1] first = {{-4}}, float[3] k = {{1.0, 2.0, 3.0}}> {{ t = Transpose{NHWC}(x)  a = Squeeze(t, first)"
+        f"  b = Add(a, k)  c = Relu(b)  d = Unsqueeze(c, first)  y = Transpose{NCHW}(d) }}",
+        {"Add": 1, "Relu": 1},
+    ),
+    (
+        "Reshapes in the place of Squeeze and Unsqueeze",
+        "float[n,3,8,1] x",
+        "float[n,3,8,1] y",
+        "<int64[3] less = {0, 3, 8}, int64[4] more = {-1, 3, 8, 1}, float[8,1] k = {1.,2.,3.,4.,5.,6.,7.,8.}>"
+        " { a = Reshape(x, less)  c = Sigmoid(a)  y = Reshape(c, more) }",
+        {"Sigmoid": 1},
+    ),
+    (
+        "Softmax, Concat, Split, Slice, Pad and a reduction count other axes",
+        "float[2,4,1,6] x",
+        "float[2,8,1,8] y, float[2,4] z",
+        "<int64[1] two = {2}, int64[1] s = {1}, int64[1] e = {4}, int64[1] one = {1}, int64[6] p = {0,0,1,0,1,1}>"
+        " { a = Squeeze(x, two)  b = Softmax <axis = -1> (a)  c, d = Split <axis = 1> (b)  f = Slice(b, s, e, one)"
+        "  g = Concat <axis = 1> (c, d, f)  h = Pad(g, p)  y = Unsqueeze(h, two)"
+        "  z = ReduceMax <axes = [2], keepdims = 0> (b) }",
+        {"Softmax": 1, "Split": 1, "Slice": 1, "Concat": 1, "Pad": 1, "ReduceMax": 1},
+    ),
+    (
+        "a result that is also wanted without the axis",
+        "float[n,3,8,1] x",
+        "float[n,3,8,1] y, float[n,3,8] b",
+        "<int64[1] last = {3}> { a = Squeeze(x, last)  b = Neg(a)  y = Unsqueeze(b, last) }",
+        {"Neg": 1, "Squeeze": 1},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "body", "left"), [each[1:] for each in SQUEEZED], ids=[each[0] for each in SQUEEZED]
+)
+def test_operators_between_a_squeeze_and_its_inverse_work_on_all_axes(
+    inputs: str, outputs: str, body: str, left: dict[str, int]
+) -> None:
+    before, model, report = moved(
+        f"g ({inputs}) => ({outputs}) {body}", "fixpoint(canonicalize,dce,move-transposes{rounding=true},fold,cse,dce)"
+    )
+    assert dict(count(model)) == left
+    assert report.journal.rewrites
+    assert_same_bits(before, model)
+
+
+def test_opset_12_spells_the_axes_of_squeeze_in_attributes() -> None:
+    before, model, _ = moved(
+        "g (float[n,3,8,1] x) => (float[n,3,8,1] y, float[n,3,8] b)"
+        " { a = Squeeze <axes = [3]> (x)  b = Neg(a)  y = Unsqueeze <axes = [3]> (b) }",
+        opset=12,
+    )
+    assert count(model) == {"Neg": 1, "Squeeze": 1}
+    assert_same_bits(before, model)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{ a = Squeeze(x, last)  b = MatMul(a, k)  y = Unsqueeze(b, last) }",  # counts its axes from the end
+        "{ a = Squeeze(x, last)  b = Elu(a)  y = Unsqueeze(b, first) }",
+        "{ a = Squeeze(x, last)  y = Elu(a) }",
+    ],
+)
+def test_a_squeeze_that_nothing_undoes_stays(body: str) -> None:
+    _, _, report = moved(
+        "g (float[n,8,8,1] x) => (float y) <int64[1] last = {3}, int64[1] first = {0}, float[8,8] k = {"
+        + ", ".join(["1.0"] * 64)
+        + f"}}> {body}".replace("float y", "float y")
+    )
+    assert "move-transposes" not in report.journal.by_rule()

@@ -112,6 +112,17 @@ MISSES = [
     ("pieces of an axis of unknown size", "s = SplitToSequence <axis = 0> (x, two)  y = SequenceLength(s)", "int64 y"),
     ("pieces that do not add up", "s = SplitToSequence <axis = 1> (x, wrong)  y = SequenceLength(s)", "int64 y"),
     ("a sequence that comes in", "y = SequenceLength(q)", "int64 y"),
+    (
+        "pieces of a given size without their axis: the standard keeps it, ONNX Runtime does not",
+        "s = SplitToSequence <axis = 1, keepdims = 0> (x, one)  y = SequenceAt(s, zero)",
+        "float[n] y",
+    ),
+    (
+        "elements of other ranks",
+        "w = Flatten <axis = 0> (x)  f = ReduceMax <keepdims = 0> (w)  s = SequenceConstruct(x, f)"
+        "  y = ConcatFromSequence <axis = 0> (s)",
+        "float[m,6] y",
+    ),
     ("nothing to concatenate", "s = SequenceEmpty()  y = ConcatFromSequence <axis = 0> (s)", "float[m,6] y"),
 ]
 
