@@ -9,9 +9,10 @@ from .registry import REGISTRY
 REGISTRY.add_preset(
     "default",
     "inline,lower-opset-for-cuda,dce,outline,"
-    "fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,resolve-sequences,drop-impossible-branches,unroll-loops,"
-    "hoist-loop-invariants,cse,dedup,dce),"
-    "recognize-recurrences,project-sequences,default-state,recognize,fixpoint(fuse,canonicalize,fold,resolve-if,cse,dedup,dce),fuse-attention,recognize,"
+    "fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,resolve-sequences,drop-impossible-branches,"
+    "hoist-loop-invariants,simplify-loop-states,cse,dedup,dce),"
+    "recognize-recurrences,project-sequences,default-state,recognize,"
+    "fixpoint(lift-constants,fuse,canonicalize,fold,resolve-if,unroll-loops,cse,dedup,dce),fuse-attention,recognize,"
     "fixpoint(lift-constants,fuse,canonicalize,dce,move-transposes{rounding=true},split-from-slices,"
     "fold,resolve-if,cse,dedup,dce),"
     "legalize,conv-for-each-piece,images-of-sounds,pad-channels,merge-projections,"
@@ -22,6 +23,7 @@ REGISTRY.add_preset(
 REGISTRY.add_preset(
     "exact",
     "inline,fixpoint(lift-constants,canonicalize,default-state,dce,move-transposes,split-from-slices,"
-    "fold,resolve-if,resolve-sequences,drop-impossible-branches,unroll-loops,hoist-loop-invariants,cse,dedup,dce)",
+    "fold,resolve-if,resolve-sequences,drop-impossible-branches,unroll-loops,hoist-loop-invariants,"
+    "simplify-loop-states,cse,dedup,dce)",
     __name__,
 )
