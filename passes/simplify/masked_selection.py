@@ -13,8 +13,11 @@ mask, x, y = values("mask x y")
 
 @rule(
     op.Add(
-        op.Mul(op.Cast(mask).any_attributes().shared().named("chosen"), x).any_order(),
-        op.Mul(op.Cast(op.Not(mask).shared()).any_attributes().shared(), y).any_order(),
+        op.Mul(op.Cast(mask).any_attributes().shared().named("taken"), x).any_order().shared().named("new"),
+        op.Mul(op.Cast(op.Not(mask).shared()).any_attributes().shared().named("kept"), y)
+        .any_order()
+        .shared()
+        .named("old"),
     ).any_order(),
     requires=[
         holds("a mask of booleans", lambda m: m.mask.dtype == ir.DataType.BOOL, lambda m: str(m.mask.dtype)),

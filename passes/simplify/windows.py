@@ -52,7 +52,10 @@ class Range:
 
 
 def ranges(node: ir.Node, shapes: Shapes) -> Mapping[int, Range] | None:
-    """The ranges of a Slice by axis, without axes that are taken whole next to others. None where a parameter is computed, or a negative axis has no known rank."""
+    """The ranges of a Slice by axis, without those that are taken whole, if there are others.
+
+    None where a parameter is computed, or a negative axis has no known rank.
+    """
     source = node.inputs[0] if node.inputs else None
     starts, ends = ir.parameter(node, "starts"), ir.parameter(node, "ends")
     if source is None or not isinstance(starts, np.ndarray) or not isinstance(ends, np.ndarray):
