@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as oir
 
-from .rewriter import Rewriter, new_node
+from .rewriter import Rewriter, new_node, pending_constant
 from .scopes import nodes_within
 
 
@@ -60,6 +61,8 @@ def drop_loop_states(rewriter: Rewriter, loop: oir.Node, dropped: Collection[int
         body.inputs.pop(inputs + index)
     kept = [index for index in range(len(loop.outputs)) if index not in dropped]
     given = [value for place, value in enumerate(loop.inputs) if place - inputs not in dropped]
+    if loop.op_type == "Loop" and len(given) == inputs and given[1] is None:  # a Loop has at least two inputs
+        given[1] = pending_constant(np.array(True), name="condition")
     attributes = {name: each for name, each in loop.attributes.items() if name != "body"}
     made = new_node(loop.op_type, given, attributes, version=loop.version, outputs=len(kept))
     made.name = loop.name

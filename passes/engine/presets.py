@@ -11,7 +11,7 @@ REGISTRY.add_preset(
     "inline,lower-opset-for-cuda,dce,outline,"
     "fixpoint(lift-constants,canonicalize,default-state,fold,resolve-if,resolve-sequences,drop-impossible-branches,"
     "hoist-loop-invariants,simplify-loop-states,cse,dedup,dce),"
-    "recognize-recurrences,project-sequences,default-state,recognize,"
+    "recognize,recognize-recurrences,project-sequences,default-state,"
     "fixpoint(lift-constants,fuse,canonicalize,fold,resolve-if,unroll-loops,cse,dedup,dce),fuse-attention,recognize,"
     "fixpoint(lift-constants,fuse,canonicalize,dce,move-transposes{rounding=true},split-from-slices,"
     "fold,resolve-if,cse,dedup,dce),"

@@ -290,7 +290,9 @@ def _simplify_conditions(loop: ir.Node, shapes: Shapes, context: PassContext) ->
     if left is not first:
         after = "true" if left is None else "what the trip count does not imply"
         if context.journal.permit(SimplifyLoopStates.name, where(loop), f"condition {first.name}", after):
-            context.rewriter.set_input(loop, 1, left)
+            is_open = left is None and len(loop.inputs) == 2  # at least two inputs
+            true = ir.pending_constant(np.array(True), name="condition") if is_open else None
+            context.rewriter.set_input(loop, 1, true if left is None else left)
 
 
 _COMPARISONS: Final = {"Less": (1, 0, 1), "LessOrEqual": (1, 0, 0), "Greater": (0, 1, 1), "GreaterOrEqual": (0, 1, 0)}
