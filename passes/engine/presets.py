@@ -17,7 +17,7 @@ REGISTRY.add_preset(
     "fold,resolve-if,cse,dedup,dce),"
     "legalize,conv-for-each-piece,images-of-sounds,pad-channels,merge-projections,"
     "fixpoint(fuse,canonicalize,move-transposes{rounding=true},fold,cse,dedup,dce),"
-    "fast-algorithms,fixpoint(canonicalize,fold,dedup,cse,dce)",
+    "fast-algorithms,fixpoint(canonicalize,fold,dedup,cse,dce),sink-initializers",
     __name__,
 )
 REGISTRY.add_preset(
