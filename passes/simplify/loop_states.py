@@ -1,4 +1,4 @@
-"""States of a loop that are the iteration counter, that equal each other, or that nothing needs; conditions that hold."""
+"""Redundant states of a loop (induction variables, congruent and dead ones), and conditions that hold."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ class SimplifyLoopStates(Pass):
       counter with the trip count are true; the condition in front of the loop matters only if the trip count is 1
       or more.
 
-    before:  y = Loop(n, Less(0, n), %zero, x) <body = (i, c, k, v) -> (d, j, w) { j = Add(k, 1); d = Less(j, n); w = … }>
-    after:   y = Loop(n, , x) <body = (i, c, v) -> (d, w) { d = Identity(c); w = … }>
+    before:  y = Loop(n, Less(0, n), 0, x) <body = (i, c, k, v) -> (d, j, w) {
+               j = Add(k, 1); d = Less(j, n); w = Mul(v, k) }>
+    after:   y = Loop(n, , x) <body = (i, c, v) -> (d, w) { d = Identity(c); w = Mul(v, i) }>
     """
 
     name: ClassVar[str] = "simplify-loop-states"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ... import ir
-from ..engine.conditions import holds
 from ..engine.exactness import Exactness
 from ..engine.pattern import op, values
 from ..engine.rule import Builder, Match, rule
@@ -18,13 +17,11 @@ mask, x, y = values("mask x y")
         .any_order()
         .shared()
         .named("old"),
-    ).any_order(),
-    requires=[
-        holds("a mask of booleans", lambda m: m.mask.dtype == ir.DataType.BOOL, lambda m: str(m.mask.dtype)),
-        holds("opset 9 or later, which has Where", lambda m: (m.root.version or 0) >= 9),
-    ],
+    )
+    .any_order()
+    .opset(since=9),
     exactness=Exactness.SPECIAL_VALUES,
-    source="tf2onnx SelectV2; with a mask of 0 and 1, one of the products is zero, unless its factor is infinity or NaN",
+    source="tf2onnx SelectV2; Where-9; of a mask of 0 and 1, one product is zero unless its factor is infinity or NaN",
     group="fuse",
 )
 def select_by_mask(m: Match, op: Builder) -> ir.Value:
