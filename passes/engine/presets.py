@@ -15,7 +15,7 @@ REGISTRY.add_preset(
     "fixpoint(lift-constants,fuse,canonicalize,fold,resolve-if,unroll-loops,cse,dedup,dce),fuse-attention,recognize,"
     "fixpoint(lift-constants,fuse,canonicalize,dce,move-transposes{rounding=true},split-from-slices,"
     "fold,resolve-if,cse,dedup,dce),"
-    "legalize,conv-for-each-piece,images-of-sounds,pad-channels,merge-projections,"
+    "merge-piece-products,legalize,conv-for-each-piece,images-of-sounds,pad-channels,merge-projections,"
     "fixpoint(fuse,canonicalize,move-transposes{rounding=true},fold,cse,dedup,dce),"
     "fast-algorithms,fixpoint(canonicalize,fold,dedup,cse,dce),sink-initializers",
     __name__,
