@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar, Final
 
 import numpy as np
@@ -24,9 +25,13 @@ _FEWEST: Final = 3  # pieces
 class MergePieceProducts(Pass):
     """Multiply a tensor by a matrix once, where each of its pieces along an axis is multiplied by that matrix.
 
-    Recurrent cells that an exporter has unrolled project each time step by itself; one large product reads the matrix
-    once: x1.41 for a recognizer of text with two unrolled LSTM layers. The pieces are those of Gather, Slice or Split
-    along any axis but the last, and cover the axis once, so that nothing is computed that was not before.
+    Recurrent cells that an exporter has unrolled project each time step by itself; one product reads the matrix once.
+    The pieces are those of Gather, Slice or Split along any axis but the last, and cover the axis once, so that nothing
+    is computed that was not before.
+
+    Only pieces of one row, and matrices of `least_elements`: x1.1 with 32,768 elements to x2.3 with 262,144 (12 pieces).
+    With smaller matrices or 4 to 64 rows it is x0.66 to x1.1, because ONNX Runtime makes one Gemm of a MatMul and the
+    Add behind it.
 
     before:  a, b, c = Split<axis = 0>(x); p = MatMul(a, w); q = MatMul(b, w); r = MatMul(c, w)
     after:   y = MatMul(x, w); p, q, r = Split<axis = 0>(y)
@@ -35,6 +40,8 @@ class MergePieceProducts(Pass):
     name: ClassVar[str] = "merge-piece-products"
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    least_elements: int = 1 << 15
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         if context.hides_operators():
@@ -48,10 +55,16 @@ class MergePieceProducts(Pass):
                     groups.setdefault(product.key(), []).append(product)
             for group in groups.values():
                 products = [each.node for each in group]
-                if not _tiles(group, shapes):
+                if not _tiles(group, shapes) or not self._pays(group, shapes):
                     continue
                 if context.journal.permit(self.name, where(products[0]), spell(products), "MatMul", self.exactness):
                     _merge(group, shapes, context)
+
+    def _pays(self, group: list[_Product], shapes: Shapes) -> bool:
+        rows = [shapes.dims(value) for each in group if (value := each.node.inputs[0]) is not None]
+        size = shapes.static(group[0].weight)
+        is_large = size is not None and prod(size) >= self.least_elements
+        return is_large and all(dims is not None and all(dim == 1 for dim in dims[:-1]) for dims in rows)
 
 
 @dataclass(frozen=True)
@@ -113,10 +126,10 @@ def _pieces(x: ir.Value, shapes: Shapes) -> Iterator[tuple[ir.Value, int, int, i
         wanted = None
     size_of = shapes.dims(source)
     match node.op_type:
-        case "Gather" if (index := ir.scalar(node.inputs[1])) is not None and shapes.rank(node.inputs[1]) == 0:
-            axis = axis_of(node, shapes)
+        case "Gather" if (taken_at := node.inputs[1]) is not None and shapes.rank(taken_at) == 0:
+            axis, index = axis_of(node, shapes), ir.scalar(taken_at)
             size = None if size_of is None or axis is None else size_of[axis]
-            if axis is None or not isinstance(size, int) or not -size <= index < size:
+            if axis is None or not isinstance(size, int) or index is None or not -size <= index < size:
                 return
             yield source, axis, int(index) % size, int(index) % size + 1, (node,)
         case "Slice" if (taken := window(node, shapes)) is not None and wanted in (None, taken[0]):
