@@ -568,7 +568,8 @@ def _mask(batch: Size, width: Size) -> str:
 def _pieces(steps: Size, batch: Size, width: Size) -> str:
     pieces = ", ".join(f"e{step}" for step in range(int(steps)))
     cells = " ".join(
-        f"s{step} = Squeeze(e{step}, k) p{step} = MatMul(s{step}, w) q{step} = Add(p{step}, h{step}) h{step + 1} = Tanh(q{step})"
+        f"s{step} = Squeeze(e{step}, k) p{step} = MatMul(s{step}, w) "
+        f"q{step} = Add(p{step}, h{step}) h{step + 1} = Tanh(q{step})"
         for step in range(int(steps))
     )
     return f"""g (float[{steps},{batch},{width}] x, float[{batch},256] h0) => (float[{batch},256] h{steps})

@@ -29,8 +29,8 @@ class MergePieceProducts(Pass):
     The pieces are those of Gather, Slice or Split along any axis but the last, and cover the axis once, so that nothing
     is computed that was not before.
 
-    Only pieces of one row, and matrices of `least_elements`: x1.1 with 32,768 elements to x2.3 with 262,144 (12 pieces).
-    With smaller matrices or 4 to 64 rows it is x0.66 to x1.1, because ONNX Runtime makes one Gemm of a MatMul and the
+    Only pieces of one row, and matrices of `least_elements`: x1.1 with 32,768 elements to x2.3 with 262,144 (12
+    pieces). With smaller matrices or 4 to 64 rows it is x0.66 to x1.1, because ONNX Runtime makes one Gemm of a MatMul and the
     Add behind it.
 
     before:  a, b, c = Split<axis = 0>(x); p = MatMul(a, w); q = MatMul(b, w); r = MatMul(c, w)
