@@ -30,7 +30,7 @@ class MergePieceProducts(Pass):
     is computed that was not before.
 
     Only pieces of one row, and matrices of `least_elements`: x1.1 with 32,768 elements to x2.3 with 262,144 (12
-    pieces). With smaller matrices or 4 to 64 rows it is x0.66 to x1.1, because ONNX Runtime makes one Gemm of a MatMul and the
+    pieces). With smaller matrices or 4 to 64 rows it is x0.66 to x1.1: ONNX Runtime makes one Gemm of a MatMul and the
     Add behind it.
 
     before:  a, b, c = Split<axis = 0>(x); p = MatMul(a, w); q = MatMul(b, w); r = MatMul(c, w)
