@@ -550,3 +550,27 @@ loop("hoist-loop-invariants", "k = Exp(r)  l = Mul(k, half)  p = MatMul(h, l)  s
 loop("hoist-loop-invariants", f"z = Shape(e)  k = Expand(b, z)  a = Add(e, k)  {_CELL}")
 loop("project-sequences", "a = MatMul(e, w)  p = MatMul(h, r)  q = Add(a, p)  s = Mul(q, b)  n = Sigmoid(s)")
 loop("unroll-loops", "a = Mul(h, e)  n = Sigmoid(a)")
+loop(
+    "simplify-loop-states",
+    "j = Cast<to = 1>(i)  n0 = Cast<to = 1>(steps)  v = Less(j, n0)  m = Cast<to = 1>(v)  a = Mul(e, m)  n = Add(h, a)",
+)
+loop("sink-initializers", f"a = MatMul(e, w)  g = Sigmoid(a)  k = Mul(g, e)  q = Tanh(k)  {_CELL.replace('a,', 'q,')}")
+
+
+@subject("select-by-mask", [(b, w) for b in (1, 16, "n*400") for w in (1, 8, 64, 1_000)])
+def _mask(batch: Size, width: Size) -> str:
+    shape = f"{batch},{width}"
+    return f"""g (bool[{batch},1] m, float[{shape}] x, float[{shape}] y) => (float[{shape}] z) {{
+        n = Not(m)  c = Cast<to = 1>(m)  d = Cast<to = 1>(n)  p = Mul(c, x)  q = Mul(d, y)  z = Add(p, q) }}"""
+
+
+@subject("merge-piece-products", [(t, b, w) for t in (3, 16) for b in (1, 4) for w in (128, 256)])
+def _pieces(steps: Size, batch: Size, width: Size) -> str:
+    pieces = ", ".join(f"e{step}" for step in range(int(steps)))
+    cells = " ".join(
+        f"s{step} = Squeeze(e{step}, k) p{step} = MatMul(s{step}, w) "
+        f"q{step} = Add(p{step}, h{step}) h{step + 1} = Tanh(q{step})"
+        for step in range(int(steps))
+    )
+    return f"""g (float[{steps},{batch},{width}] x, float[{batch},256] h0) => (float[{batch},256] h{steps})
+        <float[{width},256] w, int64[1] k = {{0}}> {{ {pieces} = Split<axis = 0, num_outputs = {steps}>(x) {cells} }}"""

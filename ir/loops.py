@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as oir
 
-from .rewriter import Rewriter, new_node
+from .rewriter import Rewriter, new_node, pending_constant
+from .scopes import nodes_within
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,30 @@ def loop_states(loop: oir.Node) -> Iterator[LoopState]:
 
 
 def drop_loop_states(rewriter: Rewriter, loop: oir.Node, dropped: Collection[int]) -> oir.Node:
-    """Take states away that are only handed on, by the body and the loop; gives back the loop without them.
+    """Remove states that nothing needs from the body and the loop; returns the loop without them.
 
-    `dropped` are their indices. Nobody reads their results, and of the body at most an Identity before its output does.
+    `dropped` are their indices. Their results have no users, and in the body only they themselves depend on them.
+    Raises ValueError when something else does.
     """
     body = loop.attributes["body"].as_graph()
     inputs, outputs = _before(loop)
+    depending = {body.inputs[inputs + index] for index in dropped}
+    users = []
+    for node in body:
+        within = (value for inner in nodes_within(node) for value in inner.inputs)
+        if not depending.isdisjoint(node.inputs) or not depending.isdisjoint(within):
+            users.append(node)
+            depending.update(node.outputs)
     for index in sorted(dropped, reverse=True):
         body.outputs.pop(outputs + index)  # `del` would leave the value marked as an output
+    for user in reversed(users):
+        rewriter.erase(user)
     for index in sorted(dropped, reverse=True):
-        value = body.inputs[inputs + index]
-        for user, _ in list(value.uses()):
-            rewriter.erase(user)  # the Identity
         body.inputs.pop(inputs + index)
     kept = [index for index in range(len(loop.outputs)) if index not in dropped]
     given = [value for place, value in enumerate(loop.inputs) if place - inputs not in dropped]
+    if loop.op_type == "Loop" and len(given) == inputs and given[1] is None:  # a Loop has at least two inputs
+        given[1] = pending_constant(np.array(True), name="condition")
     attributes = {name: each for name, each in loop.attributes.items() if name != "body"}
     made = new_node(loop.op_type, given, attributes, version=loop.version, outputs=len(kept))
     made.name = loop.name

@@ -25,7 +25,7 @@ COMMUTATIVE = frozenset(
 _COMMUTATIVE_PAIRS = frozenset({"Sum", "Mean"})
 """With two operands alone: the sum of three is rounded by their order."""
 
-_ORDERED_ZEROS = frozenset({"Max", "Min"})
+ORDERED_ZEROS = frozenset({"Max", "Min"})
 """Of 0.0 and -0.0 (and of two NaNs) these take one by its place."""
 
 _SCATTERS = frozenset({"ScatterElements", "ScatterND"})
@@ -52,7 +52,7 @@ class CommonSubexpressionElimination(Pass):
         functions = context.functions()
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)
-        keys = _Keys(shapes)
+        keys = NodeKeys(shapes)
         for root in (model.graph, *(function.graph for function in model.functions.values())):
             for node, seen in _with_table(root):
                 if not _may_merge(node, functions):
@@ -70,7 +70,7 @@ class CommonSubexpressionElimination(Pass):
         if not all(context.rewriter.can_redirect(old, new, before=node) for old, new in pairs):
             return False
         exactness = Exactness.EXACT
-        if node.op_type in _ORDERED_ZEROS and list(node.inputs) != list(earlier.inputs):
+        if node.op_type in ORDERED_ZEROS and list(node.inputs) != list(earlier.inputs):
             dtype = shapes.dtype(node.outputs[0])
             if dtype is None or dtype.is_floating_point():
                 exactness = Exactness.SPECIAL_VALUES
@@ -127,7 +127,7 @@ def _known_elements(node: ir.Node, shapes: Shapes) -> Hashable | None:
     return ("elements", fact.dtype, fact.dims, fact.elements)
 
 
-class _Keys:
+class NodeKeys:
     """What a node computes: operator, operands and attributes, in one spelling."""
 
     def __init__(self, shapes: Shapes) -> None:

@@ -74,6 +74,7 @@ class Step:
         self.x = x
         self.leaves = dict(leaves)
         self.linear: dict[ir.Value, Linear] = {}
+        self.vectors: dict[ir.Value, Linear] = {}  # the one row of a matrix, as a vector
         self.clipped: dict[ir.Value, Linear] = {}
         self.gates: dict[ir.Value, Gate] = {}
         self.resets: dict[ir.Value, tuple[Gate, ir.Value]] = {}
@@ -93,6 +94,8 @@ class Step:
                 self._learn(result, self._sum(*inputs))
             case "Mul":
                 self._multiply(result, *inputs)
+            case "Squeeze" if linear is not None and self._is_row(inputs[0], result):
+                self.vectors[result] = linear
             case "Split" if linear is not None and axis_of(node, self.shapes) == 1:
                 self._split(node, linear)
             case "Slice" if linear is not None and (taken := window(node, self.shapes)) is not None and taken[0] == 1:
@@ -147,13 +150,23 @@ class Step:
         if len(inputs) < 3:
             return product.times(alpha)
         row = _row(inputs[2], product)
-        other = self.linear.get(inputs[2]) if row is None else Linear({}, row)
+        other = self._operand(inputs[2]) if row is None else Linear({}, row)
         if other is None or (row is None and other.bias.size != product.bias.size):
             return None
         return product.times(alpha).plus(other.times(beta))
 
+    def _is_row(self, matrix: ir.Value, vector: ir.Value) -> bool:
+        dims = self.shapes.dims(matrix)
+        return dims is not None and len(dims) == 2 and dims[0] == 1 and self.shapes.rank(vector) == 1 and dims[1] != 1
+
+    def _operand(self, value: ir.Value) -> Linear | None:
+        """What is added to a matrix: another one, or the row of one that has no other."""
+        return self.linear.get(value) or self.vectors.get(value)
+
     def _sum(self, a: ir.Value, b: ir.Value) -> Linear | None:
         one, other = self.linear.get(a), self.linear.get(b)
+        if one is not None or other is not None:
+            one, other = one or self.vectors.get(a), other or self.vectors.get(b)
         if one is not None and other is not None:
             return one.plus(other) if one.bias.shape == other.bias.shape else None
         given, rest = (one, b) if one is not None else (other, a)

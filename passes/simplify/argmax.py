@@ -66,7 +66,7 @@ def argmax_without_softmax(m: Match, op: Builder) -> ir.Value | None:
             lambda m: str(m.inner.dtype),
         )
     ],
-    exactness=Exactness.SPECIAL_VALUES,
+    exactness=Exactness.ROUNDING,
     source="ONNX Neg, ArgMax, ArgMin: min(-x) = -max(x); of NaN the kernels take one or the other",
     group="fuse",
 )

@@ -12,6 +12,7 @@ from ..engine.exactness import Exactness
 from ..engine.pass_ import Pass, PassContext, where
 from ..engine.registry import register
 from .sequence_walks import Walk, walks_of
+from .unroll_loops import UnrollLoops
 
 
 @register
@@ -37,6 +38,8 @@ class ProjectSequences(Pass):
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)
         for loop in loops:
+            if UnrollLoops().turns(loop, shapes) is not None:
+                continue  # its products then join their additions as Gemm: x0.95 with the sequence projected before
             for walk in list(walks_of(loop, shapes)):
                 for node in _products(walk, shapes):
                     after = f"in front of the {loop.op_type}"

@@ -76,7 +76,7 @@ def _walks_of_loop(loop: ir.Node, body: ir.Graph, shapes: Shapes) -> Iterator[Wa
         sequence, index = [*node.inputs, None, None][:2]
         if node.op_type != "Gather" or node.domain != "" or sequence is None or index is None:
             continue
-        counter = _uncast(index)
+        counter = uncast(index, shapes)
         if sequence.graph is body or counter not in counters or shapes.rank(counter) != 0:
             continue
         if ir.attribute(node, "axis") != 0 or not _is_sequence(sequence, shapes):
@@ -108,15 +108,15 @@ def _takes_turns(loop: ir.Node, body: ir.Graph, counters: Collection[ir.Value], 
     limits: list[Dim | None] = []
     count, condition = [*loop.inputs, None][:2]
     if count is not None:
-        limits.append(_number(count, shapes))
+        limits.append(number_in(count, shapes))
     if not never_ends_early(body):
         less = body.outputs[0].producer()
         if less is None or less.op_type != "Less" or less.domain != "" or None in less.inputs:
             return False
-        after, limit = (_uncast(value) for value in less.inputs if value is not None)
+        after, limit = (uncast(value, shapes) for value in less.inputs if value is not None)
         if not _is_next(after, counters):
             return False
-        limits.append(_number(limit, shapes))
+        limits.append(number_in(limit, shapes))
     if length not in limits or any(limit is None or not at_least(limit, length) for limit in limits):
         return False
     if condition is None or ir.scalar(condition) is True:
@@ -125,12 +125,12 @@ def _takes_turns(loop: ir.Node, body: ir.Graph, counters: Collection[ir.Value], 
     if less is None or less.op_type != "Less" or less.domain != "" or None in less.inputs:
         return False
     first, limit = (value for value in less.inputs if value is not None)
-    return _number(first, shapes) == 0 and _number(limit, shapes) == length
+    return number_in(first, shapes) == 0 and number_in(limit, shapes) == length
 
 
-def _number(value: ir.Value, shapes: Shapes) -> Dim | None:
+def number_in(value: ir.Value, shapes: Shapes) -> Dim | None:
     """The number in a tensor of one element, whatever its type."""
-    value = _uncast(value)
+    value = uncast(value, shapes)
     number = ir.scalar(value)
     if number is not None:
         return int(number) if float(number).is_integer() else None
@@ -138,11 +138,18 @@ def _number(value: ir.Value, shapes: Shapes) -> Dim | None:
     return elements[0] if elements is not None and len(elements) == 1 else None
 
 
-def _uncast(value: ir.Value) -> ir.Value:
-    """What `value` is a copy of, in a type that holds the same numbers."""
+def uncast(value: ir.Value, shapes: Shapes) -> ir.Value:
+    """What `value` is a copy of, in a type that holds the same numbers: no Cast from floats to integers."""
     while (node := value.producer()) is not None and node.domain == "" and node.op_type in ("Cast", "Identity"):
         source = node.inputs[0]
-        if source is None or (node.op_type == "Cast" and ir.attribute(node, "to") not in _WIDE):
+        if source is None or (node.op_type == "Cast" and not _keeps_integers(node, source, shapes)):
             break
         value = source
     return value
+
+
+def _keeps_integers(cast: ir.Node, source: ir.Value, shapes: Shapes) -> bool:
+    to, dtype = ir.attribute(cast, "to"), shapes.dtype(source)
+    if to not in _WIDE or dtype is None:
+        return False
+    return dtype.is_integer() or (dtype.value in _WIDE and to in (ir.DataType.FLOAT, ir.DataType.DOUBLE))

@@ -41,11 +41,16 @@ class UnrollLoops(Pass):
             for node in graph:
                 if node.op_type != "Loop" or node.domain != "" or node.op_identifier() in functions:
                     continue
-                turns = _turns(node, shapes)
-                if turns is None or not self._pays(node, turns):
+                turns = self.turns(node, shapes)
+                if turns is None:
                     continue
                 if context.journal.permit(self.name, where(node), "Loop", f"{turns} turns"):
                     _unroll(node, turns, context)
+
+    def turns(self, node: ir.Node, shapes: Shapes) -> int | None:
+        """The number of iterations of a Loop that is to be unrolled; None for others."""
+        turns = _turns(node, shapes)
+        return turns if turns is not None and self._pays(node, turns) else None
 
     def _pays(self, node: ir.Node, turns: int) -> bool:
         body = node.attributes["body"].as_graph()

@@ -22,6 +22,10 @@ class Range:
     stop: int
     step: int
 
+    def is_whole(self) -> bool:
+        """Whether this takes an axis of any size as it is: up to one of the numbers that mean its end."""
+        return self.start == 0 and self.step == 1 and self.stop in (_LAST, (1 << 31) - 1)
+
     def window(self, size: int) -> tuple[int, int] | None:
         """First and last-plus-one element of an axis of `size`, for steps of one."""
         if self.step != 1:
@@ -53,7 +57,10 @@ class Range:
 
 
 def ranges(node: ir.Node, shapes: Shapes) -> Mapping[int, Range] | None:
-    """The ranges of a Slice by axis; None where a parameter is computed, or a negative axis has no known rank."""
+    """The ranges of a Slice by axis, without those that are taken whole, if there are others.
+
+    None where a parameter is computed, or a negative axis has no known rank.
+    """
     source = node.inputs[0] if node.inputs else None
     starts, ends = ir.parameter(node, "starts"), ir.parameter(node, "ends")
     if source is None or not isinstance(starts, np.ndarray) or not isinstance(ends, np.ndarray):
@@ -68,8 +75,10 @@ def ranges(node: ir.Node, shapes: Shapes) -> Mapping[int, Range] | None:
     if min(axes, default=0) < 0 and rank is None:
         return None
     axes = [axis if axis >= 0 else axis + (rank or 0) for axis in axes]
-    found = zip(axes, map(Range, _numbers(starts), _numbers(ends), steps), strict=True)
-    return dict(found) if len(set(axes)) == len(axes) == starts.size == ends.size == len(steps) else None
+    if not len(set(axes)) == len(axes) == starts.size == ends.size == len(steps):
+        return None
+    found = dict(zip(axes, map(Range, _numbers(starts), _numbers(ends), steps), strict=True))
+    return {axis: taken for axis, taken in found.items() if not taken.is_whole()} or found
 
 
 def _numbers(content: ir.Array) -> list[int]:

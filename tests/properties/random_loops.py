@@ -200,6 +200,12 @@ class LoopMaker:
                 ends[-1], ends[0] = ends[0], ends[-1]
             if self.chance(0.5):
                 rows.append(self.emit("Add", "kept", self.emit("Exp", "given")))
+        if self.chance(0.3):  # a state that is another one's twin, or nearly
+            twin = int(self.random.integers(len(states)))
+            states, starts = [*states, "twin"], [*starts, starts[twin]]
+            ends = [*ends, self.emit("Neg", ends[twin]) if self.slip() else ends[twin]]
+            if self.chance(0.5):
+                rows.append(self.emit("Sub", "twin", states[twin]))
         # What a body hands on as it came, ONNX Runtime's Scan makes up; and each result is one of its own.
         ends, rows = ([self.emit("Identity", each) for each in group] for group in (ends, rows))
         return self._looped(states, starts, ends, rows)
@@ -235,8 +241,12 @@ class LoopMaker:
             if self.chance(0.6):
                 limit = self.ahead("Cast", length, to=TensorProto.FLOAT)
                 going = self.emit("Less", self.emit("Cast", after, to=TensorProto.FLOAT), limit)
+                if self.chance(0.5):  # tf2onnx 1.17 compares both counters, beside the trip count
+                    turn = self.emit("Cast", "turn", to=TensorProto.FLOAT)
+                    other = self.ahead("Cast", "turns", to=TensorProto.FLOAT) if self.slip() else limit
+                    going = self.emit("And", self.emit("Less", turn, other), going)
                 condition = self.ahead("Less", self.ahead("Cast", self.whole(0), to=TensorProto.FLOAT), limit)
-                count = "" if self.chance(0.8) else count
+                count = "" if self.chance(0.5) else count
         ahead = [helper.make_node("Gather", ["xs", counter], ["x"], axis=0)]
         ahead += [helper.make_node("Identity", [going], ["goes"])] if going == "go" else []
         handed.insert(0, helper.make_tensor_value_info("goes" if going == "go" else going, TensorProto.BOOL, ()))

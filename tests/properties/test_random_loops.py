@@ -16,7 +16,8 @@ LOOPS_AT_ONCE = 70
 TWICE = 4  # every so many loops: whether a second run has nothing to do takes as long as the rest
 PIPELINES = (
     "recognize-recurrences,dce",
-    "fixpoint(hoist-loop-invariants,dce),project-sequences,dce",
+    "fixpoint(hoist-loop-invariants,simplify-loop-states,dce),project-sequences,dce",
+    "fixpoint(simplify-loop-states,cse,dce)",
     "default",
 )
 RECURRENT = ("RNN", "GRU", "LSTM")
@@ -72,4 +73,6 @@ def test_a_random_loop_gives_what_it_gave(batch: int) -> None:
         except Exception as error:
             raise AssertionError(f"loop {seed}: {error}") from error
     assert tally["ran"] > LOOPS_AT_ONCE // 2
-    assert all(tally[each] for each in (*RECURRENT, "hoist-loop-invariants", "project-sequences")), tally
+    assert all(
+        tally[each] for each in (*RECURRENT, "hoist-loop-invariants", "project-sequences", "simplify-loop-states")
+    ), tally
