@@ -18,7 +18,7 @@ import numpy as np
 from ... import ir
 from ...ir.infer import TensorFacts, infer_results, result_type
 from ..engine.analysis import Analysis, AnalysisManager
-from . import compute_rules, control, elementwise_rules, layout_rules, picking_rules
+from . import compute_rules, control, elementwise_rules, layout_rules, ml_rules, picking_rules
 from .contrib_rules import DOMAIN, contrib_facts
 from .dims import Dim, Expr, born, differ, fresh_dim, fresh_integer, named_dim
 from .facts import (
@@ -211,7 +211,9 @@ def infer(call: Call) -> list[Fact]:
     node = call.node
     if node.domain == DOMAIN:
         return contrib_facts(call)
-    if node.domain not in ("", "ai.onnx.ml"):
+    if node.domain == ml_rules.DOMAIN and node.op_type in ml_rules.ML_RULES:
+        return ml_rules.ml_facts(call)
+    if node.domain not in ("", ml_rules.DOMAIN):
         return [UNKNOWN] * len(node.outputs)
     types = [_type_of(call, index) for index in range(len(node.outputs))]
     rule = DIMS.get(node.op_type) if node.domain == "" else None
