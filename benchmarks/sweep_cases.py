@@ -126,6 +126,8 @@ elementwise("mish-by-exponential", "", "s = Softplus(x)  t = Tanh(s)  y = Mul(t,
 elementwise("square-is-product", "<float two = {2}>", "y = Pow(x, two)")
 elementwise("half-power-is-root", "<float half = {0.5}>", "a = Abs(x)  y = Pow(a, half)")
 elementwise("merge-bounds", "<float low = {-1}, float high = {6}>", "r = Relu(x)  y = Clip(r, low, high)")
+elementwise("select-larger-to-max", "<float k = {0.5}>", "c = Greater(x, k)  y = Where(c, x, k)")
+elementwise("max-zero-to-relu", "<float zero = {0}>", "y = Max(x, zero)")
 elementwise("scalar-to-tensor-rank", "<float half = {0.5}>", "y = Mul(x, half)")
 elementwise("scalar-to-tensor-rank", "<float low = {-0.5}>", "a = Max(x, low)  y = Div(low, a)")
 elementwise("divide-instead-of-multiplying-by-reciprocal", "", "a = Exp(x)  r = Reciprocal(a)  y = Mul(x, r)")

@@ -10,7 +10,7 @@ from ..engine.exactness import Exactness
 from ..engine.pattern import Either, any_call, op, values
 from ..engine.rule import Builder, Match, rule
 
-x, low, high = values("x low high")
+x, y, low, high = values("x y low high")
 
 _INTEGERS = frozenset(
     {ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.UINT32}
@@ -161,3 +161,49 @@ def max_zero_to_relu(m: Match, op: Builder) -> ir.Value:
     after:   y = Relu(x)
     """
     return op.Relu(m.x)
+
+
+_MAXIMA = (
+    op.Where(op.Greater(x, y), x, y)
+    | op.Where(op.GreaterOrEqual(x, y), x, y)
+    | op.Where(op.Less(x, y), y, x)
+    | op.Where(op.LessOrEqual(x, y), y, x)
+)
+_MINIMA = (
+    op.Where(op.Greater(x, y), y, x)
+    | op.Where(op.GreaterOrEqual(x, y), y, x)
+    | op.Where(op.Less(x, y), x, y)
+    | op.Where(op.LessOrEqual(x, y), x, y)
+)
+
+
+@rule(
+    _MAXIMA,
+    requires=[holds("a number type", lambda m: m.x.dtype in FLOATS | _INTEGERS, lambda m: str(m.x.dtype))],
+    exactness=Exactness.SPECIAL_VALUES,
+    source="ONNX Max, Where: they differ where an operand is NaN, and in the sign of zero",
+    group="fuse",
+)
+def select_larger_to_max(m: Match, op: Builder) -> ir.Value:
+    """The larger of two values that a comparison chooses is Max.
+
+    before:  y = Where(Greater(x, b), x, b)        or by GreaterOrEqual, Less, LessOrEqual
+    after:   y = Max(x, b)
+    """
+    return op.Max(m.x, m.y)
+
+
+@rule(
+    _MINIMA,
+    requires=[holds("a number type", lambda m: m.x.dtype in FLOATS | _INTEGERS, lambda m: str(m.x.dtype))],
+    exactness=Exactness.SPECIAL_VALUES,
+    source="ONNX Min, Where: they differ where an operand is NaN, and in the sign of zero",
+    group="fuse",
+)
+def select_smaller_to_min(m: Match, op: Builder) -> ir.Value:
+    """The smaller of two values that a comparison chooses is Min.
+
+    before:  y = Where(Less(x, b), x, b)        or by LessOrEqual, Greater, GreaterOrEqual
+    after:   y = Min(x, b)
+    """
+    return op.Min(m.x, m.y)
