@@ -74,6 +74,8 @@ def _turns(node: ir.Node, shapes: Shapes) -> int | None:
     carried = (value for value in (*states, *body.outputs[1:]) if value is not None)
     if not all(map(shapes.is_tensor, carried)):
         return None  # an optional that a turn fills is of another type in the next
+    if any(shapes.rank(value) is None for value in body.outputs[1 + len(states) :]):
+        return None  # a state may change its rank: then rows of several ranks would be stacked
     elements = shapes.shape_value(count)
     turns = elements[0] if elements else ir.scalar(count)
     if not isinstance(turns, int) or not never_ends_early(body):

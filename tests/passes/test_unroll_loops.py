@@ -22,10 +22,11 @@ def unrolled(
     opset: int = 17,
     outputs: str = "float[n] y, float[m,n] all",
     pipeline: str = "unroll-loops,dce",
+    constants: str = "",
 ) -> list[str]:
     """The operators that are left, after both models have given the same."""
     text = f"""<ir_version: 8, opset_import: ["": {opset}]> g (float[n] x, int64 t, bool o) => ({outputs})
-      <int64 count = {{{count}}}, bool yes = {{1}}, float half = {{0.5}}> {{ {loop} <body = {body}> }}"""
+      <int64 count = {{{count}}}, bool yes = {{1}}, float half = {{0.5}}{constants}> {{ {loop} <body = {body}> }}"""
     proto = onnx.parser.parse_model(text)
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
@@ -97,3 +98,29 @@ def test_what_becomes_another_type_on_the_way_keeps_the_loop() -> None:
       <int64 count = {{2}}, bool yes = {{1}}> {{ y = Loop(count, yes, o) <body = {body}> }}"""
     model = ir.from_proto(onnx.parser.parse_model(text))
     assert not Pipeline.parse("unroll-loops").run(model, [VerifyEach()]).rewrites
+
+
+@pytest.mark.parametrize(
+    ("update", "loops"),
+    [
+        ("w = Unsqueeze(v, axis)  u = Identity(w)", 1),
+        ("w = Unsqueeze(v, axis)  k = Size(w)  u = Cast <to = 1> (k)", 0),
+    ],
+)
+def test_rows_that_may_change_their_rank_are_not_stacked(update: str, loops: int) -> None:
+    model = ir.from_proto(
+        onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 17]>
+        g (float[3] x) => (float y) <int64 count = {{2}}, bool yes = {{1}}, int64[1] axis = {{0}}> {{
+          z, s = Loop(count, yes, x) <body = b (int64 i, bool c, v) => (bool d, w, u) {{ d = Identity(c)  {update} }}>
+          a = ReduceSum <keepdims = 0> (z)  b = ReduceSum <keepdims = 0> (s)  y = Add(a, b) }}""")
+    )
+    Pipeline.parse("unroll-loops,dce").run(model, [VerifyEach()])
+    assert [node.op_type for node in model.graph].count("Loop") == loops
+
+
+def test_a_loop_whose_condition_is_false_gives_what_it_starts_with() -> None:
+    body = BODY.replace(", float[n] u", "").replace("  u = Add(w, x)", "")
+    for count in (0, 3):
+        left = unrolled("y = Loop(count, no, x)", body, count=count, outputs="float[n] y", constants=", bool no = {0}")
+        assert left == ["Identity"]
+    assert "Loop" in unrolled("y = Loop(count, o, x)", body, outputs="float[n] y")
