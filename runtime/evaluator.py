@@ -11,7 +11,6 @@ from ..ir.extract import extract
 from .options import SessionOptions
 from .session import open_session
 
-# Few kernels take bfloat16, float8, 4-bit values and strings, which are no dtypes of NumPy's own.
 _CARRIED_KINDS = "biufc"
 _STRING_KINDS = "OUS"
 
@@ -45,7 +44,7 @@ class OrtEvaluator:
         """
         stand_ins = _StandIns(constants)
         if not stand_ins.follow(nodes):
-            if any(array.dtype.kind not in _CARRIED_KINDS + _STRING_KINDS for array in constants.values()):
+            if any(not _is_carried(array) and array.dtype.kind not in _STRING_KINDS for array in constants.values()):
                 return None
             stand_ins = _StandIns({})
         contents = {value: stand_ins.indices(value, array) for value, array in constants.items()}
@@ -60,7 +59,7 @@ class OrtEvaluator:
         carried = {
             value: stand_ins.elements(value, array)
             for value, array in found.items()
-            if isinstance(array, np.ndarray) and array.dtype.kind in _CARRIED_KINDS
+            if isinstance(array, np.ndarray) and _is_carried(array)
         }
         return carried if len(carried) == len(results) else None
 
@@ -73,7 +72,7 @@ class _StandIns:
         self._pools: dict[np.dtype[np.generic], list[ir.Array]] = {}
         self._starts: dict[ir.Value, int] = {}
         for value, array in constants.items():
-            if array.dtype.kind in _CARRIED_KINDS:
+            if _is_carried(array):
                 continue
             self._dtypes[value] = array.dtype
             pool = self._pools.setdefault(array.dtype, [])
@@ -106,6 +105,11 @@ class _StandIns:
         """What a result holds."""
         dtype = self._dtypes.get(value)
         return array if dtype is None else np.concatenate(self._pools[dtype])[array]
+
+
+def _is_carried(array: ir.Array) -> bool:
+    """Whether the dtype is one of NumPy's own: few kernels take bfloat16, float8, 4-bit values and strings."""
+    return array.dtype.kind in _CARRIED_KINDS and array.dtype.isbuiltin != 2
 
 
 def _element_type(array: ir.Array) -> ir.DataType:

@@ -21,7 +21,7 @@ from optimize_graph.runtime import SessionOptions, open_session
 from optimize_graph.runtime.tolerance import computes_in_half, draws_random_numbers
 
 SHARDS = 16  # each loads the cases once for its process; more of them balance the processes
-SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.3
+SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.15
 
 
 # ONNX Runtime 1.31 runs 1,582 cases and 12,743 variants; not the same number in each shard.

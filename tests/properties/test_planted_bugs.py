@@ -7,9 +7,9 @@ varied golden models one in every rule.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 
 import numpy as np
 import onnx
@@ -95,6 +95,9 @@ EXACT = [rule.name for rule in REGISTRY.rules.values() if rule.exactness is Exac
 
 
 def planted(rule: Rule, mutation: Mutation) -> Rule:
+    """The rule with a wrong body, which the registry takes for another definition of the same."""
+
+    @functools.wraps(rule.body)
     def body(m: Match, op: Builder) -> Operand | ir.Value | None:
         made = rule.body(m, op)
         if made is None:
@@ -110,7 +113,7 @@ def planted(rule: Rule, mutation: Mutation) -> Rule:
 def plant(rules: Iterable[Rule], mutation: Mutation) -> None:
     """Put a bug into rules of the registry; within `REGISTRY.scope()`."""
     for rule in rules:
-        REGISTRY._rules[rule.name] = planted(rule, mutation)
+        REGISTRY.add_rule(planted(rule, mutation))
 
 
 def families() -> Mapping[str, Sequence[Rule]]:
@@ -123,7 +126,7 @@ def families() -> Mapping[str, Sequence[Rule]]:
 FAMILIES = families()
 
 
-@cache
+@functools.cache
 def reached() -> Mapping[str, Sequence[tuple[int, str]]]:
     """For each family seeds and pipelines in which one of its rules fires: as many models as give enough of each."""
     found: dict[str, list[tuple[int, str]]] = defaultdict(list)
