@@ -11,6 +11,7 @@ def main() -> int:
         return command()
     except KeyboardInterrupt:
         print("optimize-graph: interrupted; nothing was written", file=sys.stderr)
+        exec("")  # resets CPython's mark of an interrupt within exec(str): the exit code would be that of SIGINT
         return 130
 
 

@@ -157,7 +157,21 @@ def _stopped(number: int, error: BaseException, failure: _Failure) -> int:
     with suppress(OSError):  # after SIGHUP there is no terminal
         print(f"optimize-graph: {message}", file=sys.stderr)
         failure.tell(error, "stopped", message)
+    exec("")  # resets CPython's mark of an interrupt within exec(str), as dataclasses use: it would end by SIGINT
     return 128 + number
+
+
+_AGAIN_S = 0.02
+
+
+def _is_loading_extension(frame: FrameType | None) -> bool:
+    """Whether an extension module is being initialized: an exception in the middle of that crashes onnx's."""
+    while frame is not None:
+        loader = frame.f_locals.get("self") if frame.f_code.co_name in ("create_module", "exec_module") else None
+        if type(loader).__name__ == "ExtensionFileLoader":
+            return True
+        frame = frame.f_back
+    return False
 
 
 class _Stop:
@@ -180,9 +194,15 @@ class _Stop:
         return self
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if not self.signal:
-            self.signal = number
-            raise KeyboardInterrupt
+        if self.signal:
+            return
+        if _is_loading_extension(frame):
+            again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
+        self.signal = number
+        raise KeyboardInterrupt
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -18,7 +18,7 @@ import onnx
 import onnx.parser
 import pytest
 from optimize_graph import MachineError, Options, OptionsError, explain, ir, optimize
-from optimize_graph.cli import main
+from optimize_graph.cli import _Stop, main
 from optimize_graph.jobs import optimize as job
 from optimize_graph.report.document import failure_document, to_json
 from optimize_graph.runtime import _ort
@@ -257,6 +257,25 @@ def test_an_interrupt_during_imports_has_no_traceback(model: Path, delay: float)
     done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr.count("nothing was written")) == (130, 1), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_waits_until_an_extension_module_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda process, number: sent.append(number))
+
+    class ExtensionFileLoader:
+        def create_module(self, stop: _Stop) -> None:
+            stop._stop(signal.SIGINT, sys._getframe())
+
+    stop = _Stop()
+    ExtensionFileLoader().create_module(stop)
+    until = time.monotonic() + 10
+    while not sent and time.monotonic() < until:
+        time.sleep(0.01)
+    assert sent == [signal.SIGINT]
+    with pytest.raises(KeyboardInterrupt):
+        stop._stop(signal.SIGINT, sys._getframe())
+    stop._stop(signal.SIGINT, sys._getframe())  # files are being removed
 
 
 # --- failures as documents --------------------------------------------------------------------------------------------
