@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import numbers
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -166,8 +165,9 @@ def _version(name: str, given: object) -> object:
 def _one_of(*choices: str) -> _Check:
     def check(name: str, given: object) -> object:
         if given not in choices:
-            near = difflib.get_close_matches(str(given), choices, 1)
-            hint = f"did you mean {near[0]!r}?" if near else ""
+            from .ir.diagnostics import did_you_mean  # late, as in `_refuse`
+
+            hint = did_you_mean(str(given), choices).removeprefix("; ")
             _refuse(name, given, f"one of {', '.join(map(repr, choices))}", hint)
         return given
 

@@ -60,7 +60,8 @@ from .graph_view import dominators, graph_view, is_convex
 from .inline import inlinable_functions, inline_call, instantiate
 from .io import add_load_remarks, data_files, from_proto, load, load_remarks, not_representable, to_bytes, to_proto
 from .ir_version import required_ir_version
-from .loops import LoopState, drop_loop_states, loop_states
+from .loops import LoopState, drop_loop_states, loop_states, state_offsets
+from .op_traits import MOVEMENT
 from .opset import (
     UNKNOWN,
     AttributeValue,
@@ -77,8 +78,17 @@ from .opset import (
     standard_operators,
 )
 from .repair import repair
-from .rewriter import PROVENANCE, Listener, Rewriter, discard, new_node, pending_constant
-from .scopes import graphs, in_function, is_captured, nodes, nodes_within, subgraphs_of
+from .rewriter import PROVENANCE, Listener, Rewriter, discard, new_node, new_view, pending_constant
+from .scopes import (
+    graphs,
+    graphs_around,
+    in_function,
+    is_captured,
+    nodes,
+    nodes_within,
+    owners_in,
+    subgraphs_of,
+)
 from .specialize import fix_dims, fix_input_dims, freeze_inputs
 from .staging import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
 from .surgeon import from_surgeon, to_surgeon
@@ -86,6 +96,7 @@ from .text import text
 from .wellformed import schema_problems, type_problems, verify
 
 __all__ = [
+    "MOVEMENT",
     "PROVENANCE",
     "SINGLE_FILE_LIMIT",
     "UNKNOWN",
@@ -151,6 +162,7 @@ __all__ = [
     "function_signature",
     "graph_view",
     "graphs",
+    "graphs_around",
     "in_function",
     "inlinable_functions",
     "inline_call",
@@ -173,10 +185,12 @@ __all__ = [
     "loop_states",
     "named_input",
     "new_node",
+    "new_view",
     "nodes",
     "nodes_within",
     "not_representable",
     "origin",
+    "owners_in",
     "parameter",
     "pending_constant",
     "release",
@@ -193,6 +207,7 @@ __all__ = [
     "stamp_versions",
     "standard_operators",
     "standard_opset",
+    "state_offsets",
     "subgraphs_of",
     "tensor",
     "text",

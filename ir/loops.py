@@ -23,15 +23,18 @@ class LoopState:
     result: oir.Value
 
 
-def _before(loop: oir.Node) -> tuple[int, int]:
-    """How many inputs of the node and its body, and outputs of its body, come before those of the states."""
+def state_offsets(loop: oir.Node) -> tuple[int, int]:
+    """How many inputs of the node and its body, and outputs of its body, come before those of the states.
+
+    Of an If: none before its results.
+    """
     return (2, 1) if loop.op_type == "Loop" else (0, 0)
 
 
 def loop_states(loop: oir.Node) -> Iterator[LoopState]:
     """The states of a Loop, or of a Scan of opset 9 or later, that has a body of its own."""
     body = loop.attributes["body"].as_graph()
-    inputs, outputs = _before(loop)
+    inputs, outputs = state_offsets(loop)
     scanned = loop.attributes["num_scan_inputs"].as_int() if loop.op_type == "Scan" else 0
     for index in range(len(body.inputs) - inputs - scanned):
         start = loop.inputs[inputs + index] if inputs + index < len(loop.inputs) else None
@@ -45,7 +48,7 @@ def drop_loop_states(rewriter: Rewriter, loop: oir.Node, dropped: Collection[int
     Raises ValueError when something else does.
     """
     body = loop.attributes["body"].as_graph()
-    inputs, outputs = _before(loop)
+    inputs, outputs = state_offsets(loop)
     depending = {body.inputs[inputs + index] for index in dropped}
     users = []
     for node in body:

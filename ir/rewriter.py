@@ -57,6 +57,16 @@ def new_node(
     return node
 
 
+def new_view(
+    op_type: str, source: oir.Value | None, axes: Sequence[int], *, version: int | None, provenance: str = ""
+) -> oir.Node:
+    """A Squeeze or Unsqueeze in no graph yet: its axes are an attribute below opset 13, and an input from there on."""
+    if (version or 0) < 13:
+        return new_node(op_type, [source], {"axes": list(axes)}, version=version, provenance=provenance)
+    places = pending_constant(np.array(axes, dtype=np.int64), name="axes")
+    return new_node(op_type, [source, places], version=version, provenance=provenance)
+
+
 class Rewriter:
     """Mutates one model. `changes` counts what was done; nobody reports it by hand."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import onnx_ir as oir
 
@@ -47,6 +47,20 @@ def nodes_within(node: oir.Node) -> Iterator[oir.Node]:
         for inner in graph:
             yield inner
             pending.extend(subgraphs_of(inner))
+
+
+def owners_in(nodes: Iterable[oir.Node]) -> dict[oir.Graph, oir.Node]:
+    """The owner of every body that one of `nodes` has."""
+    return {body: node for node in nodes for body in subgraphs_of(node)}
+
+
+def graphs_around(node: oir.Node, owners: Mapping[oir.Graph, oir.Node]) -> Iterator[oir.Graph]:
+    """The graphs that `node` lies in, the innermost first; `owners`: of the bodies among them."""
+    while isinstance(node.graph, oir.Graph):
+        yield node.graph
+        if node.graph not in owners:
+            return
+        node = owners[node.graph]
 
 
 def hiding_values(root: oir.Graph) -> Iterator[oir.Value]:

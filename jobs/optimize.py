@@ -162,7 +162,9 @@ class _Job:
         try:
             culprit = quarantine.find(report, lambda each: self.proof.problem(each, verification, until), until)
         except ir.ModelError as error:
-            if error.diagnostic.code != "time-limit":
+            from ..runtime import is_out_of_time
+
+            if not is_out_of_time(error):
                 raise
         if culprit is None or self.options.strict:
             raise _rejected(verification, report, culprit, is_late=time.monotonic() > until)

@@ -166,10 +166,11 @@ def saying_how_to_go_on() -> Iterator[None]:
         yield
     except ir.ModelError as error:
         found = error.diagnostic
-        if found.code not in ("onnxruntime-refuses-model", "run-failed", "no-usable-inputs", "time-limit"):
+        is_late = runtime.is_out_of_time(error)
+        if not is_late and found.code not in ("onnxruntime-refuses-model", "run-failed", "no-usable-inputs"):
             raise
         hint = "nothing was written; --inputs, --custom-ops or --no-verify may help"
-        if found.code == "time-limit":
+        if is_late:
             hint = (
                 "nothing was written; --verify-seconds gives more time, --dim and --input-shape make smaller inputs, "
                 "--no-verify goes without"

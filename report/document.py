@@ -48,16 +48,13 @@ def to_json(result: Result) -> dict[str, object]:
 
 def failure_document(error: BaseException, code: str, message: str) -> dict[str, object]:
     """A document with the keys of `to_json` for a job that failed: `error` says what, where and what to do."""
-    place = hint = ""
-    if isinstance(error, ir.OptimizeGraphError):
-        message, place, hint = error.diagnostic.message, str(error.diagnostic.where), error.diagnostic.hint
+    told = error.diagnostic if isinstance(error, ir.OptimizeGraphError) else ir.Diagnostic(code, message)
     found: dict[str, object] = dict.fromkeys(
         "build exactness before after verification anatomy tuning measurement".split()
     )
     found |= {"rewrites_by_rule": {}, "seconds_by_pass": {}, "pipeline": ""}
     found |= {key: [] for key in ("rewrites", "near_misses", "quarantined", "remarks")}
-    told = {"code": code, "severity": "error", "message": message, "where": place, "hint": hint}
-    return {"schema": SCHEMA, "error": told, "versions": installed_versions(), **found}
+    return {"schema": SCHEMA, "error": _diagnostic(told), "versions": installed_versions(), **found}
 
 
 def write_failure(document: dict[str, object], path: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .options import Datum, Feeds, Outputs, SessionOptions
     from .profiling import Profile, Spent, profile
     from .reduce import Piece, reduce_model
-    from .session import Port, Session, check_installation, open_session, save_optimized
+    from .session import Port, Session, check_installation, is_out_of_time, open_session, save_optimized
     from .tolerance import Floor, Noise, noise_floor
     from .verification import Verification
 
@@ -34,7 +34,7 @@ _MODULES = {
     "options": ("Datum", "Feeds", "Outputs", "SessionOptions"),
     "reduce": ("Piece", "reduce_model"),
     "profiling": ("Profile", "Spent", "profile"),
-    "session": ("Port", "Session", "check_installation", "open_session", "save_optimized"),
+    "session": ("Port", "Session", "check_installation", "is_out_of_time", "open_session", "save_optimized"),
     "tolerance": ("Floor", "Noise", "noise_floor"),
     "verification": ("Verification",),
 }
@@ -72,6 +72,7 @@ __all__ = [
     "compare",
     "device_name",
     "feed_sets",
+    "is_out_of_time",
     "make_feeds",
     "noise_floor",
     "open_session",

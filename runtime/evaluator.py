@@ -14,12 +14,6 @@ from .session import open_session
 _CARRIED_KINDS = "biufc"
 _STRING_KINDS = "OUS"
 
-_MOVEMENT = frozenset(
-    "Concat Expand Flatten Gather GatherElements GatherND Identity Reshape Slice Split Squeeze Tile Transpose "
-    "Unsqueeze".split()
-)
-"""Operators whose results are elements of their first input (of all inputs, for Concat), whatever their type is."""
-
 
 class OrtEvaluator:
     """Evaluates closed regions of nodes with one thread, ONNX Runtime's optimizations and prepacking off.
@@ -87,8 +81,8 @@ class _StandIns:
                 continue
             dtype = self._dtypes[given[0]]
             is_data = node.inputs[0] is given[0] and (len(given) == 1 or node.op_type == "Concat")
-            is_whole = node.op_type != "Concat" or len(given) == len(node.inputs)
-            if node.domain != "" or node.op_type not in _MOVEMENT or not is_data or not is_whole:
+            is_moved = node.op_type in ir.MOVEMENT or (node.op_type == "Concat" and len(given) == len(node.inputs))
+            if node.domain != "" or not is_moved or not is_data:
                 return False
             if any(self._dtypes[value] != dtype for value in given):
                 return False

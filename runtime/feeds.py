@@ -113,9 +113,7 @@ def make_feeds(model: ir.Model, *, seed: int = 0, plan: Plan | None = None) -> d
 
 def made_shapes(model: ir.Model) -> dict[str, tuple[int, ...]]:
     """The dims of the inputs that `make_feeds` makes."""
-    interface = _Interface(model)
-    binding = interface.binding(Plan(TYPICAL))
-    return {each.name: binding.shape(each.dims) for each in interface.opened(None).values()}
+    return _Interface(model).shapes(Plan(TYPICAL))
 
 
 class _Interface:
@@ -145,6 +143,11 @@ class _Interface:
         inputs = list(self.opened(plan.rank).values())
         equations = self.equations(plan.rank) if plan.solved else None
         return bind(inputs, plan.sizing, equations, dict(plan.chosen))
+
+    def shapes(self, plan: Plan) -> dict[str, tuple[int, ...]]:
+        """The dims of the inputs by name."""
+        binding = self.binding(plan)
+        return {each.name: binding.shape(each.dims) for each in self.opened(plan.rank).values()}
 
     def usage(self, value: ir.Value) -> Usage:
         if value not in self.usages:
@@ -471,9 +474,7 @@ class _Trials:
         """Plans by the elements of their inputs, those with other values than normal ones last."""
 
         def cost(plan: Plan) -> tuple[bool, int]:
-            binding = self.interface.binding(plan)
-            inputs = self.interface.opened(plan.rank).values()
-            return plan.values != "normal", sum(math.prod(binding.shape(each.dims)) for each in inputs)
+            return plan.values != "normal", sum(map(math.prod, self.interface.shapes(plan).values()))
 
         return sorted(ordered, key=cost)
 
@@ -519,9 +520,7 @@ class _Trials:
         if self.tried and time.monotonic() > self.until:
             return None
         if self.budget is not None:
-            binding = self.interface.binding(plan)
-            inputs = self.interface.opened(plan.rank).values()
-            needed = self.budget.needed({each.name: binding.shape(each.dims) for each in inputs})
+            needed = self.budget.needed(self.interface.shapes(plan))
             if needed > self.budget.limit:
                 self.too_large.append(needed)
                 return None

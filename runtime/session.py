@@ -187,8 +187,9 @@ def is_out_of_time(error: ir.ModelError) -> bool:
 
 
 def _too_slow(what: str, seconds: float, where: ir.Location) -> ir.ModelError:
-    left = "no time is left for it" if seconds <= 0 else f"the {seconds:.1f} s that are left for it"
-    message = f"{what} takes longer than {left}" if seconds > 0 else f"{what}: {left}"
+    message = f"{what} takes longer than the {seconds:.1f} s that are left for it"
+    if seconds <= 0:
+        message = f"{what}: no time is left for it"
     return ir.ModelError(ir.Diagnostic(TIME_LIMIT, message, where))
 
 

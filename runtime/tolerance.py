@@ -131,17 +131,17 @@ class NoiseMeter:
 
     def add(self, outputs: Outputs) -> None:
         """Outputs after a change of 1 ulp."""
-        found = leaves(outputs)
-        for path, leaf in self._leaves.items():
-            if path in found:
-                leaf.add(np.asarray(found[path]))
+        for leaf, probe in self._measured(outputs):
+            leaf.add(probe)
 
     def add_level(self, outputs: Outputs) -> None:
         """Outputs at another optimization level."""
+        for leaf, other in self._measured(outputs):
+            leaf.add_level(other)
+
+    def _measured(self, outputs: Outputs) -> Iterator[tuple[_FloatLeaf | _DiscreteLeaf, Array]]:
         found = leaves(outputs)
-        for path, leaf in self._leaves.items():
-            if path in found:
-                leaf.add_level(np.asarray(found[path]))
+        return ((leaf, np.asarray(found[path])) for path, leaf in self._leaves.items() if path in found)
 
     def noise(self) -> Noise:
         """What was measured so far."""

@@ -18,10 +18,7 @@ import numpy as np
 from ... import ir
 
 _MAX_NODES: Final = 64
-_MOVEMENT: Final = frozenset(
-    "Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand Tile Slice Split Gather GatherElements GatherND "
-    "Concat Pad DepthToSpace SpaceToDepth ReduceMax ReduceMin MaxPool GlobalMaxPool".split()
-)
+_MOVEMENT: Final = ir.MOVEMENT | {"Concat", "Pad", "ReduceMax", "ReduceMin", "MaxPool", "GlobalMaxPool"}
 """Operators that give elements as they are, the largest or smallest of some among them."""
 _ARITHMETIC: Final = frozenset("Add Sub Mul Div Neg Abs Sum Max Min Clip Relu Cast CastLike Where".split())
 _DECIDES: Final = frozenset(
@@ -36,11 +33,6 @@ _DECIDES_ML: Final = frozenset(
 
 Owners = Mapping[ir.Graph, ir.Node]
 """The node whose attribute a body is."""
-
-
-def owners_in(nodes: Iterable[ir.Node]) -> dict[ir.Graph, ir.Node]:
-    """The owner of every body that one of `nodes` has."""
-    return {body: node for node in nodes for body in ir.subgraphs_of(node)}
 
 
 def decided_by_rounding(value: ir.Value, owners: Owners) -> ir.Node | None:
@@ -97,8 +89,6 @@ def is_plain_arithmetic(value: ir.Value, owners: Owners) -> bool:
 
 _CONDITIONS: Final = frozenset({("If", 0), ("Loop", 0), ("Loop", 1)})
 _BODIES: Final = frozenset({"If", "Loop", "Scan"})
-_FIRST: Final[Mapping[str, tuple[int, int]]] = {"If": (0, 0), "Loop": (2, 1), "Scan": (0, 0)}
-"""How many inputs of the node and its body, and how many outputs of the body, come before those that correspond."""
 
 
 def _is_body_owner(node: ir.Node) -> bool:
@@ -113,7 +103,7 @@ def _into_body(user: ir.Node, index: int) -> list[ir.Value]:
     """What an input of a Loop or Scan is in the body, and the result that it is after no iteration."""
     if not _is_body_owner(user) or user.op_type == "If":
         return []
-    first, _ = _FIRST[user.op_type]
+    first, _ = ir.state_offsets(user)
     inside = _body(user).inputs
     found = [inside[index]] if first <= index < len(inside) else []
     if found and user.op_type == "Loop" and index - first < len(user.outputs):
@@ -127,7 +117,7 @@ def _out_of_body(value: ir.Value, owners: Owners) -> list[ir.Value]:
     owner = None if graph is None else owners.get(graph)
     if graph is None or owner is None or not _is_body_owner(owner):
         return []
-    first_input, first_output = _FIRST[owner.op_type]
+    first_input, first_output = ir.state_offsets(owner)
     found = []
     for place in (index - first_output for index, output in enumerate(graph.outputs) if output is value):
         if 0 <= place < len(owner.outputs):
@@ -143,7 +133,7 @@ def _from_outside(value: ir.Value, owners: Owners) -> list[ir.Value]:
     owner = None if graph is None else owners.get(graph)
     if graph is None or owner is None or not _is_body_owner(owner) or owner.op_type == "If":
         return []
-    first_input, first_output = _FIRST[owner.op_type]
+    first_input, first_output = ir.state_offsets(owner)
     place = next((index for index, each in enumerate(graph.inputs) if each is value), 0)
     if place < first_input:
         return []  # the number of the iteration, or the condition
@@ -158,7 +148,7 @@ def _of_bodies(node: ir.Node, value: ir.Value) -> list[ir.Value] | None:
     """What a result of If, Loop or Scan comes from; None for other operators."""
     if not _is_body_owner(node):
         return None
-    first_input, first_output = _FIRST[node.op_type]
+    first_input, first_output = ir.state_offsets(node)
     place = next(index for index, each in enumerate(node.outputs) if each is value)
     found = [body.outputs[first_output + place] for body in ir.subgraphs_of(node)]
     if node.op_type == "Loop" and place < _states(node):
@@ -169,9 +159,7 @@ def _of_bodies(node: ir.Node, value: ir.Value) -> list[ir.Value] | None:
 
 def _states(node: ir.Node) -> int:
     """How many values a Loop or Scan hands from one iteration to the next."""
-    first, _ = _FIRST[node.op_type]
-    scanned = ir.attribute(node, "num_scan_inputs") if node.op_type == "Scan" else 0
-    return len(_body(node).inputs) - first - (scanned if isinstance(scanned, int) else 0)
+    return sum(1 for _ in ir.loop_states(node))
 
 
 def _graph_of(value: ir.Value) -> ir.Graph | None:
@@ -198,11 +186,6 @@ _RANGES: Final[Mapping[ir.DataType, tuple[int, int]]] = {
     ir.DataType.INT32: (-(1 << 31), (1 << 31) - 1),
     ir.DataType.UINT32: (0, (1 << 32) - 1),
 }
-_MOVES_ONE: Final = frozenset(
-    "Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand Tile Slice Split Gather GatherElements GatherND "
-    "DepthToSpace SpaceToDepth".split()
-)
-
 Interval = tuple[float, float]
 DTypes = Callable[[ir.Value], ir.DataType | None]
 
@@ -245,7 +228,7 @@ class WholeNumbers:
             source = node.inputs[0]
             dtype = None if source is None else self._dtype(source)
             return _RANGES[dtype] if dtype is not None and dtype in _RANGES else self.interval(source)
-        if node.op_type in _MOVES_ONE:
+        if node.op_type in ir.MOVEMENT:
             return self.interval(node.inputs[0])
         given = node.inputs[1:] if node.op_type == "Where" else node.inputs
         known = [each for each in map(self.interval, given) if each is not None]

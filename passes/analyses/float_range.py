@@ -17,10 +17,7 @@ from ... import ir
 from .shapes import Shapes
 
 _MAX_NODES: Final = 48
-_COPIES: Final = frozenset(
-    "Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand Tile Slice Split Gather GatherElements GatherND "
-    "DepthToSpace SpaceToDepth Compress".split()
-)
+_COPIES: Final = ir.MOVEMENT | {"Compress"}
 _UNION: Final = frozenset({"Concat"})
 _PREDICATES: Final = frozenset("Not And Or Xor Equal Less Greater LessOrEqual GreaterOrEqual IsNaN IsInf".split())
 _UNIT: Final = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Hardmax"})

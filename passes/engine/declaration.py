@@ -14,7 +14,7 @@ import numpy as np
 from ... import ir
 from .exactness import Exactness
 from .pass_ import is_foreign
-from .pattern import Call, Either, Literal, Pattern, Rest, Var, calls_in
+from .pattern import Call, Either, Literal, Pattern, Rest, Var, calls_in, parts_of
 from .rule import Condition, Rule
 
 _LAST = 1 << 30
@@ -59,20 +59,7 @@ def pattern_faults(pattern: Pattern) -> Iterator[str]:
 
 def names_in(pattern: Pattern) -> frozenset[str]:
     """The names that a pattern binds in any of its branches."""
-    found: set[str] = set()
-    pending: list[Pattern | None] = [pattern]
-    while pending:
-        match pending.pop():
-            case Var(name) | Rest(name):
-                found.add(name)
-            case Either(choices):
-                pending += choices
-            case Call() as call:
-                found.add(call.name)
-                pending += call.inputs or ()
-            case _:
-                pass
-    return frozenset(found)
+    return frozenset(part.name for part in parts_of(pattern) if isinstance(part, (Var, Rest, Call)))
 
 
 def _nested_names(pattern: Pattern | None, above: frozenset[str] = frozenset()) -> set[str]:
@@ -88,9 +75,7 @@ def _nested_names(pattern: Pattern | None, above: frozenset[str] = frozenset()) 
 
 
 def _has_approximate_literal(pattern: Pattern) -> bool:
-    return any(
-        isinstance(operand, Literal) and operand.rtol > 0 for call in calls_in(pattern) for operand in call.inputs or ()
-    )
+    return any(isinstance(part, Literal) and part.rtol > 0 for part in parts_of(pattern))
 
 
 # --- calls against schemas --------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from typing import ParamSpec, TypeVar
 
 from ... import ir
-from ..analyses.decisions import WholeNumbers, decided_by_rounding, owners_in
+from ..analyses.decisions import WholeNumbers, decided_by_rounding
 from ..targets.quantization_faults import newly_broken
 from .constant_range import lost_range
 from .exactness import Exactness
@@ -196,7 +196,7 @@ class _Driver:
             self.work.append(node)
 
     def inserted(self, node: ir.Node) -> None:
-        self.owners.update(owners_in([node]))
+        self.owners.update(ir.owners_in([node]))
         self.enqueue(node)
 
     def modified(self, node: ir.Node) -> None:

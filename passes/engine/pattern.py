@@ -172,18 +172,24 @@ def approx(number: float, rtol: float = 1e-6) -> Literal:
     return Literal(number, rtol)
 
 
-def calls_in(pattern: Pattern) -> Iterator[Call]:
-    """Every call in a pattern, the root first."""
+def parts_of(pattern: Pattern) -> Iterator[Pattern]:
+    """A pattern and all that it consists of, the root first."""
     pending: list[Pattern | None] = [pattern]
     while pending:
-        match pending.pop(0):
-            case Call() as call:
-                yield call
-                pending.extend(call.inputs or ())
+        part = pending.pop(0)
+        if part is None:
+            continue
+        yield part
+        match part:
+            case Call(inputs=operands):
+                pending.extend(operands or ())
             case Either(choices):
                 pending.extend(choices)
-            case _:
-                pass
+
+
+def calls_in(pattern: Pattern) -> Iterator[Call]:
+    """Every call in a pattern, the root first."""
+    return (part for part in parts_of(pattern) if isinstance(part, Call))
 
 
 def match_node(pattern: Pattern, node: ir.Node) -> Iterator[Bindings]:

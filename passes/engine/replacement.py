@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ... import ir
+from .pass_ import where
 from .rule import Builder, Match
 
 _State: TypeAlias = tuple[object, ...]
@@ -67,21 +68,10 @@ class _Defined:
             message = f"{reader} reads {value.name!r}, which is neither in the graph nor built with `op` before it"
             raise ReplacementError(message)
         if self._scopes is None:  # onnx-ir's graphs do not know what they lie in: walked only where it matters
-            self._scopes = _scopes(self.match)
+            owners = ir.owners_in(ir.nodes(self.match.context.rewriter.model))
+            self._scopes = set(ir.graphs_around(self.match.root, owners))
         if value.graph not in self._scopes:
             raise ReplacementError(f"{reader} reads {value.name!r}, which is computed in another graph")
-
-
-def _scopes(match: Match) -> set[ir.Graph]:
-    """The graphs around the root of `match`."""
-    holders = {body: node for node in ir.nodes(match.context.rewriter.model) for body in ir.subgraphs_of(node)}
-    found: set[ir.Graph] = set()
-    graph = match.root.graph
-    while isinstance(graph, ir.Graph):
-        found.add(graph)
-        holder = holders.get(graph)
-        graph = None if holder is None else holder.graph
-    return found
 
 
 def _check_node(node: ir.Node, match: Match) -> None:
@@ -134,7 +124,7 @@ def untouched(match: Match) -> Iterator[None]:
         raise ReplacementError("it added or removed nodes, inputs or initializers in place")
     for node, state in zip(nodes, states, strict=True):
         if _state(node) != state:
-            raise ReplacementError(f"it changed {node.op_type} ({_name(node)}) in place")
+            raise ReplacementError(f"it changed {node.op_type} ({where(node)}) in place")
 
 
 def _around(match: Match) -> list[ir.Node]:
@@ -181,7 +171,3 @@ def _read_only(nodes: Sequence[ir.Node]) -> Iterator[None]:
     finally:
         for array in arrays:
             array.flags.writeable = True
-
-
-def _name(node: ir.Node) -> str:
-    return next((value.name for value in node.outputs if value.name), node.name or "?")

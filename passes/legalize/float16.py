@@ -10,7 +10,7 @@ import numpy as np
 
 from ... import ir
 from ..analyses import Shapes
-from ..analyses.decisions import decided_by_rounding, owners_in
+from ..analyses.decisions import decided_by_rounding
 from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
 from ..engine.pass_ import Pass, PassContext, where
@@ -103,7 +103,7 @@ class _Plan:
     _host: set[ir.Value] = field(default_factory=set)  # computed from shapes alone
 
     def __post_init__(self) -> None:
-        owners = owners_in(ir.nodes(self.model))
+        owners = ir.owners_in(ir.nodes(self.model))
         given_back = {
             value for graph in ir.graphs(self.model) if graph is not self.model.graph for value in graph.outputs
         }

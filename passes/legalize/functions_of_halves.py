@@ -22,10 +22,8 @@ def _runs_in(m: Match, dtype: ir.DataType) -> bool | None:
 
 def _has_rows(m: Match) -> bool:
     """Whether a Softmax has more to divide than one number by itself, which its body does faster."""
-    axis, dims = m.root.attributes.get("axis"), m.x.dims
-    if m.root.op_type == "Gelu" or not dims:
-        return True
-    return dims[axis.as_int() if axis is not None else -1] != 1
+    axis, dims = ir.attribute(m.root, "axis"), m.x.dims
+    return not dims or not isinstance(axis, int) or dims[axis] != 1
 
 
 @rule(

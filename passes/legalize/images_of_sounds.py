@@ -57,12 +57,13 @@ class ImagesOfSounds(Pass):
                     refusal = Refusal(self.name, where(convs[0]), f"a chain of {_FEWEST} convolutions", "it is alone")
                     context.journal.refuse(refusal)
                     continue
+                products = _products(convs, shapes)
                 if not context.pays(
                     self.name,
                     where(convs[0]),
-                    f"{_FEWEST_PRODUCTS:,} multiplications in each, or an unknown length",
-                    f"{_products(convs, shapes)}",
-                    expected=(_products(convs, shapes) or _FEWEST_PRODUCTS) >= _FEWEST_PRODUCTS,
+                    f"{_FEWEST_PRODUCTS:,} multiplications in one, or an unknown length",
+                    f"{products}",
+                    expected=products is None or products >= _FEWEST_PRODUCTS,
                 ):
                     continue
                 before, after = f"{len(convs)} 1-D convolutions", "2-D convolutions"
@@ -108,14 +109,14 @@ def _is_good(conv: ir.Node, shapes: Shapes, *, follows: bool) -> bool:
 
 def _products(convs: Sequence[ir.Node], shapes: Shapes) -> int | None:
     """How many multiplications the largest of the convolutions takes for one sample; None where a length is unknown."""
-    found = []
+    largest = 0
     for conv in convs:
         weights, dims = _weight_dims(conv), shapes.dims(conv.outputs[0])
         length = dims[2] if dims is not None and len(dims) == 3 else None
         if weights is None or not isinstance(length, int):
             return None
-        found.append(prod(weights) * length)
-    return max(found)
+        largest = max(largest, prod(weights) * length)
+    return largest
 
 
 def _can_be_lifted(node: ir.Node, shapes: Shapes) -> bool:
@@ -208,13 +209,7 @@ def _spread(node: ir.Node) -> dict[str, ir.AttributeValue | ir.Attr]:
 
 def _view(op_type: str, value: ir.Value, before: ir.Node, rewriter: ir.Rewriter, shapes: Shapes) -> ir.Value:
     version = rewriter.imports_of(before.graph)[""] if before.graph is not None else before.version
-    inputs: list[ir.Value | None] = [value]
-    attributes: dict[str, ir.AttributeValue] = {}
-    if (version or 0) >= 13:
-        inputs.append(ir.pending_constant(np.array([2], dtype=np.int64), name="height"))
-    else:
-        attributes["axes"] = [2]
-    made = ir.new_node(op_type, inputs, attributes, version=version, provenance=ImagesOfSounds.name)
+    made = ir.new_view(op_type, value, [2], version=version, provenance=ImagesOfSounds.name)
     rewriter.insert(made, before=before)
     shapes.learn(made)
     return made.outputs[0]

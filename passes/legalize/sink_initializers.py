@@ -41,7 +41,7 @@ class SinkInitializers(Pass):
     def run(self, model: ir.Model, context: PassContext) -> None:
         if context.settings.target == "onnx":
             return
-        owners = {body: node for node in ir.nodes(model) for body in ir.subgraphs_of(node)}
+        owners = ir.owners_in(ir.nodes(model))
         if not owners:
             return
         for graph in list(ir.graphs(model)):
@@ -61,22 +61,10 @@ def _home(value: ir.Value, graph: ir.Graph, owners: dict[ir.Graph, ir.Node]) -> 
         return None
     if not any(user.op_type in _PREPACKED for user in users) or any(user.graph is graph for user in users):
         return None
-    paths = [_path(user, graph, owners) for user in users]
+    paths = [[*ir.graphs_around(user, owners)][::-1] for user in users]
     common = None
     for graphs in zip(*paths, strict=False):
         if any(each is not graphs[0] for each in graphs):
             break
         common = graphs[0]
     return common
-
-
-def _path(node: ir.Node, root: ir.Graph, owners: dict[ir.Graph, ir.Node]) -> list[ir.Graph]:
-    """The graphs around `node`, from `root` inward."""
-    found: list[ir.Graph] = []
-    graph = node.graph
-    while isinstance(graph, ir.Graph):
-        found.append(graph)
-        if graph is root:
-            break
-        graph = owners[graph].graph if graph in owners else None
-    return found[::-1]

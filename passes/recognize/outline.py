@@ -12,7 +12,7 @@ import numpy as np
 from ... import ir
 from ..analyses import Shapes
 from ..analyses.attention_mask import lowest_becomes_next, may_hold_lowest
-from ..analyses.decisions import Owners, decided_by_rounding, owners_in
+from ..analyses.decisions import Owners, decided_by_rounding
 from ..engine.analysis import Analysis
 from ..engine.exactness import Exactness
 from ..engine.journal import Refusal
@@ -70,7 +70,7 @@ class OutlineFunctions(Pass):
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         functions = context.functions()
-        owners = owners_in(ir.nodes(model))
+        owners = ir.owners_in(ir.nodes(model))
         refreshed = False
         for node in list(ir.nodes(model)):
             if node.graph is None or node.domain or node.op_identifier() in functions:

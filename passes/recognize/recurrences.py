@@ -175,8 +175,5 @@ def _attributes(walk: Walk, cell: Cell, size: int) -> dict[str, ir.AttributeValu
 
 def _with_axis(operator: str, value: ir.Value | None, axis: int, loop: ir.Node, context: PassContext) -> ir.Value:
     """Squeeze or Unsqueeze, in front of the loop."""
-    version = loop.version or 0
-    axes = ir.pending_constant(np.array([axis], dtype=np.int64), name="axes") if version >= 13 else None
-    attributes = {"axes": [axis]} if version < 13 else None
-    made = ir.new_node(operator, [value, axes], attributes, version=version, provenance=RecognizeRecurrences.name)
+    made = ir.new_view(operator, value, [axis], version=loop.version, provenance=RecognizeRecurrences.name)
     return context.rewriter.insert(made, before=loop).outputs[0]

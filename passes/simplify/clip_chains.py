@@ -7,7 +7,7 @@ import numpy as np
 from ... import ir
 from ..engine.conditions import FLOATS, floating, holds
 from ..engine.exactness import Exactness
-from ..engine.pattern import Either, any_call, op, values
+from ..engine.pattern import Either, Pattern, Var, any_call, op, values
 from ..engine.rule import Builder, Match, rule
 
 x, y, low, high = values("x y low high")
@@ -26,13 +26,8 @@ _INNER = Either(tuple(any_call(kind).named("inner") for kind in ("Clip", "Relu",
 
 def _scalar(value: ir.Value | None) -> Bound | None:
     """The number in a constant of one element; None for NaN, which bounds nothing and everything."""
-    content = ir.constant(value)
-    if content is None or content.size != 1 or content.dtype.kind not in "iufV":
-        return None
-    number = content.reshape(())
-    if content.dtype.kind in "iu":
-        return int(number)
-    return float(number) if number == number else None
+    number = ir.scalar(value)
+    return None if number is None or isinstance(number, bool) or number != number else number
 
 
 def _read(node: ir.Node) -> tuple[ir.Value, Bounds] | None:
@@ -163,23 +158,22 @@ def max_zero_to_relu(m: Match, op: Builder) -> ir.Value:
     return op.Relu(m.x)
 
 
-_MAXIMA = (
-    op.Where(op.Greater(x, y), x, y)
-    | op.Where(op.GreaterOrEqual(x, y), x, y)
-    | op.Where(op.Less(x, y), y, x)
-    | op.Where(op.LessOrEqual(x, y), y, x)
-)
-_MINIMA = (
-    op.Where(op.Greater(x, y), y, x)
-    | op.Where(op.GreaterOrEqual(x, y), y, x)
-    | op.Where(op.Less(x, y), x, y)
-    | op.Where(op.LessOrEqual(x, y), x, y)
-)
+def _choice(larger: Var, smaller: Var) -> Pattern:
+    """`larger` where x is above y, else `smaller`, by any of the comparisons."""
+    return (
+        op.Where(op.Greater(x, y), larger, smaller)
+        | op.Where(op.GreaterOrEqual(x, y), larger, smaller)
+        | op.Where(op.Less(x, y), smaller, larger)
+        | op.Where(op.LessOrEqual(x, y), smaller, larger)
+    )
+
+
+_NUMBERS = holds("a number type", lambda m: m.x.dtype in FLOATS | _INTEGERS, lambda m: str(m.x.dtype))
 
 
 @rule(
-    _MAXIMA,
-    requires=[holds("a number type", lambda m: m.x.dtype in FLOATS | _INTEGERS, lambda m: str(m.x.dtype))],
+    _choice(x, y),
+    requires=[_NUMBERS],
     exactness=Exactness.SPECIAL_VALUES,
     source="ONNX Max, Where: they differ where an operand is NaN, and in the sign of zero",
     group="fuse",
@@ -194,8 +188,8 @@ def select_larger_to_max(m: Match, op: Builder) -> ir.Value:
 
 
 @rule(
-    _MINIMA,
-    requires=[holds("a number type", lambda m: m.x.dtype in FLOATS | _INTEGERS, lambda m: str(m.x.dtype))],
+    _choice(y, x),
+    requires=[_NUMBERS],
     exactness=Exactness.SPECIAL_VALUES,
     source="ONNX Min, Where: they differ where an operand is NaN, and in the sign of zero",
     group="fuse",

@@ -25,6 +25,15 @@ def _rounded(m: Match, exact: Vector, like: str) -> ir.Array | None:
     return rounded if carries(rounded, exact) else None
 
 
+def _with_weight(m: Match, op: Builder, exact: Vector) -> ir.Value | None:
+    """x times a weight, and the bias where there is one; None where the weight's type does not carry it."""
+    weight = _rounded(m, exact, "w")
+    if weight is None:
+        return None
+    product = op.MatMul(m.x, op.constant(weight))
+    return op.Add(product, m.bias) if m.has("bias") else product
+
+
 def _product(m: Match) -> Vector:
     left, right = (getattr(m, name).array.astype(np.float64) for name in ("a", "b"))
     product: Vector = left @ right
@@ -59,6 +68,7 @@ def multiply_constant_matrices(m: Match, op: Builder) -> ir.Value | None:
 
 
 _BASE = op.MatMul(x, w).named("base")
+_BASE_OR_BIASED = _BASE | op.Add(_BASE, bias).any_order().named("biased")
 _ADAPTER = op.MatMul(op.MatMul(x, a).named("down"), b).named("up")
 _SCALED = (
     _ADAPTER
@@ -68,7 +78,7 @@ _SCALED = (
 
 
 @rule(
-    op.Add(_BASE | op.Add(_BASE, bias).any_order().named("biased"), _SCALED).any_order(),
+    op.Add(_BASE_OR_BIASED, _SCALED).any_order(),
     requires=[
         constant("w", "a", "b", "s", "bias"),
         floating("w"),
@@ -88,18 +98,11 @@ def merge_low_rank_adapter(m: Match, op: Builder) -> ir.Value | None:
     before:  Add(MatMul(x, w), MatMul(MatMul(x, a), b) * s) -> y        or with a bias in between
     after:   MatMul(x, w + s * a·b) -> y
     """
-    weight = _rounded(m, m.w.array.astype(np.float64) + _product(m), "w")
-    if weight is None:
-        return None
-    product = op.MatMul(m.x, op.constant(weight))
-    return op.Add(product, m.bias) if m.has("bias") else product
+    return _with_weight(m, op, m.w.array.astype(np.float64) + _product(m))
 
 
 @rule(
-    op.Add(
-        op.MatMul(x, w).named("base") | op.Add(op.MatMul(x, w).named("base"), bias).any_order().named("biased"),
-        op.MatMul(x, a).named("other"),
-    ).any_order(),
+    op.Add(_BASE_OR_BIASED, op.MatMul(x, a).named("other")).any_order(),
     requires=[
         constant("w", "a", "bias"),
         floating("w"),
@@ -122,8 +125,4 @@ def merge_parallel_matmuls(m: Match, op: Builder) -> ir.Value | None:
     before:  y = Add(MatMul(x, w), MatMul(x, a))        or with a bias in between
     after:   y = MatMul(x, w + a)
     """
-    weight = _rounded(m, m.w.array.astype(np.float64) + m.a.array.astype(np.float64), "w")
-    if weight is None:
-        return None
-    product = op.MatMul(m.x, op.constant(weight))
-    return op.Add(product, m.bias) if m.has("bias") else product
+    return _with_weight(m, op, m.w.array.astype(np.float64) + m.a.array.astype(np.float64))

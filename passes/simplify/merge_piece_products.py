@@ -80,9 +80,13 @@ class _Product:
     stop: int
     views: tuple[ir.Node, ...]
 
+    @property
+    def is_transposed(self) -> bool:
+        """Whether the matrix is."""
+        return self.node.op_type == "Gemm" and ir.attribute(self.node, "transB") == 1
+
     def key(self) -> Hashable:
-        transposed = self.node.op_type == "Gemm" and ir.attribute(self.node, "transB")
-        return (self.weight, transposed, self.bias, self.source, self.axis)
+        return (self.weight, self.is_transposed, self.bias, self.source, self.axis)
 
 
 def _product(node: ir.Node, shapes: Shapes) -> _Product | None:
@@ -182,8 +186,7 @@ def _merge(group: list[_Product], shapes: Shapes, context: PassContext) -> None:
         )
         return insert(new, before=before)
 
-    transposed = first.node.op_type == "Gemm" and ir.attribute(first.node, "transB") == 1
-    weight = made("Transpose", first.weight, perm=[1, 0]) if transposed else first.weight
+    weight = made("Transpose", first.weight, perm=[1, 0]) if first.is_transposed else first.weight
     whole = made("MatMul", first.source, weight)
     if first.bias is not None:
         whole = made("Add", whole, first.bias)

@@ -381,11 +381,8 @@ class _Squeezed(_Region):
         return self._undoes(node)
 
     def _view(self, op_type: str, value: ir.Value, before: ir.Node) -> ir.Value:
-        axes, version = self.layout.dropped, self.context.rewriter.imports_of(self.graph).get("", 0)
-        inputs, attributes = [value], {"axes": axes}
-        if version >= 13:
-            inputs, attributes = [value, ir.pending_constant(np.array(axes, dtype=np.int64), name="axes")], {}
-        made = ir.new_node(op_type, inputs, attributes, version=version, provenance=MoveTransposes.name)
+        version = self.context.rewriter.imports_of(self.graph).get("", 0)
+        made = ir.new_view(op_type, value, self.layout.dropped, version=version, provenance=MoveTransposes.name)
         return self._insert(made, before)
 
     def _entered(self, value: ir.Value, before: ir.Node) -> ir.Value:

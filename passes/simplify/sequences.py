@@ -214,11 +214,10 @@ class _Resolver:
         assert sizes is not None and source is not None
         axis = ir.attribute(node, "axis")
         assert isinstance(axis, int)
-        version = self.context.rewriter.imports_of(_graph_of(node)).get("", 0)
         if len(sizes) == 1:
             pieces: Elements = [source]
         else:
-            split = new_split(source, axis, sizes, version)
+            split = new_split(source, axis, sizes, node.version or 0)
             self.context.rewriter.insert(split, before=node)
             pieces = list(split.outputs)
         drops_axis = len(node.inputs) < 2 or node.inputs[1] is None
@@ -233,8 +232,7 @@ class _Resolver:
     def _insert(
         self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, ir.AttributeValue], before: ir.Node
     ) -> ir.Node:
-        version = self.context.rewriter.imports_of(_graph_of(before)).get("", 0)
-        made = ir.new_node(op_type, inputs, attributes, version=version, provenance=ResolveSequences.name)
+        made = ir.new_node(op_type, inputs, attributes, version=before.version, provenance=ResolveSequences.name)
         return self.context.rewriter.insert(made, before=before)
 
     def _permitted(self, node: ir.Node, after: str) -> bool:
@@ -255,8 +253,3 @@ def _content(source: ir.Value) -> ir.Value | None:
 def _integer(value: ir.Value | None) -> int | None:
     number = ir.scalar(value) if value is not None else None
     return int(number) if isinstance(number, int) and not isinstance(number, bool) else None
-
-
-def _graph_of(node: ir.Node) -> ir.Graph:
-    assert node.graph is not None
-    return node.graph

@@ -65,10 +65,12 @@ def _turns(node: ir.Node, shapes: Shapes) -> int | None:
     given = node.attributes["body"]
     if None in states or given.is_ref():
         return None
-    if condition is not None and ir.scalar(condition) is not None and not ir.scalar(condition):
-        has_scans = len(node.outputs) > len(states)
-        return None if has_scans else 0
-    if count is None or (condition is not None and ir.scalar(condition) is not True):
+    # The type of an empty scan output is the body's secret.
+    none = 0 if len(node.outputs) == len(states) else None
+    going = True if condition is None else ir.scalar(condition)
+    if going is False:
+        return none
+    if count is None or going is not True:
         return None
     body = given.as_graph()
     carried = (value for value in (*states, *body.outputs[1:]) if value is not None)
@@ -81,7 +83,7 @@ def _turns(node: ir.Node, shapes: Shapes) -> int | None:
     if not isinstance(turns, int) or not never_ends_early(body):
         return None
     if turns <= 0:
-        return 0 if len(node.outputs) == len(states) else None  # the type of an empty scan output is the body's secret
+        return none
     # ONNX Runtime gives the counter and the condition the rank that the body declares.
     unread = all(not value.uses() or value.shape is not None for value in body.inputs[:2])
     return turns if unread else None
@@ -123,11 +125,7 @@ def _stack(parts: list[ir.Value | None], node: ir.Node, context: PassContext) ->
     version = node.version or 0
     rows: list[ir.Value | None] = []
     for part in parts:
-        if version < 13:
-            row = ir.new_node("Unsqueeze", [part], {"axes": [0]}, version=version, provenance=UnrollLoops.name)
-        else:
-            axes = ir.pending_constant(np.array([0], dtype=np.int64), name="axes")
-            row = ir.new_node("Unsqueeze", [part, axes], version=version, provenance=UnrollLoops.name)
+        row = ir.new_view("Unsqueeze", part, [0], version=version, provenance=UnrollLoops.name)
         rows.append(context.rewriter.insert(row, before=node).outputs[0])
     if len(rows) == 1:
         assert rows[0] is not None
