@@ -14,48 +14,48 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .ir.diagnostics import (
         Diagnostic,
-        MachineError,
+        EnvironmentSetupError,
         ModelError,
         OptimizeGraphError,
         OptionsError,
         PipelineError,
         VerificationError,
     )
-    from .ir.operator_semantics import operator_function, operator_reference
-    from .jobs.bisect import Finding, bisect
+    from .ir.standard.custom_operators import operator_function, operator_reference
+    from .jobs.bisect import BisectResult, bisect
     from .jobs.compare import Comparison, compare
     from .jobs.explain import Explanation, explain
     from .jobs.export import export
     from .jobs.inspect import Inspection, inspect
     from .jobs.measure import Measurement, measure
-    from .jobs.optimize import optimize
+    from .jobs.optimization.optimize import optimize
+    from .jobs.optimization.result import Result
     from .jobs.reduce import reduce
     from .options import Options
-    from .passes.analyses.figures import Figures, figures
-    from .result import Result
+    from .passes.analyses.model_stats import ModelStats, model_stats
 
 _HOMES = {
     "Comparison": ".jobs.compare",
     "Explanation": ".jobs.explain",
-    "Finding": ".jobs.bisect",
-    "Figures": ".passes.analyses.figures",
+    "BisectResult": ".jobs.bisect",
+    "ModelStats": ".passes.analyses.model_stats",
     "Inspection": ".jobs.inspect",
     "Measurement": ".jobs.measure",
     "Options": ".options",
-    "Result": ".result",
+    "Result": ".jobs.optimization.result",
     "bisect": ".jobs.bisect",
     "compare": ".jobs.compare",
     "explain": ".jobs.explain",
     "export": ".jobs.export",
-    "figures": ".passes.analyses.figures",
+    "model_stats": ".passes.analyses.model_stats",
     "inspect": ".jobs.inspect",
     "measure": ".jobs.measure",
-    "operator_function": ".ir.operator_semantics",
-    "operator_reference": ".ir.operator_semantics",
-    "optimize": ".jobs.optimize",
+    "operator_function": ".ir.standard.custom_operators",
+    "operator_reference": ".ir.standard.custom_operators",
+    "optimize": ".jobs.optimization.optimize",
     "reduce": ".jobs.reduce",
     "Diagnostic": ".ir.diagnostics",
-    "MachineError": ".ir.diagnostics",
+    "EnvironmentSetupError": ".ir.diagnostics",
     "ModelError": ".ir.diagnostics",
     "OptimizeGraphError": ".ir.diagnostics",
     "OptionsError": ".ir.diagnostics",
@@ -64,15 +64,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "BisectResult",
     "Comparison",
     "Diagnostic",
+    "EnvironmentSetupError",
     "Explanation",
-    "Figures",
-    "Finding",
     "Inspection",
-    "MachineError",
     "Measurement",
     "ModelError",
+    "ModelStats",
     "OptimizeGraphError",
     "Options",
     "OptionsError",
@@ -83,9 +83,9 @@ __all__ = [
     "compare",
     "explain",
     "export",
-    "figures",
     "inspect",
     "measure",
+    "model_stats",
     "operator_function",
     "operator_reference",
     "optimize",

@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple, NoReturn
 
 TARGETS = ("ort-cpu", "ort-cuda", "onnx")
 PROVIDERS = ("cpu", "cuda")
-VECTORS = ("portable", "avx2", "avx512", "host")
+CPU_ISAS = ("portable", "avx2", "avx512", "host")
 
 
 class Range(NamedTuple):
@@ -31,11 +31,11 @@ class Range(NamedTuple):
 
 _SECONDS: Final = Range(0.001, 1e6, False)
 RANGES: Final[Mapping[str, Range]] = {
-    "limit": Range(0, 1 << 31, True),
+    "max_rewrites": Range(0, 1 << 31, True),
     "opset": Range(0, 1000, True),  # which there are depends on the model: see the converter
     "threads": Range(0, 1024, True),  # ONNX Runtime takes 160 KB for each before it runs anything
     "seed": Range(0, (1 << 31) - 1, True),
-    "verify_seconds": _SECONDS,
+    "verify_timeout": _SECONDS,
     "measure_seconds": _SECONDS,
     "tune_budget": _SECONDS,
     "seconds": _SECONDS,
@@ -50,39 +50,39 @@ class Options:
     """What may be asked for; the defaults do the right thing. Raises OptionsError for a value that a field cannot have.
 
     `passes`: the text of a pipeline (see docs/pipelines.md); by default the preset `default`.
-    `disable`: names of rules and passes that are to be left out. `limit`: stop after that many rewrites.
+    `disable`: names of rules and passes that are to be left out. `max_rewrites`: stop after that many rewrites.
     `input_shapes`: dims for inputs, `dims`: sizes for symbolic dims; both narrow the interface. `inputs`: `.npz` files
     of the user's own inputs.
     `freeze`: names of inputs with a default that become constants, out of the interface; `all` for all of them.
     `opset`: convert to this one. `min_ort`: the oldest ONNX Runtime that must load the result (the installed one).
-    `rtol`, `atol`: a tolerance instead of the model's own noise floor. `verify_seconds`: time limit of verification.
-    `cpu_fp16_as_fp32`: compute float16 models in float32 inside; for target `ort-cpu`.
+    `rtol`, `atol`: a tolerance instead of the model's own noise floor. `verify_timeout`: time limit of verification.
+    `upcast_fp16`: compute float16 models in float32 inside; for target `ort-cpu`.
     `fp16`: compute float32 models in float16 inside, for target `ort-cuda`; verified against what rounding the
     original's inputs and weights to float16 changes.
-    `shrink`: write large constants that repeat one value as operators. `strip`: drop what the exporter noted on nodes.
-    `threads`: how many ONNX Runtime is to have; by default it is measured with one, and chosen for one to four. With 0
-    it is measured with ONNX Runtime's own number, and chosen for one to four: results do not depend on the machine.
-    `vectors`: the vector instructions of the CPU that the result is for: ONNX Runtime lays 16 channels of an image
-    together with AVX-512, and 8 with AVX2. `portable` does what suits both, so that the result does not depend on the
-    machine that builds it; `host` takes those of this machine.
+    `compress_constants`: write large constants that repeat one value as operators. `strip_metadata`: drop what the
+    exporter noted on nodes. `threads`: how many ONNX Runtime is to have; by default it is measured with one, and chosen
+    for one to four. With 0 it is measured with ONNX Runtime's own number, and chosen for one to four: results do not
+    depend on the machine. `cpu_isa`: the vector instructions of the CPU that the result is for: ONNX Runtime lays 16
+    channels of an image together with AVX-512, and 8 with AVX2. `portable` does what suits both, so that the result
+    does not depend on the machine that builds it; `host` takes those of this machine.
     `measure_seconds`: the most time for latencies, of each point; `measure_at`: points by the sizes of symbolic dims.
     `keep_slower`: deliver a result that is measured to be slower; otherwise the original is delivered then.
-    `anatomy`: look inside both models: where the time goes, and what lives while each node runs.
+    `model_profile`: look inside both models: where the time goes, and what lives while each node runs.
     `tune`: measure the choices of profit on this machine and these inputs, within `tune_budget` seconds, and keep what
     is faster; what was learned is remembered in `tune_cache` (a folder of the user's; "off" for nowhere).
-    `session_options`: try ONNX Runtime's own fusions too, and write which ones to switch off to this file (JSON).
-    `reproducers`: the folder for what shows a rewrite that went wrong (by default beside the output).
+    `save_session_options`: try ONNX Runtime's own fusions too, and write which ones to switch off to this file (JSON).
+    `reproducer_dir`: the folder for what shows a rewrite that went wrong (by default beside the output).
     `strict`: a rewrite that goes wrong is an error; otherwise it is left out and reported.
     """
 
     target: str = "ort-cpu"
     passes: str = "default"
-    shrink: bool = False
-    strip: bool = False
-    cpu_fp16_as_fp32: bool = False
+    compress_constants: bool = False
+    strip_metadata: bool = False
+    upcast_fp16: bool = False
     fp16: bool = False
     disable: tuple[str, ...] = ()
-    limit: int | None = None
+    max_rewrites: int | None = None
     opset: int | None = None
     min_ort: str | None = None
     input_shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Options:
     freeze: tuple[str, ...] = ()
     inputs: tuple[Path, ...] = ()
     verify: bool = True
-    verify_seconds: float = 120.0
+    verify_timeout: float = 120.0
     rtol: float | None = None
     atol: float | None = None
     measure: bool = False
@@ -98,19 +98,19 @@ class Options:
     measure_seconds: float = 6.0
     measure_at: tuple[Mapping[str, int], ...] = ()
     threads: int | None = None
-    vectors: Literal["portable", "avx2", "avx512", "host"] = "portable"
+    cpu_isa: Literal["portable", "avx2", "avx512", "host"] = "portable"
     provider: Literal["cpu", "cuda"] = "cpu"
     custom_ops: tuple[Path, ...] = ()
-    follow_links: bool = False
+    follow_symlinks: bool = False
     plugins: tuple[str, ...] = ()
-    anatomy: bool = False
+    model_profile: bool = False
     tune: bool = False
     tune_budget: float = 60.0
     tune_cache: Path | Literal["off"] | None = None
-    session_options: Path | None = None
-    reproducers: Path | None = None
+    save_session_options: Path | None = None
+    reproducer_dir: Path | None = None
     strict: bool = False
-    check_each_pass: bool = False
+    verify_each: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -225,42 +225,42 @@ _CHECKS: Final[Mapping[str, _Check]] = {
     "target": _one_of(*TARGETS),
     "passes": _text,
     "disable": _several(_text, "names of rules and passes"),
-    "limit": _optional(_number),
+    "max_rewrites": _optional(_number),
     "opset": _optional(_number),
     "min_ort": _optional(_version),
     "input_shapes": _shapes,
     "dims": _sizes,
     "freeze": _several(_text, "names of inputs"),
     "inputs": _several(_path, "pathlib.Path"),
-    "verify_seconds": _number,
+    "verify_timeout": _number,
     "rtol": _optional(_number),
     "atol": _optional(_number),
     "measure_seconds": _number,
     "measure_at": _several(_sizes, "mappings from names of dims to sizes"),
     "threads": _optional(_number),
-    "vectors": _one_of(*VECTORS),
+    "cpu_isa": _one_of(*CPU_ISAS),
     "provider": _one_of(*PROVIDERS),
     "custom_ops": _several(_path, "pathlib.Path"),
     "plugins": _several(_text, "names of modules"),
     "tune_budget": _number,
     "tune_cache": _optional(_cache),
-    "session_options": _optional(_path),
-    "reproducers": _optional(_path),
+    "save_session_options": _optional(_path),
+    "reproducer_dir": _optional(_path),
     "seed": _number,
     **dict.fromkeys(
         (
-            "shrink",
-            "strip",
-            "cpu_fp16_as_fp32",
+            "compress_constants",
+            "strip_metadata",
+            "upcast_fp16",
             "fp16",
             "verify",
             "measure",
             "keep_slower",
-            "follow_links",
-            "anatomy",
+            "follow_symlinks",
+            "model_profile",
             "tune",
             "strict",
-            "check_each_pass",
+            "verify_each",
         ),
         _flag,
     ),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def optimize_proto(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model that `optimize` makes of `model` at its defaults, unverified: the caller compares."""
     from . import ir
-    from .jobs.optimize import optimize
+    from .jobs.optimization.optimize import optimize
     from .options import Options
 
     return ir.to_proto(optimize(model, options=Options(verify=False)).model)

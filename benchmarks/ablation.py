@@ -16,13 +16,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import record
+import results_io
 from optimize_graph import Options, ir, optimize, runtime
 
-FOUNDATIONS = frozenset({"cse", "dce", "dedup", "fold", "inline", "lift-constants", "resolve-if", "unroll-loops"})
+FOUNDATIONS = frozenset(
+    {
+        "cse",
+        "dce",
+        "dedup-initializers",
+        "constant-fold",
+        "inline-functions",
+        "lift-constants",
+        "fold-constant-if",
+        "unroll-loops",
+    }
+)
 
 
-def ablate(source: Path, budget_s: float, only: frozenset[str], document: record.Record) -> Iterator[dict[str, Any]]:
+def ablate(
+    source: Path, budget_s: float, only: frozenset[str], document: results_io.Record
+) -> Iterator[dict[str, Any]]:
     """A row for each rule that fired and without which the result is another."""
     sample = source.with_suffix(".inputs.npz")
     options = Options(verify=False, target=document.target)
@@ -35,11 +48,11 @@ def ablate(source: Path, budget_s: float, only: frozenset[str], document: record
         for rule in fired:
             if rule in FOUNDATIONS or (only and rule not in only):
                 continue
-            without = Path(folder) / "without.onnx"
-            less = optimize(source, without, replace(options, disable=(rule,)))
-            if without.read_bytes() == whole.read_bytes():
+            exclusions = Path(folder) / "without.onnx"
+            less = optimize(source, exclusions, replace(options, disable=(rule,)))
+            if exclusions.read_bytes() == whole.read_bytes():
                 continue
-            race = runtime.race(without, whole, feeds, document.options, budget_s=budget_s)
+            race = runtime.race(exclusions, whole, feeds, document.options, budget_s=budget_s)
             times = sum(rewrite.rule == rule for rewrite in made.rewrites)
             yield {
                 "model": source.stem,
@@ -62,10 +75,10 @@ def by_rule(rows: list[dict[str, Any]]) -> list[tuple[str, int, float, float, fl
 
 
 def main() -> None:
-    arguments = record.parser(__doc__, budget_s=3.0)
+    arguments = results_io.parser(__doc__, budget_s=3.0)
     arguments.add_argument("--rules", default="", help="only these, with commas")
     given = arguments.parse_args()
-    document = record.Record(given)
+    document = results_io.Record(given)
     done = {row["model"] for row in document.rows}
     only = frozenset(filter(None, given.rules.split(",")))
     for source in given.models:

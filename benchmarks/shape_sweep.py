@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import record
+import results_io
 import sweep_cases
 from ablation import FOUNDATIONS
 from optimize_graph import Options, ir, optimize, runtime
@@ -26,11 +26,11 @@ LONGER = 10
 """Times the budget with which a ratio under `SUSPECT` is measured again."""
 
 
-def measure(case: sweep_cases.Case, budget_s: float, document: record.Record) -> Iterator[dict[str, Any]]:
+def measure(case: sweep_cases.Case, budget_s: float, document: results_io.Record) -> Iterator[dict[str, Any]]:
     """A row for each rule that fires and without which the result is another."""
     options = Options(verify=False, target=document.target)
     with tempfile.TemporaryDirectory() as folder:
-        source, without, whole = (Path(folder) / name for name in ("in.onnx", "without.onnx", "out.onnx"))
+        source, exclusions, whole = (Path(folder) / name for name in ("in.onnx", "without.onnx", "out.onnx"))
         onnx.save(case.model(), source)
         result = optimize(source, whole, options)
         model = ir.load(source)
@@ -39,11 +39,11 @@ def measure(case: sweep_cases.Case, budget_s: float, document: record.Record) ->
         for rule in dict.fromkeys(rewrite.rule for rewrite in result.rewrites):
             if rule in FOUNDATIONS:
                 continue
-            optimize(source, without, replace(options, disable=(rule,)))
-            if without.read_bytes() == whole.read_bytes():
+            optimize(source, exclusions, replace(options, disable=(rule,)))
+            if exclusions.read_bytes() == whole.read_bytes():
                 continue
             for seconds in (budget_s, LONGER * budget_s):
-                speed = runtime.race(without, whole, feeds, document.options, budget_s=seconds).speed
+                speed = runtime.race(exclusions, whole, feeds, document.options, budget_s=seconds).speed
                 if speed.median >= SUSPECT:
                     break
             yield {"rule": rule, "median": speed.median, "low": speed.low, "high": speed.high}
@@ -67,10 +67,10 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    arguments = record.parser(__doc__, budget_s=0.3, models=False)
+    arguments = results_io.parser(__doc__, budget_s=0.3, models=False)
     arguments.add_argument("--subjects", default="", help="only these, with commas")
     given = arguments.parse_args()
-    document = record.Record(given)
+    document = results_io.Record(given)
     only = frozenset(filter(None, given.subjects.split(",")))
     done = {(row["subject"], row["shape"]) for row in document.rows}
     for case in sweep_cases.cases():

@@ -117,32 +117,34 @@ _SIX = "<float three = {3}, float zero = {0}, float six = {6}>"
 elementwise("recognize-hard-swish", _SIX, "a = Add(x, three)  c = Clip(a, zero, six)  m = Mul(x, c)  y = Div(m, six)")
 elementwise("recognize-hard-sigmoid", _SIX, "a = Add(x, three)  c = Clip(a, zero, six)  y = Div(c, six)")
 elementwise(
-    "outline",
+    "outline-functions",
     "<float a = {0.1}, float zero = {0}>",
     "t = Less(x, zero)  l = Mul(x, a)  y = Where(t, l, x)",
 )
-elementwise("elu-by-exponential", "", "y = Elu(x)")
-elementwise("mish-by-exponential", "", "s = Softplus(x)  t = Tanh(s)  y = Mul(t, x)")
-elementwise("square-is-product", "<float two = {2}>", "y = Pow(x, two)")
-elementwise("half-power-is-root", "<float half = {0.5}>", "a = Abs(x)  y = Pow(a, half)")
-elementwise("merge-bounds", "<float low = {-1}, float high = {6}>", "r = Relu(x)  y = Clip(r, low, high)")
-elementwise("select-larger-to-max", "<float k = {0.5}>", "c = Greater(x, k)  y = Where(c, x, k)")
+elementwise("decompose-elu", "", "y = Elu(x)")
+elementwise("decompose-mish", "", "s = Softplus(x)  t = Tanh(s)  y = Mul(t, x)")
+elementwise("pow2-to-mul", "<float two = {2}>", "y = Pow(x, two)")
+elementwise("pow-half-to-sqrt", "<float half = {0.5}>", "a = Abs(x)  y = Pow(a, half)")
+elementwise("merge-clips", "<float low = {-1}, float high = {6}>", "r = Relu(x)  y = Clip(r, low, high)")
+elementwise("where-greater-to-max", "<float k = {0.5}>", "c = Greater(x, k)  y = Where(c, x, k)")
 elementwise("max-zero-to-relu", "<float zero = {0}>", "y = Max(x, zero)")
-elementwise("scalar-to-tensor-rank", "<float half = {0.5}>", "y = Mul(x, half)")
-elementwise("scalar-to-tensor-rank", "<float low = {-0.5}>", "a = Max(x, low)  y = Div(low, a)")
-elementwise("divide-instead-of-multiplying-by-reciprocal", "", "a = Exp(x)  r = Reciprocal(a)  y = Mul(x, r)")
+elementwise("expand-scalar-rank", "<float half = {0.5}>", "y = Mul(x, half)")
+elementwise("expand-scalar-rank", "<float low = {-0.5}>", "a = Max(x, low)  y = Div(low, a)")
+elementwise("mul-reciprocal-to-div", "", "a = Exp(x)  r = Reciprocal(a)  y = Mul(x, r)")
 elementwise(
-    "cast-instead-of-choosing-one-or-zero",
+    "where-one-zero-to-cast",
     "<float one = {1}, float zero = {0}>",
     "c = Greater(x, zero)  w = Where(c, one, zero)  y = Exp(w)",
 )
-elementwise("gate-with-shortcut", "", "g = Sigmoid(x)  m = Mul(x, g)  y = Add(x, m)")
+elementwise("factor-residual-gate", "", "g = Sigmoid(x)  m = Mul(x, g)  y = Add(x, m)")
 elementwise(
-    "affine-as-batchnorm", "<float s = {2}, float t = {0.5}>", "r = Tanh(x)  a = Mul(s, r)  b = Add(a, t)  y = Tanh(b)"
+    "scale-shift-to-batchnorm",
+    "<float s = {2}, float t = {0.5}>",
+    "r = Tanh(x)  a = Mul(s, r)  b = Add(a, t)  y = Tanh(b)",
 )
 
 
-@subject("gate-with-shortcut", [(1, 8, 1, 1), (1, 64, 7, 7), (1, 64, 56, 56), (8, 16, 3, 1), (1, 100, 10, 1)])
+@subject("factor-residual-gate", [(1, 8, 1, 1), (1, 64, 7, 7), (1, 64, 56, 56), (8, 16, 3, 1), (1, 100, 10, 1)])
 def _gate(*dims: Size) -> str:
     image, gate = _d(dims), _d((*dims[:2], 1, 1))
     return f"g (float[{image}] x, float[{gate}] g) => (float[{image}] y) {{ m = Mul(x, g)  y = Add(x, m) }}"
@@ -167,24 +169,24 @@ def _rms_normalization(*dims: Size) -> str:
         p = Pow(x, two)  v = ReduceMean(p, axes)  e = Add(v, eps)  s = Sqrt(e)  n = Div(x, s)  y = Mul(w, n) }}"""
 
 
-@subject("sum-before-normalization", ROWS)
+@subject("add-to-sum-before-norm", ROWS)
 def _sum_before_normalization(*dims: Size) -> str:
     last, shape = dims[-1], _d(dims)
     return f"""g (float[{shape}] x, float[{shape}] r) => (float[{shape}] y) <float[{last}] scale, float[{last}] bias> {{
         a = Add(x, r)  y = LayerNormalization(a, scale, bias) }}"""
 
 
-@subject("functions-of-halves", ROWS)
+@subject("upcast-fp16-functions", ROWS)
 def _softmax_of_halves(*dims: Size) -> str:
     return f"g (float16[{_d(dims)}] x) => (float16[{_d(dims)}] y) {{ y = Softmax(x) }}"
 
 
-@subject("functions-of-halves", ELEMENTWISE)
+@subject("upcast-fp16-functions", ELEMENTWISE)
 def _gelu_of_halves(*dims: Size) -> str:
     return f"g (float16[{_d(dims)}] x) => (float16[{_d(dims)}] y) {{ y = Gelu(x) }}"
 
 
-@subject("softmax-over-outer-axis", [(1, c, h, h) for c in (2, 5, 20, 81) for h in (1, 2, 8, 32, 128)])
+@subject("decompose-softmax-outer-axis", [(1, c, h, h) for c in (2, 5, 20, 81) for h in (1, 2, 8, 32, 128)])
 def _softmax_outer(*dims: Size) -> str:
     return f"g (float[{_d(dims)}] x) => (float[{_d(dims)}] y) {{ y = Softmax<axis = 1>(x) }}"
 
@@ -194,25 +196,25 @@ PAIRS: list[Dims] = [
 ] + [(f"n*{batch}", 64, last) for batch in (1, 2_000) for last in (1, 3, 32)]
 
 
-@subject("matmul-instead-of-outer-product", PAIRS)
+@subject("outer-product-to-matmul", PAIRS)
 def _outer_product(batch: Size, rows: Size, last: Size) -> str:
     return f"""g (float[{batch},{rows},1] u, float[{batch},1,{last}] v) => (float[{batch},{rows},{last}] y) {{
         y = Mul(v, u) }}"""
 
 
-@subject("repeat-before-multiplying", PAIRS)
+@subject("materialize-narrow-broadcast", PAIRS)
 def _row_gates(batch: Size, rows: Size, last: Size) -> str:
     return f"""g (float[{batch},{rows},1] gate, float[{batch},{rows},{last}] v) => (float[{batch},{rows},{last}] y) {{
         y = Mul(v, gate) }}"""
 
 
-@subject("drop-expansion", PAIRS)
+@subject("eliminate-broadcast-expand", PAIRS)
 def _expansion(batch: Size, rows: Size, last: Size) -> str:
     return f"""g (float[{batch},{rows},1] x, float[{batch},{rows},{last}] z) => (float[{batch},{rows},{last}] y) {{
         d = Shape(z)  a = Expand(x, d)  y = Add(a, z) }}"""
 
 
-@subject("drop-expansion", PAIRS)
+@subject("eliminate-broadcast-expand", PAIRS)
 def _expansion_of_rows(batch: Size, rows: Size, last: Size) -> str:
     return f"""g (float[1,1,{last}] x, float[{batch},{rows},{last}] z) => (float[{batch},{rows},{last}] y) {{
         d = Shape(z)  a = Expand(x, d)  y = Add(a, z) }}"""
@@ -221,14 +223,14 @@ def _expansion_of_rows(batch: Size, rows: Size, last: Size) -> str:
 TABLES: list[Dims] = [(b, n, d) for b in (1, 64, 4_096) for n in (2, 4, 32, 256) for d in (1, 3, 16, 128)]
 
 
-@subject("gather-instead-of-one-hot", TABLES)
+@subject("onehot-matmul-to-gather", TABLES)
 def _one_hot(batch: Size, classes: Size, width: Size) -> str:
     return f"""g (float[{batch},{classes}] x) => (float[{batch},{width}] y)
         <float[{classes},{width}] w, int64 depth = {{{classes}}}, float[2] pair = {{0, 1}}> {{
         i = ArgMax<axis = 1, keepdims = 0>(x)  o = OneHot(i, depth, pair)  y = MatMul(o, w) }}"""
 
 
-@subject("gather-instead-of-comparison", TABLES)
+@subject("equal-matmul-to-gather", TABLES)
 def _comparison(batch: Size, classes: Size, width: Size) -> str:
     numbers = ", ".join(map(str, range(int(classes))))
     return f"""g (float[{batch},{classes}] x) => (float[{batch},{width}] y)
@@ -241,7 +243,7 @@ EDGES: list[Dims] = [(e, n, d) for e in (1, 60, 24_000) for n in (4, 500) for d 
 ]
 
 
-@subject("gather-instead-of-gather-elements", EDGES)
+@subject("gather-elements-to-gather", EDGES)
 def _gather_elements(edges: Size, nodes: Size, width: Size) -> str:
     return f"""g (float[{nodes},{width}] x, float[{edges},{nodes}] z) => (float[{edges},{width}] y)
         <int64[1] one = {{1}}, int64[1] width = {{{width}}}> {{
@@ -249,7 +251,7 @@ def _gather_elements(edges: Size, nodes: Size, width: Size) -> str:
         d = Concat<axis = 0>(s, width)  p = Expand(u, d)  y = GatherElements<axis = 0>(x, p) }}"""
 
 
-@subject("scatter-flat", EDGES)
+@subject("flatten-scatter-elements", EDGES)
 def _scatter_elements(edges: Size, nodes: Size, width: Size) -> str:
     return f"""g (float[{nodes},2,{width}] x, float[{edges},{nodes}] z, float[{edges},2,{width}] u)
         => (float[{nodes},2,{width}] y) <int64[2] ends = {{1, 2}}, int64[2] width = {{2, {width}}}> {{
@@ -261,14 +263,14 @@ def _scatter_elements(edges: Size, nodes: Size, width: Size) -> str:
 PRODUCTS: list[Dims] = [(1, 2, 3, 4), (1, 8, 1, 16), (1, 8, 64, 64), (4, 12, 128, 64), (1, 1, 1, 1), (64, 4, 8, 8)]
 
 
-@subject("multiply-instead-of-einsum", PRODUCTS)
+@subject("einsum-to-matmul", PRODUCTS)
 def _einsum(batch: Size, heads: Size, rows: Size, size: Size) -> str:
     shape = f"{batch},{heads},{rows},{size}"
     return f"""g (float[{shape}] q, float[{shape}] k) => (float[{batch},{heads},{rows},{rows}] y) {{
         y = Einsum<equation = "bhid,bhjd->bhij">(q, k) }}"""
 
 
-@subject("multiply-instead-of-einsum", PRODUCTS)
+@subject("einsum-to-matmul", PRODUCTS)
 def _einsum_of_inner_heads(batch: Size, heads: Size, rows: Size, size: Size) -> str:
     shape = f"{batch},{rows},{heads},{size}"
     return f"""g (float[{shape}] q, float[{shape}] k) => (float[{batch},{heads},{rows},{rows}] y) {{
@@ -280,31 +282,31 @@ LINEAR: list[Dims] = [(rows, d, m) for rows in (1, 16, 512) for d in (1, 8, 128)
 ]
 
 
-@subject("multiply-constant-matrices", LINEAR)
+@subject("reassociate-constant-matmuls", LINEAR)
 def _two_products(rows: Size, width: Size, out: Size) -> str:
     return f"""g (float[{rows},{width}] x) => (float[{rows},{out}] y) <float[{width},64] a, float[64,{out}] b> {{
         h = MatMul(x, a)  y = MatMul(h, b) }}"""
 
 
-@subject("fuse-scale-after-linear", LINEAR)
+@subject("fold-output-scale", LINEAR)
 def _scale_after(rows: Size, width: Size, out: Size) -> str:
     return f"""g (float[{rows},{width}] x) => (float[{rows},{out}] y) <float[{width},{out}] w, float[{out}] s> {{
         h = MatMul(x, w)  y = Mul(h, s) }}"""
 
 
-@subject("fuse-shift-before-linear", LINEAR)
+@subject("fold-input-shift", LINEAR)
 def _shift_before(rows: Size, width: Size, out: Size) -> str:
     return f"""g (float[{rows},{width}] x) => (float[{rows},{out}] y) <float[{width},{out}] w, float[{width}] s> {{
         h = Add(x, s)  y = MatMul(h, w) }}"""
 
 
-@subject("fuse-shift-after-linear", LINEAR)
+@subject("fold-output-shift", LINEAR)
 def _gemm(rows: Size, width: Size, out: Size) -> str:
     return f"""g (float[{rows},{width}] x) => (float[{rows},{out}] y) <float[{width},{out}] w, float[{out}] s> {{
         h = MatMul(x, w)  y = Add(h, s) }}"""
 
 
-@subject("fuse-batchnorm-before-linear", LINEAR)
+@subject("fold-batchnorm-into-next-linear", LINEAR)
 def _batchnorm_before(rows: Size, width: Size, out: Size) -> str:
     weights = f"float[{width}] s, float[{width}] b, float[{width}] m, float[{width}] variance"
     return f"""g (float[{rows},{width}] x) => (float[{rows},{out}] y)
@@ -312,7 +314,7 @@ def _batchnorm_before(rows: Size, width: Size, out: Size) -> str:
         h = BatchNormalization(x, s, b, m, var)  y = MatMul(h, w) }}"""
 
 
-@subject("merge-low-rank-adapter", LINEAR)
+@subject("merge-lora", LINEAR)
 def _adapter(rows: Size, width: Size, out: Size) -> str:
     return f"""g (float[{rows},{width}] x) => (float[{rows},{out}] y)
         <float[{width},{out}] w, float[{width},4] a, float[4,{out}] b> {{
@@ -343,38 +345,40 @@ def convolution(rule: str, constants: str, body: str, grid: Sequence[Dims] = (),
             p = Conv<pads = [1, 1, 1, 1]>(x, w, b)  {body.format(**sizes)}  y = Conv<pads = [1, 1, 1, 1]>(q, v) }}"""
 
 
-convolution("pad-channels", "", "q = Relu(p)")
-convolution("pad-channels", "", "q = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(p)")
-convolution("prelu-as-scaled-branches", ", float[{m},1,1] slope", "q = PRelu(p, slope)")
+convolution("pad-conv-channels", "", "q = Relu(p)")
+convolution("pad-conv-channels", "", "q = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(p)")
+convolution("decompose-prelu", ", float[{m},1,1] slope", "q = PRelu(p, slope)")
 convolution(
-    "lrn-as-convolution",
+    "decompose-lrn",
     "",
     "q = LRN<size = 5, alpha = 0.1, beta = 0.75, bias = 2.0>(p)",
     [(1, 3, m, s) for m in (4, 16, 96) for s in (8, 28, 56, 128)],
 )
 convolution(
-    "affine-as-batchnorm", ", float[1] s = {{2}}, float[1] t = {{0.5}}", "r = Relu(p) a = Mul(s, r) q = Add(a, t)"
+    "scale-shift-to-batchnorm", ", float[1] s = {{2}}, float[1] t = {{0.5}}", "r = Relu(p) a = Mul(s, r) q = Add(a, t)"
 )
-convolution("affine-as-batchnorm", ", float[{m},1,1] s, float[{m},1,1] t", "r = Relu(p) a = Mul(r, s) q = Add(a, t)")
-convolution("scale-before-shift", ", float s = {{2}}, float t = {{0.5}}", "r = Tanh(p) a = Mul(r, s) q = Add(a, t)")
 convolution(
-    "fuse-batchnorm-into-conv",
+    "scale-shift-to-batchnorm", ", float[{m},1,1] s, float[{m},1,1] t", "r = Relu(p) a = Mul(r, s) q = Add(a, t)"
+)
+convolution("commute-scale-shift", ", float s = {{2}}, float t = {{0.5}}", "r = Tanh(p) a = Mul(r, s) q = Add(a, t)")
+convolution(
+    "fold-batchnorm-into-conv",
     ", float[{m}] s, float[{m}] t, float[{m}] mean, float[{m}] var",
     "r = BatchNormalization(p, s, t, mean, var)  q = Relu(r)",
 )
 convolution(
-    "pad-within-window",
+    "fold-pad-into-conv",
     ", int64[8] pads = {{0, 0, 1, 1, 0, 0, 1, 1}}",
     "r = Relu(p)  q = Pad(r, pads)",
     out="{m},{t},{t}",
 )
 convolution(
-    "conv-for-each-piece",
+    "split-conv",
     ", int64[2] parts = {{{m}, {m}}}, float[{m},{m},1,1] u, float[{m},{m},1,1] t",
     "k = Concat<axis = 0>(u, t)  o = Conv(p, k)  r = Sigmoid(o)  a, e = Split<axis = 1>(r, parts)  q = Mul(a, e)",
 )
 convolution(
-    "softmax-of-two-as-sigmoid",
+    "softmax2-to-sigmoid",
     ", float[2,{m},1,1] u, float[2] d, float[{m},2,1,1] t",
     "a = Conv(p, u, d)  e = Softmax<axis = 1>(a)  q = Conv(e, t)",
 )
@@ -384,14 +388,14 @@ convolution(
     "i = Conv<pads = [1, 1, 1, 1]>(p, k)  j = Conv(p, u)  q = Add(i, j)",
 )
 convolution(
-    "merge-conv-and-normalized-identity",
+    "merge-repvgg-identity",
     ", float[{m},{m},3,3] k, float[{m}] bias, float[{m}] s, float[{m}] t, float[{m}] mean, float[{m}] var",
     "i = Conv<pads = [1, 1, 1, 1]>(p, k, bias)  j = BatchNormalization(p, s, t, mean, var)  q = Add(i, j)",
 )
 
 
 @subject(
-    "conv-by-winograd",
+    "decompose-conv-winograd",
     [
         (n, c, m, s)
         for n in (1, "n*1", "n*8")
@@ -409,7 +413,7 @@ SOUNDS: list[Dims] = [
 ]
 
 
-@subject("images-of-sounds", SOUNDS)
+@subject("conv1d-to-conv2d", SOUNDS)
 def _sounds(batch: Size, channels: Size, length: Size) -> str:
     return f"""g (float[{batch},{channels},{length}] x) => (float[{batch},{channels},{length}] y)
         <float[{channels},{channels},3] w, float[{channels},{channels},3] v> {{
@@ -419,7 +423,7 @@ def _sounds(batch: Size, channels: Size, length: Size) -> str:
 IMAGES: list[Dims] = [(1, c, s) for c in (1, 3, 16, 64) for s in (1, 3, 16, 64)] + [("n*4", 8, 32)]
 
 
-@subject("nearest-floor", IMAGES)
+@subject("resize-nearest-to-asymmetric", IMAGES)
 def _nearest(batch: Size, channels: Size, size: Size) -> str:
     s = int(size)
     return f"""g (float[{batch},{channels},{s},{s}] x) => (float[{batch},{channels},{2 * s},{2 * s}] y)
@@ -427,7 +431,7 @@ def _nearest(batch: Size, channels: Size, size: Size) -> str:
         coordinate_transformation_mode = "half_pixel", nearest_mode = "round_prefer_floor">(x, , s) }}"""
 
 
-@subject("conv-before-resize", IMAGES)
+@subject("swap-resize-conv1x1", IMAGES)
 def _resize(batch: Size, channels: Size, size: Size) -> str:
     return f"""g (float[{batch},{channels},{size},{size}] x) => (float[{batch},8,{2 * int(size)},{2 * int(size)}] y)
         <float[4] s = {{1, 1, 2, 2}}, float[8,{channels},1,1] w, float[8] b> {{
@@ -450,7 +454,7 @@ def _space_to_depth(batch: Size, channels: Size, size: Size) -> str:
         a = Reshape(x, s)  b = Transpose<perm = [0, 3, 5, 1, 2, 4]>(a)  c = Reshape(b, t)  y = Neg(c) }}"""
 
 
-@subject("gather-shuffled-channels", IMAGES)
+@subject("channel-shuffle-to-gather", IMAGES)
 def _shuffle(batch: Size, channels: Size, size: Size) -> str:
     c, s = int(channels), int(size)
     return f"""g (float[{batch},{2 * c},{s},{s}] x) => (float[{batch},{2 * c},{s},{s}] y)
@@ -468,7 +472,7 @@ def _group_normalization(batch: Size, channels: Size, size: Size) -> str:
         y = Add(s, b) }}"""
 
 
-@subject("move-transposes", IMAGES)
+@subject("propagate-transposes", IMAGES)
 def _channels_last(batch: Size, channels: Size, size: Size) -> str:
     c, s = int(channels), int(size)
     return f"""g (float[{batch},{s},{s},{c}] x) => (float[{batch},{s},{s},8] y)
@@ -488,7 +492,7 @@ ATTENTION: list[Dims] = [
 ]
 
 
-@subject("attention-over-split-heads", ATTENTION, opset=17)
+@subject("fuse-attention-3d", ATTENTION, opset=17)
 def _attention(batch: Size, rows: Size, heads: Size, size: Size) -> str:
     width = int(heads) * int(size)
     heads_of = "Transpose<perm = [0, 2, 1, 3]>"
@@ -502,7 +506,7 @@ def _attention(batch: Size, rows: Size, heads: Size, size: Size) -> str:
         y = Reshape(o, whole) }}"""
 
 
-@subject("rotary-embedding", ATTENTION, opset=23)
+@subject("fuse-rotary-embedding", ATTENTION, opset=23)
 def _rotary(batch: Size, rows: Size, heads: Size, size: Size) -> str:
     half, width = int(size) // 2, int(heads) * int(size)
     return f"""g (float[{batch},{rows},{width}] v, float[1,{rows},{half}] angle)
@@ -515,14 +519,16 @@ def _rotary(batch: Size, rows: Size, heads: Size, size: Size) -> str:
         t = Concat<axis = 3>(n, a)  j = Mul(t, sh)  y = Add(i, j) }}"""
 
 
-@subject("long-attention", [(b, s, h) for b in (1, "b*4") for s in (512, 1_024, 2_048) for h in (1, 8)], opset=23)
+@subject(
+    "attention-to-flash-mha", [(b, s, h) for b in (1, "b*4") for s in (512, 1_024, 2_048) for h in (1, 8)], opset=23
+)
 def _long_attention(batch: Size, rows: Size, heads: Size) -> str:
     shape = f"{batch},{rows},{int(heads) * 32}"
     return f"""g (float[{shape}] q, float[{shape}] k, float[{shape}] v) => (float[{shape}] y) {{
         y = Attention<q_num_heads = {heads}, kv_num_heads = {heads}>(q, k, v) }}"""
 
 
-@subject("split-from-slices", [(1, 10, 8), (1, 1, 2), (4, 100, 64), (1, 1_000, 4), ("n*8", 16, 32)])
+@subject("slices-to-split", [(1, 10, 8), (1, 1, 2), (4, 100, 64), (1, 1_000, 4), ("n*8", 16, 32)])
 def _slices(batch: Size, rows: Size, width: Size) -> str:
     half = int(width) // 2
     return f"""g (float[{batch},{rows},{width}] x) => (float[{batch},{rows},{half}] y)
@@ -550,7 +556,7 @@ _CELL = "p = MatMul(h, r)  s = Add(a, p)  n = Tanh(s)"
 loop("hoist-loop-invariants", f"k = Mul(b, half)  a = Add(e, k)  {_CELL}")
 loop("hoist-loop-invariants", "k = Exp(r)  l = Mul(k, half)  p = MatMul(h, l)  s = Add(e, p)  n = Tanh(s)")
 loop("hoist-loop-invariants", f"z = Shape(e)  k = Expand(b, z)  a = Add(e, k)  {_CELL}")
-loop("project-sequences", "a = MatMul(e, w)  p = MatMul(h, r)  q = Add(a, p)  s = Mul(q, b)  n = Sigmoid(s)")
+loop("hoist-loop-matmul", "a = MatMul(e, w)  p = MatMul(h, r)  q = Add(a, p)  s = Mul(q, b)  n = Sigmoid(s)")
 loop("unroll-loops", "a = Mul(h, e)  n = Sigmoid(a)")
 loop(
     "simplify-loop-states",
@@ -559,14 +565,14 @@ loop(
 loop("sink-initializers", f"a = MatMul(e, w)  g = Sigmoid(a)  k = Mul(g, e)  q = Tanh(k)  {_CELL.replace('a,', 'q,')}")
 
 
-@subject("select-by-mask", [(b, w) for b in (1, 16, "n*400") for w in (1, 8, 64, 1_000)])
+@subject("masked-sum-to-where", [(b, w) for b in (1, 16, "n*400") for w in (1, 8, 64, 1_000)])
 def _mask(batch: Size, width: Size) -> str:
     shape = f"{batch},{width}"
     return f"""g (bool[{batch},1] m, float[{shape}] x, float[{shape}] y) => (float[{shape}] z) {{
         n = Not(m)  c = Cast<to = 1>(m)  d = Cast<to = 1>(n)  p = Mul(c, x)  q = Mul(d, y)  z = Add(p, q) }}"""
 
 
-@subject("merge-piece-products", [(t, b, w) for t in (3, 16) for b in (1, 4) for w in (128, 256)])
+@subject("merge-slice-matmuls", [(t, b, w) for t in (3, 16) for b in (1, 4) for w in (128, 256)])
 def _pieces(steps: Size, batch: Size, width: Size) -> str:
     pieces = ", ".join(f"e{step}" for step in range(int(steps)))
     cells = " ".join(

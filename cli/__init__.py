@@ -101,7 +101,7 @@ class _Failure:
             return
         import json
 
-        from ..report.document import failure_document, write_failure
+        from ..render.json_report import failure_document, write_failure
 
         document = failure_document(error, code, message)
         if self.wants_json:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..options import PROVIDERS, RANGES, TARGETS, VECTORS, Options
+from ..options import CPU_ISAS, PROVIDERS, RANGES, TARGETS, Options
 
 if TYPE_CHECKING:
     from ..runtime import SessionOptions
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 def add_job(parser: argparse.ArgumentParser) -> None:
     """What is done to a model."""
-    what = parser.add_argument_group("what is done")
+    what = parser.add_argument_group("optimization")
     what.add_argument("--target", default="ort-cpu", choices=TARGETS, help="what it is optimized for (ort-cpu)")
     what.add_argument(
-        "--vectors",
+        "--cpu-isa",
         default="portable",
-        choices=VECTORS,
-        help="vector instructions of the CPU to optimize for: what suits all (portable), or those of this one (host)",
+        choices=CPU_ISAS,
+        help="CPU instruction set to optimize for: what suits all (portable), or this CPU's (host)",
     )
     what.add_argument(
         "--min-ort", type=_release, metavar="VERSION", help="the oldest ONNX Runtime that must load the result"
@@ -33,7 +33,7 @@ def add_job(parser: argparse.ArgumentParser) -> None:
         "--passes", default="default", metavar="TEXT", help="a preset or pipeline: 'fixpoint(fold,cse),dce'"
     )
     what.add_argument("--disable", action="append", default=[], metavar="RULE", help="leave out a rule or pass")
-    what.add_argument("--limit", type=number("limit"), metavar="N", help="stop after N rewrites")
+    what.add_argument("--max-rewrites", type=number("max_rewrites"), metavar="N", help="stop after N rewrites")
     add_dims(what)
     what.add_argument(
         "--freeze",
@@ -43,13 +43,17 @@ def add_job(parser: argparse.ArgumentParser) -> None:
         help="make an input that has a default a constant, out of the interface",
     )
     what.add_argument(
-        "--cpu-fp16-as-fp32", action="store_true", help="compute float16 in float32 inside: faster on processors"
+        "--upcast-fp16", action="store_true", help="compute float16 in float32 inside: faster on processors"
     )
     what.add_argument(
         "--fp16", action="store_true", help="compute float32 in float16 inside, where that is safe: for ort-cuda"
     )
-    what.add_argument("--shrink", action="store_true", help="write constants of one repeated value as operators")
-    what.add_argument("--strip", action="store_true", help="drop what the exporter noted on nodes: stack traces, docs")
+    what.add_argument(
+        "--compress-constants", action="store_true", help="write constants of one repeated value as operators"
+    )
+    what.add_argument(
+        "--strip-metadata", action="store_true", help="drop what the exporter noted on nodes: stack traces, docs"
+    )
     what.add_argument(
         "--plugin", action="append", default=[], metavar="MODULE", help="import a module of rules or passes"
     )
@@ -58,9 +62,9 @@ def add_job(parser: argparse.ArgumentParser) -> None:
 def add_proven_job(parser: argparse.ArgumentParser) -> None:
     """What is done to a model, how results are compared, and how models are run."""
     add_job(parser)
-    proof = parser.add_argument_group("proof")
-    add_tolerance(proof)
-    add_session(proof)
+    verification = parser.add_argument_group("verification")
+    add_tolerance(verification)
+    add_session(verification)
 
 
 def add_dims(parser: argparse._ActionsContainer) -> None:
@@ -87,7 +91,7 @@ def add_points(parser: argparse._ActionsContainer, dest: str = "at") -> None:
 def add_tolerance(parser: argparse._ActionsContainer) -> None:
     """How results are compared."""
     parser.add_argument(
-        "--verify-seconds", type=number("verify_seconds"), default=120.0, metavar="S", help="time limit (120)"
+        "--verify-timeout", type=number("verify_timeout"), default=120.0, metavar="S", help="time limit (120)"
     )
     parser.add_argument("--rtol", type=number("rtol"), help="relative tolerance instead of the model's own noise floor")
     parser.add_argument("--atol", type=number("atol"), help="absolute tolerance instead of the model's own noise floor")
@@ -100,7 +104,7 @@ def add_session(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--provider", default="cpu", choices=PROVIDERS, help="where it runs (cpu)")
     parser.add_argument("--custom-ops", action="append", default=[], type=Path, metavar="LIB", help="custom operators")
     parser.add_argument("--seed", type=number("seed"), default=0, metavar="N", help="seed of the made inputs (0)")
-    parser.add_argument("--follow-links", action="store_true", help="follow links to the model and its data")
+    parser.add_argument("--follow-symlinks", action="store_true", help="follow links to the model and its data")
 
 
 def add_threads(parser: argparse._ActionsContainer) -> None:
@@ -185,7 +189,7 @@ def output_file(text: str) -> Path:
 
 def _release(text: str) -> str:
     """A release of ONNX Runtime that is known, or the installed one. Raises PipelineError."""
-    from ..jobs.versions import check_release
+    from ..jobs.optimization.target_versions import check_release
 
     check_release(text)
     return text

@@ -24,11 +24,12 @@ from onnx_ir import (
     tensor,
 )
 
-from .convert import convert_opset, standard_opset
+from .bridges.graphsurgeon import from_surgeon, to_surgeon
+from .bridges.networkx import dominators, graph_view, is_convex
 from .diagnostics import (
     Diagnostic,
+    EnvironmentSetupError,
     Location,
-    MachineError,
     ModelError,
     OptimizeGraphError,
     OptionsError,
@@ -37,32 +38,22 @@ from .diagnostics import (
     VerificationError,
     did_you_mean,
 )
-from .effects import is_deterministic, is_known, is_random, is_removable, updates_statistics
-from .encoded import EncodedAttr, encoded_bytes
-from .external import content_bytes
-from .facts import (
-    Array,
-    constant,
-    constant_tensor,
-    declared_dtype,
-    is_constant,
-    is_overridable,
-    is_private,
-    is_public,
-    is_read,
-    origin,
-    release,
-    scalar,
-)
 from .fingerprint import digest, fingerprint
-from .function_bodies import InputType, Signature, body_is_current, function_body, function_signature
-from .graph_view import dominators, graph_view, is_convex
+from .fix_dims import fix_dims, fix_input_dims, freeze_inputs
 from .inline import inlinable_functions, inline_call, instantiate
-from .io import add_load_remarks, data_files, from_proto, load, load_remarks, not_representable, to_bytes, to_proto
-from .ir_version import required_ir_version
-from .loops import LoopState, drop_loop_states, loop_states, state_offsets
+from .io.encoded_attributes import EncodedAttr, encoded_bytes
+from .io.external_data import content_bytes
+from .io.load import add_load_remarks, data_files, from_proto, load, load_remarks, not_representable, to_bytes, to_proto
+from .io.repair_proto import repair
+from .io.save import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
+from .loop_states import LoopState, drop_loop_states, loop_states, state_offsets
 from .op_traits import MOVEMENT
-from .opset import (
+from .printer import text
+from .rewriter import PROVENANCE, Listener, Rewriter, discard, new_node, new_view, pending_constant
+from .side_effects import is_deterministic, is_known, is_random, is_removable, updates_statistics
+from .standard.ir_version import required_ir_version
+from .standard.opset_conversion import convert_opset, standard_opset
+from .standard.schema import (
     UNKNOWN,
     AttributeValue,
     attribute,
@@ -77,23 +68,23 @@ from .opset import (
     stamp_versions,
     standard_operators,
 )
-from .repair import repair
-from .rewriter import PROVENANCE, Listener, Rewriter, discard, new_node, new_view, pending_constant
-from .scopes import (
-    graphs,
-    graphs_around,
-    in_function,
-    is_captured,
-    nodes,
-    nodes_within,
-    owners_in,
-    subgraphs_of,
+from .standard.standard_functions import InputType, Signature, body_is_current, function_body, function_signature
+from .traversal import graphs, graphs_around, in_function, is_captured, nodes, nodes_within, owners_in, subgraphs_of
+from .values import (
+    Array,
+    constant,
+    constant_tensor,
+    declared_dtype,
+    is_constant,
+    is_overridable,
+    is_private,
+    is_public,
+    is_read,
+    origin,
+    release,
+    scalar,
 )
-from .specialize import fix_dims, fix_input_dims, freeze_inputs
-from .staging import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
-from .surgeon import from_surgeon, to_surgeon
-from .text import text
-from .wellformed import schema_problems, type_problems, verify
+from .verifier import schema_problems, type_problems, verify
 
 __all__ = [
     "MOVEMENT",
@@ -107,6 +98,7 @@ __all__ = [
     "DataType",
     "Diagnostic",
     "EncodedAttr",
+    "EnvironmentSetupError",
     "ExternalTensor",
     "Function",
     "Graph",
@@ -114,7 +106,6 @@ __all__ = [
     "Listener",
     "Location",
     "LoopState",
-    "MachineError",
     "Model",
     "ModelError",
     "Node",

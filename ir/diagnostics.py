@@ -73,7 +73,7 @@ class OptionsError(OptimizeGraphError, ValueError):
     """An option has a value that it cannot have."""
 
 
-class MachineError(OptimizeGraphError):
+class EnvironmentSetupError(OptimizeGraphError):
     """What the machine lacks or has too much of: an absent provider, two ONNX Runtimes at once, a missing extra."""
 
 

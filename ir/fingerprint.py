@@ -8,8 +8,8 @@ from typing import Final
 
 import onnx_ir as oir
 
-from .encoded import EncodedAttr
-from .scopes import graphs
+from .io.encoded_attributes import EncodedAttr
+from .traversal import graphs
 
 CHUNK: Final = 4 << 20
 """Bytes that are read at once from a file: what is mapped would count as resident memory."""

@@ -13,10 +13,10 @@ from typing import Final, Protocol
 import numpy as np
 import onnx_ir as oir
 
-from .facts import Array, is_public, is_read
-from .io import INTERFACE_TYPE
-from .opset import AttributeValue
-from .scopes import graphs, hiding_values, subgraphs_of
+from .io.load import INTERFACE_TYPE
+from .standard.schema import AttributeValue
+from .traversal import graphs, hiding_values, subgraphs_of
+from .values import Array, is_public, is_read
 
 PROVENANCE: Final = "optimize_graph.rule"
 """The node metadata key that names the rule a node came from."""

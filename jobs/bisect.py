@@ -10,17 +10,17 @@ from pathlib import Path
 
 from .. import ir
 from ..options import Options
-from ..passes.engine.journal import Rewrite, Without
-from ..passes.engine.pipeline import Report
-from ..passes.engine.registry import REGISTRY
-from .optimizer import Optimizer
-from .quarantine import Search
-from .source import Given, Source
-from .workspace import workspace
+from ..passes.pipeline.pipeline import PipelineResult
+from ..passes.pipeline.registry import REGISTRY
+from ..passes.pipeline.rewrite_log import Exclusions, Rewrite
+from .model_source import Given, Source
+from .optimization.fault_isolation import Search
+from .optimization.pipeline_runner import Optimizer
+from .temporary_folder import workspace
 
 
 @dataclass(frozen=True)
-class Finding:
+class BisectResult:
     """The first rewrite that goes wrong, of so many, and what is wrong then; `rewrite` is None where all is well."""
 
     rewrites: int
@@ -39,7 +39,7 @@ def bisect(
     test: str | None = None,
     keep: Path | None = None,
     progress: Callable[[str], None] = lambda step: None,
-) -> Finding:
+) -> BisectResult:
     """Find the first rewrite after which results differ from the original, or `test` fails.
 
     `test`: a command in which {} stands for the path of a result; exit code 0 means that it is good. `keep`: a folder
@@ -47,13 +47,13 @@ def bisect(
     Raises VerificationError where something is wrong before any rewrite, and what `optimize` raises.
     """
     options = options or Options()
-    without = Without(frozenset(options.disable))
+    exclusions = Exclusions(frozenset(options.disable))
     with REGISTRY.using(options.plugins), workspace() as folder:
         optimizer = Optimizer(Source.of(model, options), options, tell=progress)
-        report = optimizer.run(without=without, on_failure="skip")
-        without |= Without(frozenset(each.culprit for each in report.failures))
+        report = optimizer.run(exclusions=exclusions, on_failure="skip")
+        exclusions |= Exclusions(frozenset(each.faulty for each in report.failures))
         wrong = _failing(test, folder) if test is not None else _differing(optimizer, folder, progress)
-        search = Search(lambda limit: optimizer.run(limit=limit, without=without), wrong, len(report.rewrites))
+        search = Search(lambda limit: optimizer.run(limit=limit, exclusions=exclusions), wrong, len(report.rewrites))
         progress("bisect")
         if said := wrong(report):
             number = search.first_wrong()
@@ -61,15 +61,15 @@ def bisect(
                 raise ir.VerificationError(ir.Diagnostic("wrong-from-the-start", f"before any rewrite: {said}"))
             if keep is not None:
                 _keep(keep, search, number)
-            return Finding(len(report.rewrites), search.run(number).rewrites[-1], search.reasons.get(number, said))
-        return Finding(len(report.rewrites))
+            return BisectResult(len(report.rewrites), search.run(number).rewrites[-1], search.reasons.get(number, said))
+        return BisectResult(len(report.rewrites))
 
 
 def _keep(folder: Path, search: Search, number: int) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ir.MachineError(ir.Diagnostic("models-not-kept", f"{folder}: {error.strerror}")) from error
+        raise ir.EnvironmentSetupError(ir.Diagnostic("models-not-kept", f"{folder}: {error.strerror}")) from error
     ir.save(search.run(number - 1).model, folder / "before.onnx")
     ir.save(search.run(number).model, folder / "after.onnx")
 
@@ -92,8 +92,8 @@ def run_test(command: str, model: Path) -> str:
     return f"the test exits with {done.returncode}" if done.returncode else ""
 
 
-def _failing(test: str, folder: Path) -> Callable[[Report], str]:
-    def wrong(report: Report) -> str:
+def _failing(test: str, folder: Path) -> Callable[[PipelineResult], str]:
+    def wrong(report: PipelineResult) -> str:
         path = folder / "result.onnx"
         ir.save(report.model, path)
         return run_test(test, path)
@@ -101,16 +101,16 @@ def _failing(test: str, folder: Path) -> Callable[[Report], str]:
     return wrong
 
 
-def _differing(optimizer: Optimizer, folder: Path, tell: Callable[[str], None]) -> Callable[[Report], str]:
-    from .proof import Proof, saying_how_to_go_on
+def _differing(optimizer: Optimizer, folder: Path, tell: Callable[[str], None]) -> Callable[[PipelineResult], str]:
+    from .optimization.evaluation import Evaluation, as_verification_error
 
-    proof = Proof(optimizer.source, optimizer.options, folder, tell)
+    evaluation = Evaluation(optimizer.source, optimizer.options, folder, tell)
     fitted = optimizer.fresh()
 
-    def wrong(report: Report) -> str:
+    def wrong(report: PipelineResult) -> str:
         path = folder / "result.onnx"
         ir.save(report.model, path)
-        with saying_how_to_go_on():
-            return proof.verify(path, report, fitted).problem
+        with as_verification_error():
+            return evaluation.verify(path, report, fitted).problem
 
     return wrong

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .. import ir, runtime
-from ..passes.analyses.figures import node_count, weight_bytes, weights
+from ..passes.analyses.model_stats import node_count, weight_bytes, weights
 from .inspect import operators, port
 
 Pair = tuple[int, int]
@@ -73,7 +73,7 @@ def compare(
     rtol: float | None = None,
     atol: float | None = None,
     seconds: float = 120.0,
-    follow_links: bool = False,
+    follow_symlinks: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Comparison:
     """Compare two models on inputs that the first one runs; the tolerance is its own noise, or `rtol` and `atol`.
@@ -83,7 +83,7 @@ def compare(
     options = options or runtime.SessionOptions()
     paths = Path(first), Path(second)
     progress("load")
-    one, two = (ir.load(path, follow_links=follow_links) for path in paths)
+    one, two = (ir.load(path, follow_symlinks=follow_symlinks) for path in paths)
     progress("inputs")
     until = time.monotonic() + seconds
     plain = replace(options, optimize=False, prepacking=False)

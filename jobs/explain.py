@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 
 from .. import ir
 from ..options import Options
-from ..passes.engine.journal import Refusal, Rewrite
-from ..passes.engine.mismatch import fit
-from ..passes.engine.pass_ import Pass, where
-from ..passes.engine.registry import REGISTRY
-from ..passes.engine.rule import Rule
-from .optimizer import Optimizer
-from .source import Given, Source
+from ..passes.pipeline.pass_ import Pass, where
+from ..passes.pipeline.registry import REGISTRY
+from ..passes.pipeline.rewrite_log import MissedRewrite, Rewrite
+from ..passes.rewriting.explain_match import fit
+from ..passes.rewriting.rule import Rule
+from .model_source import Given, Source
+from .optimization.pipeline_runner import Optimizer
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Explanation:
     doc: str
     ran: bool
     rewrites: Sequence[Rewrite]
-    refusals: Sequence[Refusal]
+    missed: Sequence[MissedRewrite]
     mismatches: Sequence[Mismatch]
 
     def to_json(self) -> dict[str, object]:
@@ -64,12 +64,12 @@ def _explain(rule: str, optimizer: Optimizer) -> Explanation:
         raise ir.PipelineError(ir.Diagnostic("unknown-rule", message, hint="see optimize-graph passes"))
     report = optimizer.run(on_failure="skip")
     rewrites = [each for each in report.rewrites if each.rule == rule]
-    refusals = [each for each in report.refusals if each.rule == rule]
-    known = {each.where for each in refusals}
+    missed = [each for each in report.missed if each.rule == rule]
+    known = {each.where for each in missed}
     mismatches = [] if found is None else [each for each in _mismatches(found, report.model) if each.where not in known]
-    ran = bool(rewrites or refusals) or any(_runs(each.step, rule, found) for each in report.results)
+    ran = bool(rewrites or missed) or any(_runs(each.step, rule, found) for each in report.results)
     doc = found.doc if found is not None else (kind.__doc__ or "" if kind is not None else "")
-    return Explanation(rule, doc, ran, rewrites, refusals, mismatches)
+    return Explanation(rule, doc, ran, rewrites, missed, mismatches)
 
 
 def _runs(step: Pass, name: str, rule: Rule | None) -> bool:

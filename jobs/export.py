@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import ir
-from ..runtime.sizes import Binding, OpenInput, symbols
-from .workspace import workspace
+from ..runtime.inputs.bind_dims import Binding, OpenInput, symbols
+from .temporary_folder import workspace
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +68,7 @@ def _torch() -> Any:
         import torch
         import torch.onnx
     except ImportError as error:
-        raise ir.MachineError(
+        raise ir.EnvironmentSetupError(
             ir.Diagnostic("extra-missing", f"{error}", hint="pip install 'optimize-graph[export]'")
         ) from error
     return torch
@@ -97,7 +97,7 @@ def _export(
             warnings.simplefilter("ignore")
             torch.onnx.export(module, inputs, str(path), **common)
     except ImportError as error:
-        raise ir.MachineError(
+        raise ir.EnvironmentSetupError(
             ir.Diagnostic("extra-missing", f"{error}", hint="pip install 'optimize-graph[export]'")
         ) from error
     except Exception as error:  # whatever torch raises is about the module: it is handed on in one line

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import ir, runtime
-from ..passes.analyses import Figures, figures
-from ..passes.analyses.figures import operator, weights
-from ..runtime.feeds import made_shapes
+from ..passes.analyses import ModelStats, model_stats
+from ..passes.analyses.model_stats import operator, weights
+from ..runtime.inputs.feeds import made_shapes
 from .measure import Subject, point_feeds, shapes_of
 
 
@@ -47,7 +47,7 @@ class Inspection:
     parameters: Mapping[str, Parameters]
     functions: Mapping[str, int]
     subgraphs: int
-    figures: Figures
+    model_stats: ModelStats
     profile: runtime.Profile | None = None
 
     def to_json(self) -> dict[str, object]:
@@ -61,7 +61,7 @@ def inspect(
     inputs: Path | None = None,
     timed: bool = False,
     options: runtime.SessionOptions | None = None,
-    follow_links: bool = False,
+    follow_symlinks: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Inspection:
     """Look into a model; what a run takes is counted at the sizes in `at`, or those of `inputs`, or usual ones.
@@ -70,7 +70,7 @@ def inspect(
     """
     progress("load")
     path = None if isinstance(model, ir.Model) else Path(model)
-    loaded = model if isinstance(model, ir.Model) else ir.load(model, follow_links=follow_links)
+    loaded = model if isinstance(model, ir.Model) else ir.load(model, follow_symlinks=follow_symlinks)
     profile = None
     if timed:
         if path is None:
@@ -96,7 +96,7 @@ def inspect(
         parameters=parameters(loaded),
         functions={_function_name(each): len(each.graph) for each in loaded.functions.values()},
         subgraphs=sum(1 for _ in ir.graphs(loaded)) - 1 - len(loaded.functions),
-        figures=figures(loaded, inputs=shapes, formulas=True),
+        model_stats=model_stats(loaded, inputs=shapes, formulas=True),
         profile=profile,
     )
 

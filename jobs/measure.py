@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .. import ir, runtime
-from ..passes.analyses import Figures, figures
-from ..runtime.measure import Timing
+from ..passes.analyses import ModelStats, model_stats
+from ..runtime.benchmark.latency import Timing
 
 TRYING_S = 60.0  # how long inputs are looked for
 
@@ -28,7 +28,7 @@ class Standing:
 
     timing: Timing
     memory: runtime.Peak
-    figures: Figures
+    model_stats: ModelStats
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -37,7 +37,7 @@ class Standing:
             "speed": asdict(self.timing.speed),
             "load_speed": asdict(self.timing.load_speed),
             "memory": self.memory.to_json(),
-            "figures": figures_json(self.figures),
+            "model_stats": figures_json(self.model_stats),
         }
 
 
@@ -90,14 +90,14 @@ class Measurement:
             "bytes_after": self.files[1],
             "memory_before": before.memory.to_json(),
             "memory_after": after.memory.to_json(),
-            "figures_before": figures_json(before.figures),
-            "figures_after": figures_json(after.figures),
+            "model_stats_before": figures_json(before.model_stats),
+            "model_stats_after": figures_json(after.model_stats),
             "points": [point.to_json() for point in self.points],
             "options": self.options.to_json(),
         }
 
 
-def figures_json(found: Figures) -> dict[str, object]:
+def figures_json(found: ModelStats) -> dict[str, object]:
     """The totals: what each operator type takes is for `inspect`."""
     return {name: each for name, each in found.to_json().items() if name != "operators"}
 
@@ -109,7 +109,7 @@ def measure(
     inputs: Sequence[Path] = (),
     options: runtime.SessionOptions | None = None,
     seconds: float = 6.0,
-    follow_links: bool = False,
+    follow_symlinks: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Measurement:
     """Measure models side by side; the first is the reference, and what is made for it is given to all.
@@ -120,7 +120,7 @@ def measure(
     """
     options = options or runtime.SessionOptions()
     progress("load")
-    subjects = [Subject(path, ir.load(path, follow_links=follow_links)) for path in map(Path, models)]
+    subjects = [Subject(path, ir.load(path, follow_symlinks=follow_symlinks)) for path in map(Path, models)]
     progress("inputs")
     sets = point_feeds(subjects[0], at=at, inputs=inputs, options=options)
     return measure_on(sets, subjects, options, seconds=seconds, progress=progress)
@@ -144,11 +144,11 @@ def measure_on(
             Standing(
                 timing,
                 runtime.peak_memory(subject.path, feed_set.feeds, options),
-                figures(subject.model, inputs=shapes_of(feed_set.feeds)),
+                model_stats(subject.model, inputs=shapes_of(feed_set.feeds)),
             )
             for timing, subject in zip(timings, subjects, strict=True)
         ]
-        points.append(Point(feed_set.description, standings[0].figures.bindings, tuple(standings)))
+        points.append(Point(feed_set.description, standings[0].model_stats.bindings, tuple(standings)))
     return Measurement(tuple(map(runtime.bytes_of, paths)), tuple(points), options)
 
 

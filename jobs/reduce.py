@@ -7,12 +7,12 @@ from pathlib import Path
 
 from .. import ir, runtime
 from ..options import Options
-from ..passes.engine.registry import REGISTRY
+from ..passes.pipeline.registry import REGISTRY
 from .bisect import run_test
-from .proof import Proof, saying_how_to_go_on
-from .reproducer import goes_wrong, without_interface
-from .source import Given, Source
-from .workspace import workspace
+from .model_source import Given, Source
+from .optimization.evaluation import Evaluation, as_verification_error
+from .optimization.reproducer import goes_wrong, without_interface
+from .temporary_folder import workspace
 
 
 def reduce(
@@ -34,9 +34,11 @@ def reduce(
     options = options or Options()
     source = Source.of(model, options)
     if isinstance(source.given, Path) and output.exists() and output.samefile(source.given):
-        raise ir.MachineError(ir.Diagnostic("output-is-input", f"{output}: the part would replace the whole model"))
+        raise ir.EnvironmentSetupError(
+            ir.Diagnostic("output-is-input", f"{output}: the part would replace the whole model")
+        )
     with REGISTRY.using(options.plugins), workspace() as folder:
-        proof = Proof(source, options, folder, progress)
+        evaluation = Evaluation(source, options, folder, progress)
         whole, candidate = source.load(), folder / "part.onnx"
         plain = without_interface(options)
 
@@ -47,14 +49,14 @@ def reduce(
             candidate.write_bytes(piece.model)
             return not run_test(test, candidate)
 
-        with saying_how_to_go_on():
-            feeds = proof.feeds[0].feeds
-            piece = runtime.reduce_model(whole, feeds, shows, around=around, options=proof.how, seconds=seconds)
+        with as_verification_error():
+            feeds = evaluation.feeds[0].feeds
+            piece = runtime.reduce_model(whole, feeds, shows, around=around, options=evaluation.how, seconds=seconds)
     if piece is None:
         raise ir.VerificationError(ir.Diagnostic("nothing-to-reduce", "not even the whole model shows it"))
     try:
         output.write_bytes(piece.model)
         runtime.write_feeds(output.with_suffix(".npz"), piece.feeds)
     except OSError as error:
-        raise ir.MachineError(ir.Diagnostic("part-not-written", f"{output}: {error.strerror}")) from error
+        raise ir.EnvironmentSetupError(ir.Diagnostic("part-not-written", f"{output}: {error.strerror}")) from error
     return sum(1 for _ in whole.graph), piece.nodes

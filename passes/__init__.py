@@ -3,17 +3,17 @@
 A compiler engineer's rule needs `rule`, `op`, `values` and conditions; a pass needs `Pass` and `register`.
 """
 
-from .engine import conditions
-from .engine.analysis import Analysis, AnalysisManager
-from .engine.exactness import Exactness
-from .engine.foreign import surgeon_pass
-from .engine.instruments import CheckFailed, Instrument, PrintAfter, Statistics, Timing, VerifyEach
-from .engine.journal import Journal, Refusal, Rewrite, Without
-from .engine.pass_ import Evaluator, Pass, PassContext, PassFailure, Settings, spell, where
-from .engine.pattern import any_call, approx, op, rest, values
-from .engine.pipeline import Fixpoint, Pipeline, Report
-from .engine.registry import REGISTRY, Registry, register
-from .engine.rule import Builder, Condition, Match, Operand, Rule, rule
+from .analyses.manager import Analysis, AnalysisManager
+from .pipeline.exactness import Exactness
+from .pipeline.graphsurgeon_pass import surgeon_pass
+from .pipeline.instruments import CheckFailed, Instrument, PrintAfter, Statistics, Timing, VerifyEach
+from .pipeline.pass_ import Evaluator, Pass, PassContext, PassFailure, Settings, spell, where
+from .pipeline.pipeline import Fixpoint, Pipeline, PipelineResult
+from .pipeline.registry import REGISTRY, Registry, register
+from .pipeline.rewrite_log import Exclusions, MissedRewrite, Rewrite, RewriteLog
+from .rewriting import constraints
+from .rewriting.pattern import any_call, approx, op, values, variadic
+from .rewriting.rule import Builder, Condition, Match, Operand, Rule, rule
 
 __all__ = [
     "REGISTRY",
@@ -24,35 +24,35 @@ __all__ = [
     "Condition",
     "Evaluator",
     "Exactness",
+    "Exclusions",
     "Fixpoint",
     "Instrument",
-    "Journal",
     "Match",
+    "MissedRewrite",
     "Operand",
     "Pass",
     "PassContext",
     "PassFailure",
     "Pipeline",
+    "PipelineResult",
     "PrintAfter",
-    "Refusal",
     "Registry",
-    "Report",
     "Rewrite",
+    "RewriteLog",
     "Rule",
     "Settings",
     "Statistics",
     "Timing",
     "VerifyEach",
-    "Without",
     "any_call",
     "approx",
-    "conditions",
+    "constraints",
     "op",
     "register",
-    "rest",
     "rule",
     "spell",
     "surgeon_pass",
     "values",
+    "variadic",
     "where",
 ]

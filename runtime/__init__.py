@@ -9,34 +9,43 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .check import Reference, verify
-    from .comparison import EXACT, Element, Tolerance, Verdict, compare
-    from .device import device_name
-    from .evaluator import OrtEvaluator
-    from .feeds import TYPICAL, Budget, FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds, write_feeds
-    from .measure import Latency, Race, Ratio, Timing, bytes_of, race, time_models
-    from .memory import Peak, peak_memory
-    from .options import Datum, Feeds, Outputs, SessionOptions
-    from .profiling import Profile, Spent, profile
-    from .reduce import Piece, reduce_model
-    from .session import Port, Session, check_installation, is_out_of_time, open_session, save_optimized
-    from .tolerance import Floor, Noise, noise_floor
-    from .verification import Verification
+    from .benchmark.latency import Latency, Race, Ratio, Timing, bytes_of, race, time_models
+    from .benchmark.peak_memory import Peak, peak_memory
+    from .benchmark.profiler import Profile, Spent, profile
+    from .constant_evaluator import OrtEvaluator
+    from .delta_debug import Piece, reduce_model
+    from .inputs.feeds import TYPICAL, Budget, FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds, write_feeds
+    from .ort.device import device_name
+    from .ort.session import Port, Session, check_installation, is_out_of_time, open_session, save_optimized
+    from .ort.session_options import Datum, Feeds, Outputs, SessionOptions
+    from .verification.comparison import EXACT, Element, Tolerance, Verdict, compare
+    from .verification.noise_floor import Floor, Noise, noise_floor
+    from .verification.result import Verification
+    from .verification.verifier import Reference, verify
 
 _MODULES = {
-    "check": ("Reference", "verify"),
-    "comparison": ("EXACT", "Element", "Tolerance", "Verdict", "compare"),
-    "evaluator": ("OrtEvaluator",),
-    "feeds": ("TYPICAL", "Budget", "FeedSet", "feed_sets", "make_feeds", "read_feeds", "usable_feeds", "write_feeds"),
-    "device": ("device_name",),
-    "measure": ("Latency", "Race", "Ratio", "Timing", "bytes_of", "race", "time_models"),
-    "memory": ("Peak", "peak_memory"),
-    "options": ("Datum", "Feeds", "Outputs", "SessionOptions"),
-    "reduce": ("Piece", "reduce_model"),
-    "profiling": ("Profile", "Spent", "profile"),
-    "session": ("Port", "Session", "check_installation", "is_out_of_time", "open_session", "save_optimized"),
-    "tolerance": ("Floor", "Noise", "noise_floor"),
-    "verification": ("Verification",),
+    "verification.verifier": ("Reference", "verify"),
+    "verification.comparison": ("EXACT", "Element", "Tolerance", "Verdict", "compare"),
+    "constant_evaluator": ("OrtEvaluator",),
+    "inputs.feeds": (
+        "TYPICAL",
+        "Budget",
+        "FeedSet",
+        "feed_sets",
+        "make_feeds",
+        "read_feeds",
+        "usable_feeds",
+        "write_feeds",
+    ),
+    "ort.device": ("device_name",),
+    "benchmark.latency": ("Latency", "Race", "Ratio", "Timing", "bytes_of", "race", "time_models"),
+    "benchmark.peak_memory": ("Peak", "peak_memory"),
+    "ort.session_options": ("Datum", "Feeds", "Outputs", "SessionOptions"),
+    "delta_debug": ("Piece", "reduce_model"),
+    "benchmark.profiler": ("Profile", "Spent", "profile"),
+    "ort.session": ("Port", "Session", "check_installation", "is_out_of_time", "open_session", "save_optimized"),
+    "verification.noise_floor": ("Floor", "Noise", "noise_floor"),
+    "verification.result": ("Verification",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

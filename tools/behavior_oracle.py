@@ -86,7 +86,7 @@ def outcome(path: Path, renames: Mapping[str, str]) -> dict[str, Any]:
             found[f"{kind} {target}"] = {"error": type(error).__name__}
             continue
         missed = getattr(result, "missed", None)
-        missed = result.refusals if missed is None else missed
+        missed = result.missed if missed is None else missed
         found[f"{kind} {target}"] = {
             "fingerprint": ir.fingerprint(result.model),
             "rewrites": [f"{each.rule} {each.where}" for each in result.rewrites],
@@ -137,7 +137,9 @@ def differences(
 def _first(was: object, now: object) -> str:
     if not isinstance(was, list) or not isinstance(now, list):
         return f"{was} -> {now}"
-    place = next((i for i, pair in enumerate(zip(was, now, strict=False)) if pair[0] != pair[1]), min(len(was), len(now)))
+    place = next(
+        (i for i, pair in enumerate(zip(was, now, strict=False)) if pair[0] != pair[1]), min(len(was), len(now))
+    )
     return f"at {place}: {was[place : place + 1]} -> {now[place : place + 1]} ({len(was)} and {len(now)})"
 
 

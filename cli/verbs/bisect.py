@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from ...jobs.bisect import bisect
-    from ...report import console
+    from ...render.tables import console
 
     with arguments.progress(given.json) as progress:
         found = bisect(given.model, arguments.options(given), test=given.test, keep=given.keep, progress=progress)

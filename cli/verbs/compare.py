@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from ...jobs.compare import compare
-    from ...report.differences import print_comparison
+    from ...render.tables.differences import print_comparison
 
     with arguments.progress(given.json) as progress:
         found = compare(
@@ -29,8 +29,8 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             options=arguments.session_options(given),
             rtol=given.rtol,
             atol=given.atol,
-            seconds=given.verify_seconds,
-            follow_links=given.follow_links,
+            seconds=given.verify_timeout,
+            follow_symlinks=given.follow_symlinks,
             progress=progress,
         )
     if given.json:

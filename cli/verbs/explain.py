@@ -13,13 +13,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="the model")
     arguments.add_job(parser)
     arguments.add_threads(parser)
-    parser.add_argument("--follow-links", action="store_true", help="follow links to the model and its data")
+    parser.add_argument("--follow-symlinks", action="store_true", help="follow links to the model and its data")
     arguments.add_json(parser)
 
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from ...jobs.explain import explain
-    from ...report import console
+    from ...render.tables import console
 
     console.print_explanation(explain(given.rule, given.model, arguments.options(given)), as_json=given.json)
     return 0

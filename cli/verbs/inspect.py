@@ -11,7 +11,7 @@ from .. import arguments
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="the model to look into")
-    parser.add_argument("--time", action="store_true", dest="timed", help="run it under ONNX Runtime's profiler")
+    parser.add_argument("--profile", action="store_true", dest="timed", help="run it under ONNX Runtime's profiler")
     arguments.add_points(parser)
     arguments.add_session(parser)
     arguments.add_json(parser)
@@ -21,7 +21,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if len(given.at) + len(given.inputs) > 1:
         parser.error("one --at or one --inputs is enough")
     from ...jobs.inspect import inspect
-    from ...report.inspection import print_inspection
+    from ...render.tables.inspection import print_inspection
 
     with arguments.progress(given.json) as progress:
         found = inspect(
@@ -30,7 +30,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             inputs=given.inputs[0] if given.inputs else None,
             timed=given.timed,
             options=arguments.session_options(given),
-            follow_links=given.follow_links,
+            follow_symlinks=given.follow_symlinks,
             progress=progress,
         )
     if given.json:

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from ...jobs.measure import measure
-    from ...report.measurements import print_measurement
+    from ...render.tables.measurements import print_measurement
 
     with arguments.progress(given.json) as progress:
         found = measure(
@@ -34,7 +34,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             inputs=given.inputs,
             options=arguments.session_options(given),
             seconds=given.seconds,
-            follow_links=given.follow_links,
+            follow_symlinks=given.follow_symlinks,
             progress=progress,
         )
     if given.json:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .. import arguments
 
 if TYPE_CHECKING:
-    from ...result import Result
+    from ...jobs.optimization.result import Result
 
 EPILOG = "Exit codes: 0 done; 1 the model or the pipeline is at fault; 2 usage; 3 not verified, nothing written."
 
@@ -28,22 +28,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the result goes; may be IN.onnx",
     )
     arguments.add_job(parser)
-    proof = parser.add_argument_group("proof")
-    proof.add_argument("--no-verify", action="store_false", dest="verify", help="write the result without comparing it")
-    arguments.add_tolerance(proof)
-    proof.add_argument("--measure", action="store_true", help="measure latency, load time and memory, before and after")
-    proof.add_argument(
+    verification = parser.add_argument_group("verification and measurement")
+    verification.add_argument(
+        "--no-verify", action="store_false", dest="verify", help="write the result without comparing it"
+    )
+    arguments.add_tolerance(verification)
+    verification.add_argument(
+        "--measure", action="store_true", help="measure latency, load time and memory, before and after"
+    )
+    verification.add_argument(
         "--measure-seconds",
         type=arguments.number("measure_seconds"),
         default=6.0,
         metavar="S",
         help="the most time for latencies, per --at (6)",
     )
-    proof.add_argument(
+    verification.add_argument(
         "--keep-slower", action="store_true", help="deliver a result that is measured to be slower than the original"
     )
-    arguments.add_points(proof, dest="measure_at")
-    arguments.add_session(proof)
+    arguments.add_points(verification, dest="measure_at")
+    arguments.add_session(verification)
 
     tuning = parser.add_argument_group("tuning")
     tuning.add_argument("--tune", action="store_true", help="measure the choices here and keep what is faster")
@@ -54,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tune-cache", type=_folder_or_off, metavar="DIR", help="where what was learned is kept; 'off' for nowhere"
     )
     tuning.add_argument(
-        "--session-options",
+        "--save-session-options",
         type=arguments.output_file,
         metavar="FILE.json",
         help="try ONNX Runtime's own fusions too, and write which ones to switch off",
@@ -71,11 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write what was done: .json for builds, .html to look at (which measures, too)",
     )
     output.add_argument(
-        "--reproducers", type=Path, metavar="DIR", help="where what shows a wrong rewrite goes (OUT.onnx.reproducers)"
+        "--reproducer-dir",
+        type=Path,
+        metavar="DIR",
+        help="where what shows a wrong rewrite goes (OUT.onnx.reproducers)",
     )
     arguments.add_json(output)
     output.add_argument("--strict", action="store_true", help="a rewrite that goes wrong is an error, not left out")
-    output.add_argument("--check-each-pass", action="store_true", help="check the model after each pass (slow)")
+    output.add_argument("--verify-each", action="store_true", help="check the model after each pass (slow)")
     output.add_argument(
         "-v", "--verbose", action="count", default=0, help="-v: rewrites by rule; -vv: each, and near misses"
     )
@@ -84,21 +91,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if given.output is None and not given.dry_run:
-        parser.error("the place for the result is missing (or --dry-run)")
-    if given.session_options is not None and not given.tune:
-        parser.error("--session-options is about what --tune finds: ask for that too")
-    from ...jobs.optimize import optimize
-    from ...passes.engine.registry import REGISTRY
-    from ...report.console import print_result
-    from ...report.document import to_json, write_json
-    from ...report.page import write_page
+        parser.error("missing OUT.onnx (or pass --dry-run)")
+    if given.save_session_options is not None and not given.tune:
+        parser.error("--save-session-options requires --tune")
+    from ...jobs.optimization.optimize import optimize
+    from ...passes.pipeline.registry import REGISTRY
+    from ...render.html_report import write_page
+    from ...render.json_report import to_json, write_json
+    from ...render.tables.console import print_result
 
     wrong = [path for path in given.report if path.suffix not in (".json", ".html")]
     if wrong:
         parser.error(f"--report {wrong[0]}: the name must end in .json or .html")
     options = arguments.options(given)
     if any(path.suffix == ".html" for path in given.report):
-        options = replace(options, measure=True, anatomy=True)
+        options = replace(options, measure=True, model_profile=True)
     with arguments.progress(given.quiet) as progress:
         result = optimize(given.model, None if given.dry_run else given.output, options, progress=progress)
     for path in given.report:

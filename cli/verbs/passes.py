@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from ...report import console
+    from ...render.tables import console
 
     console.print_passes(given.plugin, as_json=given.json)
     return 0

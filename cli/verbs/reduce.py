@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from ...jobs.reduce import reduce
-    from ...report import console
+    from ...render.tables import console
 
     with arguments.progress(given.json) as progress:
         nodes = reduce(

@@ -1,9 +1,9 @@
 """What is known about a model: types and sizes, when values live, what nodes cost."""
 
 from .cost import Cost
-from .dims import Dim
-from .figures import Figures, figures
 from .liveness import Liveness
+from .model_stats import ModelStats, model_stats
 from .shapes import Shapes
+from .symbolic import Dim
 
-__all__ = ["Cost", "Dim", "Figures", "Liveness", "Shapes", "figures"]
+__all__ = ["Cost", "Dim", "Liveness", "ModelStats", "Shapes", "model_stats"]

@@ -12,13 +12,13 @@ from functools import lru_cache
 from typing import ClassVar, Final
 
 from ... import ir
-from ..engine.analysis import Analysis, AnalysisManager
-from . import dims as d
-from .compute_rules import heads
-from .contrib_rules import DOMAIN as CONTRIB_DOMAIN
-from .dims import Dim
+from . import symbolic as d
 from .facts import DIMS, Call, Fact, NothingKnownError
+from .manager import Analysis, AnalysisManager
+from .shape_inference.compute import heads
+from .shape_inference.contrib import DOMAIN as CONTRIB_DOMAIN
 from .shapes import Shapes
+from .symbolic import Dim
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import ir
-from .dims import Dim, evaluate, fresh_dim
+from .symbolic import Dim, evaluate, fresh_dim
 
 Dims = tuple[Dim, ...]
 Elements = npt.NDArray[np.object_]

@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import ClassVar
 
 from ... import ir
-from ..engine.analysis import Analysis, AnalysisManager
+from .manager import Analysis, AnalysisManager
 from .shapes import Shapes
 
 _ALIASES = frozenset(("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"))

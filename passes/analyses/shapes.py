@@ -16,25 +16,14 @@ from typing import Final
 import numpy as np
 
 from ... import ir
-from ...ir.infer import TensorFacts, infer_results, result_type
-from ..engine.analysis import Analysis, AnalysisManager
-from . import compute_rules, control, elementwise_rules, layout_rules, ml_rules, picking_rules
-from .contrib_rules import DOMAIN, contrib_facts
-from .dims import Dim, Expr, born, differ, fresh_dim, fresh_integer, named_dim
-from .facts import (
-    DIMS,
-    ELEMENTS,
-    INTEGERS,
-    MOST_ELEMENTS,
-    UNKNOWN,
-    Call,
-    Dims,
-    Elements,
-    Fact,
-    NothingKnownError,
-)
+from ...ir.standard.schema_inference import TensorFacts, infer_results, result_type
+from .facts import DIMS, ELEMENTS, INTEGERS, MOST_ELEMENTS, UNKNOWN, Call, Dims, Elements, Fact, NothingKnownError
+from .manager import Analysis, AnalysisManager
+from .shape_inference import compute, control_flow, elementwise, indexing, layout, ml
+from .shape_inference.contrib import DOMAIN, contrib_facts
+from .symbolic import Dim, Expr, born, differ, fresh_dim, fresh_integer, named_dim
 
-RULES: Final = (compute_rules, elementwise_rules, layout_rules, picking_rules)
+RULES: Final = (compute, elementwise, layout, indexing)
 """The modules whose import fills the tables."""
 
 _BY_NUMBER: Final = {each.value: each for each in ir.DataType}
@@ -140,9 +129,9 @@ class Shapes(Analysis):
         """What follows about each output of `node`, which may be in no graph yet, from the facts about its inputs."""
         if node.op_identifier() in self._functions:
             return [UNKNOWN] * len(node.outputs)
-        if node.domain == "" and node.op_type in control.RULES:
+        if node.domain == "" and node.op_type in control_flow.RULES:
             try:
-                return control.RULES[node.op_type](self, node)
+                return control_flow.RULES[node.op_type](self, node)
             except _BROKEN:
                 self._forget_bodies(node)
                 return [UNKNOWN] * len(node.outputs)
@@ -211,9 +200,9 @@ def infer(call: Call) -> list[Fact]:
     node = call.node
     if node.domain == DOMAIN:
         return contrib_facts(call)
-    if node.domain == ml_rules.DOMAIN and node.op_type in ml_rules.ML_RULES:
-        return ml_rules.ml_facts(call)
-    if node.domain not in ("", ml_rules.DOMAIN):
+    if node.domain == ml.DOMAIN and node.op_type in ml.ML_RULES:
+        return ml.ml_facts(call)
+    if node.domain not in ("", ml.DOMAIN):
         return [UNKNOWN] * len(node.outputs)
     types = [_type_of(call, index) for index in range(len(node.outputs))]
     rule = DIMS.get(node.op_type) if node.domain == "" else None

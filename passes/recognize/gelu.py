@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from ... import ir
-from ..engine.conditions import fits, holds
-from ..engine.exactness import Exactness
-from ..engine.pattern import Call, Pattern, approx, op, values
-from ..engine.rule import Builder, Match, rule
+from ..pipeline.exactness import Exactness
+from ..rewriting.constraints import require, structural
+from ..rewriting.pattern import Call, Pattern, approx, op, values
+from ..rewriting.rule import Builder, Match, rule
 
 (x,) = values("x")
 
@@ -50,9 +50,9 @@ _argument = (
 )
 
 REQUIRES = [
-    fits("opset 20", lambda m: (m.root.version or 0) >= 20),
-    holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
-    holds(
+    structural("opset 20", lambda m: (m.root.version or 0) >= 20),
+    require("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
+    require(
         "constants that leave the dims of x",
         lambda m: m.shapes.same_dims(m.x.dims, m.shapes.dims(m.root.outputs[0])),
         lambda m: m.shapes.show(m.x.value),
@@ -64,7 +64,7 @@ REQUIRES = [
     _gated(_one_more(op.Erf(_over_root))),
     requires=REQUIRES,
     exactness=Exactness.ROUNDING,
-    is_choice=True,
+    is_heuristic=True,
     source=SOURCE,
     group="recognize",
 )
@@ -81,7 +81,7 @@ def recognize_gelu(m: Match, op: Builder) -> ir.Value:
     _gated(_one_more(op.Tanh(_argument))),
     requires=REQUIRES,
     exactness=Exactness.ROUNDING,
-    is_choice=True,
+    is_heuristic=True,
     source=SOURCE,
     group="recognize",
 )

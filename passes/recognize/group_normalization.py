@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ... import ir
-from ..analyses.nonempty import unless_empty
-from ..engine.conditions import constant, fits, holds, target
-from ..engine.exactness import Exactness
-from ..engine.pattern import Var, op, values
-from ..engine.rule import Builder, Match, Operand, rule
+from ..analyses.nonzero_dims import unless_empty
+from ..pipeline.exactness import Exactness
+from ..rewriting.constraints import constant, require, structural, target
+from ..rewriting.pattern import Var, op, values
+from ..rewriting.rule import Builder, Match, Operand, rule
 
 x, scale, bias, ones, zeros = values("x scale bias ones zeros")
 
@@ -49,21 +49,21 @@ def is_plain_within(m: Match) -> bool:
 @rule(
     SPELLED_OUT,
     requires=[
-        fits("opset 21", lambda m: (m.root.version or 0) >= 21),
+        structural("opset 21", lambda m: (m.root.version or 0) >= 21),
         constant("scale", "bias", "ones", "zeros"),
         # ONNX Runtime's CPU provider has no kernel for it and writes it out as some thirty nodes, twice as slow.
         target("onnx"),
-        holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
-        holds("groups of channels", groups_channels, lambda m: m.shapes.show(m.groups.value)),
-        holds("no scale and no bias within", is_plain_within),
-        holds(
+        require("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
+        require("groups of channels", groups_channels, lambda m: m.shapes.show(m.groups.value)),
+        require("no scale and no bias within", is_plain_within),
+        require(
             "a scale and a bias for each channel",
             lambda m: is_per_channel(m, "scale") and is_per_channel(m, "bias"),
             lambda m: f"{m.shapes.show(m.scale.value)}, {m.shapes.show(m.bias.value)}",
         ),
     ],
     exactness=Exactness.ROUNDING,
-    is_choice=True,
+    is_heuristic=True,
     source="Wu and He 2018 (arXiv:1803.08494), in the form of ONNX GroupNormalization-21",
     group="recognize",
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ... import ir
-from ..engine.conditions import holds
-from ..engine.exactness import Exactness
-from ..engine.pattern import Pattern, approx, op, values
-from ..engine.rule import Builder, Match, rule
+from ..pipeline.exactness import Exactness
+from ..rewriting.constraints import require
+from ..rewriting.pattern import Pattern, approx, op, values
+from ..rewriting.rule import Builder, Match, rule
 
 (x,) = values("x")
 
@@ -22,7 +22,7 @@ def _by_six(value: Pattern) -> Pattern:
     return op.Div(value, 6.0).named("sixth") | op.Mul(value, approx(1 / 6)).any_order().named("sixth")
 
 
-FLOAT = holds(
+FLOAT = require(
     "floating-point x", lambda m: m.x.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16), lambda m: str(m.x.dtype)
 )
 
@@ -41,7 +41,7 @@ def recognize_hard_sigmoid(m: Match, op: Builder) -> ir.Value:
     _by_six(op.Mul(x, _clipped).any_order().named("gated")),
     requires=[FLOAT],
     exactness=Exactness.ROUNDING,
-    is_choice=True,
+    is_heuristic=True,
     source=SOURCE,
     group="recognize",
     benefit=1,

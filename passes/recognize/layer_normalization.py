@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ... import ir
-from ..engine.conditions import fits
-from ..engine.exactness import Exactness
-from ..engine.pattern import Pattern, op
-from ..engine.rule import Builder, Match, rule
-from .deviation import FLOAT, REQUIRES, bias, goes_on, mean_of, over_deviation, parameters, scale, x
+from ..pipeline.exactness import Exactness
+from ..rewriting.constraints import structural
+from ..rewriting.pattern import Pattern, op
+from ..rewriting.rule import Builder, Match, rule
+from .norm_patterns import FLOAT, REQUIRES, bias, goes_on, mean_of, over_deviation, parameters, scale, x
 
 _centered = op.Sub(x, mean_of(x, "mean")).named("centered")
 
@@ -21,14 +21,14 @@ def _affine(normalized: Pattern) -> Pattern:
 @rule(
     _affine(over_deviation(_centered)),
     requires=[
-        fits("opset 17", lambda m: (m.root.version or 0) >= 17),
-        fits("no scale above", lambda m: m.has("scale") or not goes_on(m, m.root.outputs[0], "Mul")),
-        fits("no bias above", lambda m: m.has("bias") or not goes_on(m, m.root.outputs[0], "Add")),
+        structural("opset 17", lambda m: (m.root.version or 0) >= 17),
+        structural("no scale above", lambda m: m.has("scale") or not goes_on(m, m.root.outputs[0], "Mul")),
+        structural("no bias above", lambda m: m.has("bias") or not goes_on(m, m.root.outputs[0], "Add")),
         FLOAT,
         *REQUIRES,
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_choice=True,
+    is_heuristic=True,
     source="Ba et al. 2016 (arXiv:1607.06450), in the form of ONNX LayerNormalization-17",
     group="recognize",
     benefit=1,

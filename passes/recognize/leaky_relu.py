@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ... import ir
-from ..engine.conditions import constant, fits, holds
-from ..engine.exactness import Exactness
-from ..engine.pattern import op, values
-from ..engine.rule import Builder, Match, rule
+from ..pipeline.exactness import Exactness
+from ..rewriting.constraints import constant, require, structural
+from ..rewriting.pattern import op, values
+from ..rewriting.rule import Builder, Match, rule
 
 x, slope = values("x slope")
 
@@ -25,22 +25,22 @@ def _slope(m: Match) -> float | None:
 @rule(
     _choice | op.Max(x, _leak).any_order().named("larger"),
     requires=[
-        fits("opset 16", lambda m: (m.root.version or 0) >= 16),
+        structural("opset 16", lambda m: (m.root.version or 0) >= 16),
         constant("slope"),
-        holds("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
-        holds(
+        require("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
+        require(
             "a number that leaves the dims of x",
             lambda m: _slope(m) is not None and m.shapes.same_dims(m.x.dims, m.shapes.dims(m.root.outputs[0])),
             lambda m: f"{m.shapes.show(m.slope.value)} on {m.shapes.show(m.x.value)}",
         ),
-        holds(
+        require(
             "between 0 and 1 in a maximum",
             lambda m: not m.has("larger") or 0 < (_slope(m) or 0) < 1,
             lambda m: str(_slope(m)),
         ),
     ],
     exactness=Exactness.ROUNDING,
-    is_choice=True,
+    is_heuristic=True,
     source="Maas et al. 2013, in the form of ONNX LeakyRelu-16",
     group="recognize",
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ... import ir
-from ..engine.conditions import fits, holds
-from ..engine.exactness import Exactness
-from ..engine.pattern import op
-from ..engine.rule import Builder, Match, rule
-from .deviation import FLOAT, REQUIRES, goes_on, only_reader, over_deviation, parameters, scale, x
+from ..pipeline.exactness import Exactness
+from ..rewriting.constraints import require, structural
+from ..rewriting.pattern import op
+from ..rewriting.rule import Builder, Match, rule
+from .norm_patterns import FLOAT, REQUIRES, goes_on, only_reader, over_deviation, parameters, scale, x
 
 RMS_SOURCE = "Zhang and Sennrich 2019 (arXiv:1910.07467), in the form of ONNX RMSNormalization-23"
 
@@ -37,15 +37,15 @@ def _is_centered(m: Match) -> bool:
 @rule(
     op.Mul(over_deviation(x), scale).any_order().named("scaled") | over_deviation(x),
     requires=[
-        fits("opset 23", lambda m: (m.root.version or 0) >= 23),
-        fits("no scale above", lambda m: m.has("scale") or not goes_on(m, m.root.outputs[0], "Mul")),
-        fits("no scale above a cast", lambda m: m.has("scale") or not _is_scaled_as_half(m)),
-        fits("not the second half of a layer normalization", lambda m: not _is_centered(m)),
+        structural("opset 23", lambda m: (m.root.version or 0) >= 23),
+        structural("no scale above", lambda m: m.has("scale") or not goes_on(m, m.root.outputs[0], "Mul")),
+        structural("no scale above a cast", lambda m: m.has("scale") or not _is_scaled_as_half(m)),
+        structural("not the second half of a layer normalization", lambda m: not _is_centered(m)),
         FLOAT,
         *REQUIRES,
     ],
     exactness=Exactness.ROUNDING,
-    is_choice=True,
+    is_heuristic=True,
     source=RMS_SOURCE,
     group="recognize",
 )
@@ -65,17 +65,17 @@ _wide = op.Cast(x, to=1).named("wide").shared()
 @rule(
     op.Mul(op.Cast(over_deviation(_wide)).any_attributes("to").named("back"), scale).any_order(),
     requires=[
-        fits("opset 23", lambda m: (m.root.version or 0) >= 23),
-        holds("halves, before and after", _is_half_again, lambda m: f"{m.x.dtype}, {m.back.dtype}"),
+        structural("opset 23", lambda m: (m.root.version or 0) >= 23),
+        require("halves, before and after", _is_half_again, lambda m: f"{m.x.dtype}, {m.back.dtype}"),
         *REQUIRES,
     ],
     exactness=Exactness.ROUNDING,
-    is_choice=True,
+    is_heuristic=True,
     source=RMS_SOURCE,
     group="recognize",
     benefit=1,
 )
-def recognize_half_rms_normalization(m: Match, op: Builder) -> ir.Value:
+def recognize_rms_normalization_upcast(m: Match, op: Builder) -> ir.Value:
     """Computed in floats and scaled in halves, which is what the operator does with halves.
 
     before:  f = Cast(x);  Cast(f * Reciprocal(Sqrt(ReduceMean(f * f) + epsilon))) * scale -> y

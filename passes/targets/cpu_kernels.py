@@ -1,4 +1,4 @@
-"""Kernels of ONNX Runtime's CPUExecutionProvider, 1.16 to 1.32: data, made by `benchmarks/kernels.py`.
+"""Kernels of ONNX Runtime's CPUExecutionProvider, 1.16 to 1.32: data, made by `tools/generate_kernel_table.py`.
 
 A line: the operator, the versions of its definition that the kernel is for, and the element types that it takes: `0=`
 as first input, `>0=` as first output (`SETS` in kernels.py names several at once). `from` and `to` name the first and

@@ -107,7 +107,9 @@ def other_spelling(node: ir.Node, dtype: DTypes) -> ir.Array | None:
     return np.zeros(0, np.int8) if content is not None and not np.any(content) else None
 
 
-def respell(model: ir.Model, dtype: DTypes, rewriter: ir.Rewriter, permit: Callable[[ir.Node, str, str], bool]) -> None:
+def respell(
+    model: ir.Model, dtype: DTypes, rewriter: ir.Rewriter, try_rewrite: Callable[[ir.Node, str, str], bool]
+) -> None:
     """Write the broken nodes of a model as ONNX Runtime does not break them, where `permit` (node, before, after)."""
     names = "DequantizeLinear with a zero point of 0", "DequantizeLinear without a zero point"
     for node, _ in list(broken_nodes(model, dtype)):
@@ -115,7 +117,7 @@ def respell(model: ir.Model, dtype: DTypes, rewriter: ir.Rewriter, permit: Calla
         if zero_point is None:
             continue
         before, after = names if not zero_point.size else names[::-1]
-        if not permit(node, before, after):
+        if not try_rewrite(node, before, after):
             continue
         value = rewriter.constant(zero_point, near=node, name="zero_point") if zero_point.size else None
         rewriter.set_input(node, 2, value)

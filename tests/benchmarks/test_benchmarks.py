@@ -27,7 +27,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = Path(shutil.copy(ROOT / "examples" / "digits.onnx", folder))
     results = folder / "here.json"
     peers = "optimize-graph,onnxslim"
-    script("compare.py", model, "--output", results, "--tools", peers, "--peer-python", "/no/such", "--budget", 0.1)
+    script("compare_tools.py", model, "--output", results, "--tools", peers, "--peer-python", "/no/such", "--budget", 0.1)
     return results
 
 
@@ -40,7 +40,7 @@ def test_each_tool_has_a_row_with_a_verdict(compared: Path) -> None:
 
 
 def test_the_page_tells_what_the_rows_say(compared: Path) -> None:
-    script("page.py", compared)
+    script("render_results.py", compared)
     page = compared.with_suffix(".md").read_text()
     assert "| optimize-graph | 1 | 1 | 0 | 0 |" in page
     assert "| onnxslim | 1 | 0 | 0 | 1 | x1.000 |" in page  # whose user is left with the original
@@ -48,7 +48,7 @@ def test_the_page_tells_what_the_rows_say(compared: Path) -> None:
 
 
 def test_a_job_takes_no_more_memory_than_twice_that_of_two_sessions(compared: Path) -> None:
-    said = script("peak_memory_of_jobs.py", compared.with_name("digits.onnx"))
+    said = script("job_peak_memory.py", compared.with_name("digits.onnx"))
     assert "digits" in said and "OVER" not in said
 
 

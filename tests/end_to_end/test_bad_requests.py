@@ -17,11 +17,11 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from optimize_graph import MachineError, Options, OptionsError, explain, ir, optimize
+from optimize_graph import EnvironmentSetupError, Options, OptionsError, explain, ir, optimize
 from optimize_graph.cli import _Stop, main
-from optimize_graph.jobs import optimize as job
-from optimize_graph.report.document import failure_document, to_json
-from optimize_graph.runtime import _ort
+from optimize_graph.jobs.optimization import optimize as job
+from optimize_graph.render.json_report import failure_document, to_json
+from optimize_graph.runtime.ort import api
 
 TEXT = '<ir_version: 10, opset_import: ["": 21]> g (float[N,4] x) => (float[N,4] y) { a = Identity(x)  y = Relu(a) }'
 SLOW = '''
@@ -66,8 +66,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"threads": 100000}, "expected an integer from 0 to 1024"),
     ({"threads": -1}, "expected an integer from 0 to 1024"),
     ({"seed": -1}, "expected an integer from 0"),
-    ({"verify_seconds": -1}, "expected a number from 0.001"),
-    ({"verify_seconds": float("nan")}, "expected a number from 0.001"),
+    ({"verify_timeout": -1}, "expected a number from 0.001"),
+    ({"verify_timeout": float("nan")}, "expected a number from 0.001"),
     ({"measure_seconds": 0}, "expected a number from 0.001"),
     ({"tune_budget": float("inf")}, "expected a number from 0.001"),
     ({"rtol": -1e-3}, "expected a number from 0"),
@@ -84,7 +84,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"verify": "no"}, r"'verify' is 'no' \(str\), expected True or False"),
     ({"strict": 1}, "expected True or False"),
     ({"tune_cache": "somewhere"}, "expected a pathlib.Path, 'off' or None"),
-    ({"reproducers": "folder"}, "expected a pathlib.Path"),
+    ({"reproducer_dir": "folder"}, "expected a pathlib.Path"),
     ({"session_options": "file.json"}, "expected a pathlib.Path"),
 ]
 
@@ -104,8 +104,8 @@ def test_every_field_is_checked() -> None:
 
 def test_lists_and_numbers_of_numpy_are_taken() -> None:
     options = Options(disable=["dce"], dims={"N": np.int64(3)}, limit=np.int32(4), rtol=np.float32(0.5))  # type: ignore[arg-type]
-    assert (options.disable, options.dims, options.limit, options.rtol) == (("dce",), {"N": 3}, 4, 0.5)
-    assert type(options.limit) is int and type(options.rtol) is float
+    assert (options.disable, options.dims, options.max_rewrites, options.rtol) == (("dce",), {"N": 3}, 4, 0.5)
+    assert type(options.max_rewrites) is int and type(options.rtol) is float
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -114,17 +114,17 @@ def test_lists_and_numbers_of_numpy_are_taken() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--limit", "-3"], "'-3' is not an integer from 0"),
-        (["--limit", "2.5"], "'2.5' is not an integer"),
-        (["--verify-seconds", "-1"], "'-1' is not a number from 0.001"),
-        (["--verify-seconds", "nan"], "'nan' is not a number"),
+        (["--max-rewrites", "-3"], "'-3' is not an integer from 0"),
+        (["--max-rewrites", "2.5"], "'2.5' is not an integer"),
+        (["--verify-timeout", "-1"], "'-1' is not a number from 0.001"),
+        (["--verify-timeout", "nan"], "'nan' is not a number"),
         (["--threads", "100000"], "'100000' is not an integer from 0 to 1024"),
         (["--seed", "-1"], "'-1' is not an integer"),
         (["--rtol", "-0.1"], "'-0.1' is not a number from 0"),
         (["--measure-seconds", "0"], "'0' is not a number"),
         (["--tune-budget", "-5"], "'-5' is not a number"),
         (["--opset", "-1"], "'-1' is not an integer"),
-        (["--vectors", "sse"], "invalid choice: 'sse'"),
+        (["--cpu-isa", "sse"], "invalid choice: 'sse'"),
         (["--report", "-"], "standard output is not supported"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
@@ -169,7 +169,7 @@ def test_a_missing_temporary_folder_is_said(
     assert main([str(model), str(model.with_name("out.onnx"))]) == 1
     said = capsys.readouterr().err
     assert "no temporary folder can be made" in said and "TMPDIR" in said and "[no-temporary-folder]" in said
-    with pytest.raises(MachineError, match="no temporary folder"):
+    with pytest.raises(EnvironmentSetupError, match="no temporary folder"):
         explain_free = Options(strict=True)
         optimize(model, options=explain_free)
 
@@ -180,7 +180,7 @@ def test_a_full_temporary_folder_is_said(model: Path, monkeypatch: pytest.Monkey
         raise OSError(number, os.strerror(number), str(self.folder / "original.onnx"))
 
     monkeypatch.setattr(job._Job, "run", full)
-    with pytest.raises(MachineError, match=f"cannot be written: .*{code}"):
+    with pytest.raises(EnvironmentSetupError, match=f"cannot be written: .*{code}"):
         optimize(model)
 
 
@@ -292,7 +292,7 @@ def test_a_failure_is_reported_in_the_schema_of_a_success(
     assert printed["error"] == {
         "code": "unknown-rule",
         "severity": "error",
-        "message": "no rule or pass is called 'drop-identiti'; did you mean 'drop-identity'?",
+        "message": "no rule or pass is called 'drop-identiti'; did you mean 'eliminate-nop-identity'?",
         "where": "",
         "hint": "see optimize-graph passes",
     }
@@ -382,7 +382,7 @@ def test_external_data_is_hashed_too(tmp_path: Path) -> None:
 def test_the_default_result_does_not_depend_on_the_vectors_of_the_host(
     vectors: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optimize_graph.jobs.optimizer.widest_vectors", lambda: vectors)
+    monkeypatch.setattr("optimize_graph.jobs.optimization.pipeline_runner.widest_vectors", lambda: vectors)
     random = np.random.default_rng(0)
     graph = "g (float[1,3,6,6] x) => (float[a,b,c,d] y) { c = Conv(x, w) p = MaxPool<kernel_shape = [2, 2]>(c) y = Conv(p, v) }"  # noqa: E501
     made = onnx.parser.parse_model('<ir_version: 10, opset_import: ["": 21]>' + graph)
@@ -414,7 +414,7 @@ def test_telemetry_is_off_before_any_session(monkeypatch: pytest.MonkeyPatch) ->
 
     called: list[str] = []
     monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: called.append("off"))
-    importlib.reload(_ort)
+    importlib.reload(api)
     assert called == ["off"]
 
 
@@ -428,6 +428,6 @@ def test_explain_says_of_every_rule_whether_its_pass_ran(model: Path) -> None:
         if each.group == "contrib-attention":
             assert explain(name, model).ran, name
             break
-    assert explain("drop-identity", model).ran
-    assert not explain("fuse-batchnorm-into-conv", model, Options(passes="dce")).ran
-    assert not explain("drop-cast", model, Options(passes="rewrite{rules=drop-identity}")).ran
+    assert explain("eliminate-nop-identity", model).ran
+    assert not explain("fold-batchnorm-into-conv", model, Options(passes="dce")).ran
+    assert not explain("eliminate-nop-cast", model, Options(passes="rewrite{rules=eliminate-nop-identity}")).ran

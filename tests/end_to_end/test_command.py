@@ -108,7 +108,7 @@ def test_the_result_is_for_the_vectors_that_are_asked_for(tmp_path: Path) -> Non
     filled = {}
     for vectors in ("avx2", "avx512"):
         target = tmp_path / f"{vectors}.onnx"
-        done = command(tmp_path / "in.onnx", target, "--vectors", vectors)
+        done = command(tmp_path / "in.onnx", target, "--cpu-isa", vectors)
         assert done.returncode == 0, done.stderr
         filled[vectors] = {tensor.dims[0] for tensor in onnx.load(target).graph.initializer if tensor.dims[1] == 3}
     assert filled == {"avx2": {24}, "avx512": {32}}
@@ -254,7 +254,7 @@ def test_the_report_has_stable_keys(chain: Path) -> None:
     found = json.loads(report.read_text())
     assert found["schema"] == 1
     assert (found["before"]["nodes"], found["after"]["nodes"]) == (4, 2)
-    assert found["rewrites_by_rule"] == {"drop-identity": 2}
+    assert found["rewrites_by_rule"] == {"eliminate-nop-identity": 2}
     assert found["verification"]["ok"] is True
     assert found["measurement"]["speed"]["pairs"] > 0
     assert found["measurement"]["memory_after"]["run"] > 1 << 20
@@ -268,7 +268,7 @@ def test_results_alone_go_to_standard_output(chain: Path) -> None:
 def test_passes_rules_and_presets_are_listed() -> None:
     done = command("passes")
     assert done.returncode == 0
-    for name in ("default", "canonicalize", "fuse-batchnorm-into-conv", "drop-identity"):
+    for name in ("default", "canonicalize", "fold-batchnorm-into-conv", "eliminate-nop-identity"):
         assert name in done.stdout
 
 

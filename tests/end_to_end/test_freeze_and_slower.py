@@ -11,8 +11,8 @@ import onnx.numpy_helper
 import onnx.parser
 import pytest
 from optimize_graph import Options, ir, optimize
-from optimize_graph.jobs import proof
 from optimize_graph.jobs.measure import Measurement, Subject
+from optimize_graph.jobs.optimization import evaluation
 from optimize_graph.runtime import Ratio, open_session
 
 
@@ -60,7 +60,7 @@ def test_a_name_that_no_weight_has_is_an_error_that_lists_them() -> None:
 def test_the_original_is_delivered_where_the_result_is_slower_with_confidence(
     speeds: tuple[float, float], original: bool, keep: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured = proof.measure_on
+    measured = evaluation.measure_on
 
     def slowed(sets: list, subjects: list[Subject], *given: object, **named: object) -> Measurement:  # type: ignore[type-arg]
         found = measured(sets, subjects, *given, **named)  # type: ignore[arg-type]
@@ -79,7 +79,7 @@ def test_the_original_is_delivered_where_the_result_is_slower_with_confidence(
         ]
         return replace(found, points=tuple(points))
 
-    monkeypatch.setattr(proof, "measure_on", slowed)
+    monkeypatch.setattr(evaluation, "measure_on", slowed)
     model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
         g (float[2,3] x) => (float[2,3] y) { a = Identity(x)  b = Identity(a)  y = Exp(b) }""")
     result = optimize(model, options=Options(measure=True, measure_seconds=0.1, keep_slower=keep))

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from optimize_graph import Options, optimize
-from optimize_graph.jobs import proof
+from optimize_graph.jobs.optimization import evaluation
 
 
 def classifier(keys: str) -> onnx.ModelProto:
@@ -65,7 +65,7 @@ def test_what_is_delivered_byte_for_byte_is_not_run(tmp_path: Path, monkeypatch:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the model was run")
 
-    monkeypatch.setattr(proof.runtime, "open_session", refuse)
+    monkeypatch.setattr(evaluation.runtime, "open_session", refuse)
     model = helper.make_model(
         helper.make_graph(
             [helper.make_node("Add", ["x", "w"], ["y"])],

@@ -10,7 +10,7 @@ import onnx
 import onnx.parser
 import pytest
 from optimize_graph import Options, ir, operator_function, operator_reference, optimize
-from optimize_graph.ir.operator_semantics import forget_operator
+from optimize_graph.ir.standard.custom_operators import forget_operator
 from optimize_graph.passes import REGISTRY, Builder, Exactness, Match, op, rule, values
 from optimize_graph.runtime import SessionOptions, open_session
 
@@ -32,7 +32,7 @@ def square_add() -> Iterator[None]:
             source="acme's manual",
             exactness=Exactness.ROUNDING,
             name="acme-square-add",
-            group="fuse",
+            group="simplify",
         )
         def acme_square_add(m: Match, op: Builder) -> ir.Value:
             """Acme's accelerator squares and adds at once.
@@ -53,15 +53,15 @@ def operators(model: ir.Model) -> list[str]:
 def test_an_operator_without_a_meaning_is_left_out_because_it_does_not_load(square_add: None) -> None:
     result = optimize(onnx.parser.parse_model(MODEL))
     assert operators(result.model).count("SquareAdd") == 0
-    assert "random" not in result.quarantined[0].why
-    assert "ONNX Runtime refuses the model" in result.quarantined[0].why
+    assert "random" not in result.isolated[0].why
+    assert "ONNX Runtime refuses the model" in result.isolated[0].why
 
 
 def test_a_function_body_verifies_what_a_rule_emits(square_add: None) -> None:
     operator_function(BODY)
     result = optimize(onnx.parser.parse_model(MODEL))
     assert result.verification is not None and result.verification.ok
-    assert operators(result.model).count("SquareAdd") == 2 and not result.quarantined
+    assert operators(result.model).count("SquareAdd") == 2 and not result.isolated
     assert not result.model.functions  # the meaning is no part of what is delivered
 
 
@@ -75,7 +75,7 @@ def test_a_python_reference_verifies_what_a_rule_emits(square_add: None, tmp_pat
 
     result = optimize(onnx.parser.parse_model(MODEL), tmp_path / "out.onnx")
     assert result.verification is not None and result.verification.ok
-    assert operators(result.model).count("SquareAdd") == 2 and not result.quarantined
+    assert operators(result.model).count("SquareAdd") == 2 and not result.isolated
     assert calls
 
 
@@ -87,7 +87,7 @@ def test_a_meaning_that_the_rule_contradicts_isolates_the_rule(square_add: None,
         operator_reference("acme", "SquareAdd")(lambda x, y: abs(x) + y)
     result = optimize(onnx.parser.parse_model(MODEL))
     assert operators(result.model).count("SquareAdd") == 0
-    assert {each.rule for each in result.quarantined} == {"acme-square-add"}
+    assert {each.rule for each in result.isolated} == {"acme-square-add"}
 
 
 def test_a_reference_that_draws_numbers_is_seen_by_running_twice(square_add: None) -> None:

@@ -13,18 +13,7 @@ import onnx
 import onnx.parser
 import pytest
 from optimize_graph import Options, ir, optimize
-from optimize_graph.passes import (
-    REGISTRY,
-    Exactness,
-    Match,
-    Pass,
-    PassContext,
-    Pipeline,
-    op,
-    register,
-    rule,
-    values,
-)
+from optimize_graph.passes import REGISTRY, Exactness, Match, Pass, PassContext, Pipeline, op, register, rule, values
 
 PACKAGE = Path(__file__).parents[1] / "plugin_package"
 MODEL = """<ir_version: 10, opset_import: ["": 21]>
@@ -96,9 +85,9 @@ def test_a_plugin_that_cannot_be_imported_is_a_clear_error(module: Path, tmp_pat
 
 def test_a_name_that_is_taken_is_refused_naming_both_owners() -> None:
     (x,) = values("x")
-    with REGISTRY.scope(), pytest.raises(ir.PipelineError, match=r"optimize_graph\.passes\.clean\.noops.*again by"):
+    with REGISTRY.scope(), pytest.raises(ir.PipelineError, match=r"optimize_graph\.passes\.cleanup\.noops.*again by"):
 
-        @rule(op.Identity(x), source="ours", name="drop-identity")
+        @rule(op.Identity(x), source="ours", name="eliminate-nop-identity")
         def mine(m: Match, op: object) -> ir.Value:
             """Ours.
 
@@ -144,7 +133,7 @@ def test_nodes_that_another_library_put_in_without_a_version_get_one() -> None:
 
             def run(self, model: ir.Model, context: PassContext) -> None:
                 (exp,) = [node for node in model.graph if node.op_type == "Exp"]
-                if context.journal.permit(self.name, "e", "Exp", "Identity Exp"):
+                if context.log.try_rewrite(self.name, "e", "Exp", "Identity Exp"):
                     copy = ir.new_node("Identity", list(exp.inputs), version=None)
                     context.rewriter.insert(copy, before=exp)
                     context.rewriter.set_input(exp, 0, copy.outputs[0])
@@ -154,5 +143,5 @@ def test_nodes_that_another_library_put_in_without_a_version_get_one() -> None:
         assert [node.op_type for node in model.graph] == ["Identity", "Exp", "Log", "Mul"]
         assert {node.version for node in model.graph} == {21}
         result = optimize(onnx.parser.parse_model(MODEL), options=Options(passes="acme-unversioned,default"))
-    assert result.verification is not None and result.verification.ok and not result.quarantined
+    assert result.verification is not None and result.verification.ok and not result.isolated
     assert "Identity" not in {node.op_type for node in result.model.graph}

@@ -13,9 +13,9 @@ import onnx.parser
 import pytest
 from optimize_graph import Options, Result, optimize
 from optimize_graph.passes import op, rule, values
-from optimize_graph.passes.engine.journal import Sketched
-from optimize_graph.report import drawing
-from optimize_graph.report.page import page
+from optimize_graph.passes.pipeline.rewrite_log import Sketched
+from optimize_graph.render import svg
+from optimize_graph.render.html_report import page
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.onnx"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -24,7 +24,7 @@ LIGHT, DARK = (255, 255, 255), (20, 23, 31)
 
 @pytest.fixture(scope="module")
 def result() -> Result:
-    return optimize(DIGITS, None, Options(measure=True, measure_seconds=0.5, anatomy=True))
+    return optimize(DIGITS, None, Options(measure=True, measure_seconds=0.5, model_profile=True))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_figures_the_noise_and_the_worst_element_are_there(html: str, result
 
 
 def test_near_misses_stand_together_by_condition(result: Result, html: str) -> None:
-    groups = {(each.rule, each.condition) for each in result.refusals}
+    groups = {(each.rule, each.condition) for each in result.missed}
     assert groups
     assert html.count("<p>needs ") == len(groups)
 
@@ -78,7 +78,7 @@ def test_a_page_of_what_was_neither_verified_nor_measured_says_so() -> None:
 
 def test_a_drawing_has_a_box_for_each_operator_and_a_line_to_each_that_reads_it() -> None:
     sketch = (Sketched("Exp", ()), Sketched("Neg", (0,)), Sketched("Add", (0, 1)))
-    drawn = drawing.graph(sketch)
+    drawn = svg.graph(sketch)
     assert re.findall(r">(\w+)</text>", drawn) == ["Exp", "Neg", "Add"]
     assert drawn.count("<path") == 3
     lefts = [float(each) for each in re.findall(r'<rect x="([\d.]+)"', drawn)]
@@ -112,7 +112,7 @@ def test_drawings_of_one_rewrite_show_who_reads_whom() -> None:
 def test_a_long_curve_keeps_its_peaks() -> None:
     values = [1] * 5000
     values[2718] = 100
-    drawn = drawing.curves([("before", values)], 100)
+    drawn = svg.curves([("before", values)], 100)
     assert len(drawn) < 10_000
     assert "V10.0" in drawn  # the peak's height: the upper edge but for the margin
 

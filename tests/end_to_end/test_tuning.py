@@ -12,14 +12,14 @@ import onnx.parser
 import pytest
 from optimize_graph import Options, ir, optimize, runtime
 from optimize_graph.cli import main
-from optimize_graph.jobs import tune
-from optimize_graph.jobs.optimizer import Optimizer
-from optimize_graph.jobs.proof import Proof
-from optimize_graph.jobs.source import Source
-from optimize_graph.jobs.tune import Choices, Tuner, Tuning
-from optimize_graph.jobs.tuning_cache import TuningCache, cache_key
-from optimize_graph.passes import REGISTRY, Without
-from optimize_graph.passes.engine.pipeline import Report
+from optimize_graph.jobs.model_source import Source
+from optimize_graph.jobs.optimization import tune
+from optimize_graph.jobs.optimization.evaluation import Evaluation
+from optimize_graph.jobs.optimization.pipeline_runner import Optimizer
+from optimize_graph.jobs.optimization.tune import Choices, Tuner, Tuning
+from optimize_graph.jobs.optimization.tuning_cache import TuningCache, cache_key
+from optimize_graph.passes import REGISTRY, Exclusions
+from optimize_graph.passes.pipeline.pipeline import PipelineResult
 from optimize_graph.runtime import Ratio, SessionOptions
 
 TEXT = """<ir_version: 10, opset_import: ["" : 21]>
@@ -90,10 +90,10 @@ def test_what_pays_stays(model: Path, played: Callable[[dict[str, float]], None]
 def test_a_single_group_of_a_rule_may_be_left_out(model: Path) -> None:
     optimizer = Optimizer(Source.of(model, Options()), Options())
     report = optimizer.run()
-    groups = {each.group for each in report.rewrites if each.rule == "sum-before-normalization"}
+    groups = {each.group for each in report.rewrites if each.rule == "add-to-sum-before-norm"}
     assert len(groups) == 1  # both additions look alike
-    rewrites = optimizer.run(without=Without(groups=frozenset(groups))).rewrites
-    assert "sum-before-normalization" not in {each.rule for each in rewrites}
+    rewrites = optimizer.run(exclusions=Exclusions(groups=frozenset(groups))).rewrites
+    assert "add-to-sum-before-norm" not in {each.rule for each in rewrites}
 
 
 def test_the_second_run_remembers(model: Path, played: Callable[[dict[str, float]], None]) -> None:
@@ -124,7 +124,7 @@ def test_a_model_that_is_slower_in_every_form_is_delivered_as_it_came(
 
     monkeypatch.setattr(Tuner, "compare", compare)
     said = model.with_name("session.json")
-    asked = Options(tune=True, tune_cache="off", strict=strict, session_options=said)
+    asked = Options(tune=True, tune_cache="off", strict=strict, save_session_options=said)
     result = optimize(model, model.with_name("out.onnx"), asked)
     assert json.loads(said.read_text())["disabled_optimizers"] == []  # those were measured with other models
     assert [each.code for each in result.remarks] == ["original-is-faster"]
@@ -183,7 +183,7 @@ def test_a_search_ends_before_a_trial_that_would_not_fit(
 ) -> None:
     now = [0.0]
 
-    def rewritten(self: Tuner, choices: Choices) -> Report:
+    def rewritten(self: Tuner, choices: Choices) -> PipelineResult:
         now[0] += 0.5
         return run(self, choices)
 
@@ -218,12 +218,12 @@ def test_what_is_not_expected_to_pay_is_tried_wherever_it_is_legal(tmp_path: Pat
     onnx.save(onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> {graph}'), path)
     optimizer = Optimizer(Source.of(path, Options()), Options())
     report = optimizer.run()
-    assert [(each.rule, each.is_profit) for each in report.refusals] == [("softmax-over-outer-axis", True)]
-    proof = Proof(optimizer.source, Options(), tmp_path, lambda step: None)
-    tuner = Tuner(optimizer, proof, Without(), tmp_path, budget_s=1)
-    assert [what for what, _ in tuner.moves(report)] == ["softmax-over-outer-axis wherever it is legal"]
-    eager = optimizer.run(eager=frozenset({"softmax-over-outer-axis"}))
-    assert [each.rule for each in eager.rewrites] == ["softmax-over-outer-axis"]
+    assert [(each.rule, each.is_profit) for each in report.missed] == [("decompose-softmax-outer-axis", True)]
+    evaluation = Evaluation(optimizer.source, Options(), tmp_path, lambda step: None)
+    tuner = Tuner(optimizer, evaluation, Exclusions(), tmp_path, budget_s=1)
+    assert [what for what, _ in tuner.moves(report)] == ["decompose-softmax-outer-axis wherever it is legal"]
+    force = optimizer.run(force=frozenset({"decompose-softmax-outer-axis"}))
+    assert [each.rule for each in force.rewrites] == ["decompose-softmax-outer-axis"]
 
 
 def test_fusions_of_the_runtime_are_tried_when_their_file_is_asked_for(
@@ -235,14 +235,14 @@ def test_fusions_of_the_runtime_are_tried_when_their_file_is_asked_for(
 
     monkeypatch.setattr(Tuner, "compare", compare)
     said = model.with_name("session.json")
-    found = tuned(model, session_options=said, disable=("sum-before-normalization",))
+    found = tuned(model, session_options=said, disable=("add-to-sum-before-norm",))
     assert found.choices.disabled == {"SkipLayerNormFusion"}
     assert '"disabled_optimizers": [\n    "SkipLayerNormFusion"\n  ]' in said.read_text()
 
 
 def test_session_options_without_a_search_are_a_mistake(model: Path) -> None:
     with pytest.raises(SystemExit) as caught:
-        main([str(model), "--dry-run", "--session-options", str(model.with_name("session.json"))])
+        main([str(model), "--dry-run", "--save-session-options", str(model.with_name("session.json"))])
     assert caught.value.code == 2
 
 
@@ -280,7 +280,7 @@ def test_other_rules_are_another_key(model: Path, tmp_path: Path) -> None:
 
     first = key()
     with REGISTRY.scope():
-        REGISTRY.add_rule(replace(REGISTRY.rules["drop-identity"], name="another"))
+        REGISTRY.add_rule(replace(REGISTRY.rules["eliminate-nop-identity"], name="another"))
         assert key() != first
     assert key() == first
 

@@ -17,9 +17,9 @@ import onnx.parser
 import pytest
 from optimize_graph import Options
 from optimize_graph.cli import main, names, parser_of
-from optimize_graph.jobs.optimizer import Optimizer
-from optimize_graph.jobs.reproducer import goes_wrong
-from optimize_graph.jobs.source import Source
+from optimize_graph.jobs.model_source import Source
+from optimize_graph.jobs.optimization.pipeline_runner import Optimizer
+from optimize_graph.jobs.optimization.reproducer import goes_wrong
 from optimize_graph.passes import REGISTRY, Exactness, op, rule, values
 from optimize_graph.runtime import Piece
 
@@ -71,9 +71,9 @@ def test_every_verb_says_what_it_does() -> None:
 
 
 def test_explain_tells_where_a_rule_fired(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = said(capsys, "explain", "drop-identity", model)
+    out = said(capsys, "explain", "eliminate-nop-identity", model)
     assert "done at 1 places" in out
-    found = json.loads(said(capsys, "explain", "drop-identity", model, "--json"))
+    found = json.loads(said(capsys, "explain", "eliminate-nop-identity", model, "--json"))
     assert [each["before"] for each in found["rewrites"]] == ["Identity"]
     assert (found["ran"], found["refusals"], found["mismatches"]) == (True, [], [])
 
@@ -90,10 +90,10 @@ def test_explain_tells_which_condition_refused(tmp_path: Path, capsys: pytest.Ca
     path = tmp_path / "softmax.onnx"
     text = "g (float[1, 3, 4, 4] x) => (float[1, 3, 4, 4] y) { y = Softmax<axis = 1>(x) }"
     onnx.save(onnx.parser.parse_model(HEADER + text), path)
-    (refusal,) = json.loads(said(capsys, "explain", "softmax-over-outer-axis", path, "--json"))["refusals"]
-    assert refusal["where"] == "y"
-    assert refusal["is_profit"]
-    assert "many elements after the axis" in said(capsys, "explain", "softmax-over-outer-axis", path)
+    (miss,) = json.loads(said(capsys, "explain", "decompose-softmax-outer-axis", path, "--json"))["refusals"]
+    assert miss["where"] == "y"
+    assert miss["is_profit"]
+    assert "many elements after the axis" in said(capsys, "explain", "decompose-softmax-outer-axis", path)
 
 
 def test_explain_is_told_how_many_threads_there_will_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,14 +104,14 @@ def test_explain_is_told_how_many_threads_there_will_be(tmp_path: Path, capsys: 
     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((64, 64, 3, 3), np.float32), "w"))
     onnx.save(proto, path)
     for words, places in (((), 0), (("--threads", "1"), 1), (("--threads", "4"), 0)):
-        found = json.loads(said(capsys, "explain", "conv-by-winograd", path, "--json", *words))
+        found = json.loads(said(capsys, "explain", "decompose-conv-winograd", path, "--json", *words))
         assert len(found["rewrites"]) == places
 
 
 def test_explain_knows_passes_too_and_says_when_nothing_ran_them(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "no pass of this pipeline runs it" in said(capsys, "explain", "shrink", model)
+    assert "no pass of this pipeline runs it" in said(capsys, "explain", "compress-constants", model)
     assert main(["explain", "no-such-rule", str(model)]) == 1
 
 
@@ -138,7 +138,7 @@ def test_bisect_asks_a_command(model: Path, capsys: pytest.CaptureFixture[str]) 
     code = "import onnx, sys; sys.exit(not any(n.op_type == 'Identity' for n in onnx.load(sys.argv[1]).graph.node))"
     test = f'{sys.executable} -c "{code}" {{}}'
     found = json.loads(said(capsys, "bisect", model, "--json", "--test", test))
-    assert found["rewrite"]["rule"] == "drop-identity"
+    assert found["rewrite"]["rule"] == "eliminate-nop-identity"
     assert found["why"] == "the test exits with 1"
     assert main(["bisect", str(model), "--test", "false"]) == 3  # fails before any rewrite
     assert main(["bisect", str(model), "--test", "/no/such/program"]) == 1
@@ -202,7 +202,7 @@ def test_a_part_that_is_computed_in_float16_is_compared_as_such() -> None:
     random = np.random.default_rng(0)
     made.graph.initializer.append(onnx.numpy_helper.from_array(random.normal(size=(8, 8)).astype(np.float32), "w"))
     piece = Piece(made.SerializeToString(), {"x": random.normal(size=(4, 8)).astype(np.float32)}, 2)
-    options = Options(passes="compute-in-float16", target="ort-cuda")
+    options = Options(passes="convert-to-fp16", target="ort-cuda")
     assert Optimizer(Source(piece.model), options).run().rewrites
     assert not goes_wrong(piece, options)
 
@@ -244,7 +244,7 @@ def test_a_terminal_that_lacks_a_letter_gets_its_number(tmp_path: Path) -> None:
     made.graph.node[0].output[0] = made.graph.node[1].input[0] = "innen größer"
     path = tmp_path / "model.onnx"
     onnx.save(made, path)
-    words = [sys.executable, "-m", "optimize_graph", "explain", "drop-identity", str(path)]
+    words = [sys.executable, "-m", "optimize_graph", "explain", "eliminate-nop-identity", str(path)]
     done = subprocess.run(words, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert b"gr\\xf6\\xdfer" in done.stdout

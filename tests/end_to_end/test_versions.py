@@ -13,8 +13,8 @@ import onnx.parser
 import onnxruntime
 import pytest
 from optimize_graph import ir
-from optimize_graph.jobs.versions import fit_versions, installed_release
-from optimize_graph.passes.targets.onnxruntime import RELEASES, loads_in
+from optimize_graph.jobs.optimization.target_versions import fit_versions, installed_release
+from optimize_graph.passes.targets.ort_releases import RELEASES, loads_in
 
 MEAN_17 = """<ir_version: 8, opset_import: ["": 17]> g (float[N,3] x) => (float[N] y) {
     m = ReduceMean<axes = [1], keepdims = 0>(x)  y = Relu(m) }"""

@@ -13,11 +13,12 @@ import onnx.parser
 import pytest
 from optimize_graph import OptimizeGraphError, Options, Result, optimize
 from optimize_graph.cli import main
-from optimize_graph.ir import extract
-from optimize_graph.jobs import quarantine
-from optimize_graph.jobs.quarantine import Search
+from optimize_graph.ir import subgraph
+from optimize_graph.jobs.optimization import fault_isolation
+from optimize_graph.jobs.optimization.fault_isolation import Search
 from optimize_graph.passes import REGISTRY
-from optimize_graph.runtime import evaluator, session
+from optimize_graph.runtime import constant_evaluator
+from optimize_graph.runtime.ort import session
 
 with REGISTRY.scope():  # or every test of the same run would see them
     import wrong_rules
@@ -72,9 +73,9 @@ def optimized(model: Path, rule: str, **options: object) -> Result:
 @pytest.mark.parametrize("rule", NAMES)
 def test_a_wrong_rule_is_left_out_and_the_rest_is_delivered(model: Path, rule: str) -> None:
     result = optimized(model, rule)
-    assert {each.rule for each in result.quarantined} == {rule}
+    assert {each.rule for each in result.isolated} == {rule}
     assert result.verification is not None and result.verification.ok
-    assert {each.code for each in result.remarks} == {"quarantined"}
+    assert {each.code for each in result.remarks} == {"isolated"}
     after = onnx.load(model.with_name("out.onnx"))
     onnx.checker.check_model(after)
     assert len(after.graph.node) < 14  # what is right is still done
@@ -82,8 +83,8 @@ def test_a_wrong_rule_is_left_out_and_the_rest_is_delivered(model: Path, rule: s
 
 @pytest.mark.parametrize("rule", NAMES)
 def test_its_reproducer_is_small_and_shows_it_again(model: Path, rule: str, capsys: pytest.CaptureFixture[str]) -> None:
-    culprit = optimized(model, rule).quarantined[0]
-    program, small, *words = shlex.split(culprit.reproducer)
+    faulty = optimized(model, rule).isolated[0]
+    program, small, *words = shlex.split(faulty.reproducer)
     assert program == "optimize-graph"
     assert len(onnx.load(small).graph.node) <= 2
     others = [word for name in NAMES if name != rule for word in ("--disable", name)]
@@ -100,14 +101,14 @@ def test_strict_delivers_nothing(model: Path, rule: str) -> None:
 
 
 def test_a_rule_caught_once_is_left_out_there_and_caught_twice_everywhere(model: Path) -> None:
-    culprits = optimized(model, "lost-bias-of-a-convolution").quarantined
-    assert [each.whole for each in culprits] == [False, True]
-    assert [bool(each.reproducer) for each in culprits] == [True, False]
+    faulty_rewrites = optimized(model, "lost-bias-of-a-convolution").isolated
+    assert [each.whole for each in faulty_rewrites] == [False, True]
+    assert [bool(each.reproducer) for each in faulty_rewrites] == [True, False]
 
 
 def test_a_right_catalogue_leaves_nobody_out(model: Path) -> None:
     result = optimized(model, "")
-    assert not result.quarantined and not result.remarks
+    assert not result.isolated and not result.remarks
     assert not model.with_name("out.onnx.reproducers").exists()
 
 
@@ -117,8 +118,8 @@ def test_a_model_with_weights_beside_it_has_a_reproducer_that_holds_them(
     path = tmp_path / "external" / "model.onnx"
     path.parent.mkdir()
     onnx.save(onnx.load(model), path, save_as_external_data=True, location="model.data", size_threshold=100)
-    culprit = optimized(path, "lost-bias").quarantined[0]
-    _, small, *words = shlex.split(culprit.reproducer)
+    faulty = optimized(path, "lost-bias").isolated[0]
+    _, small, *words = shlex.split(faulty.reproducer)
     (path.parent / "model.data").unlink()
     others = [word for name in NAMES if name != "lost-bias" for word in ("--disable", name)]
     assert main([small, *words, *others]) == 3
@@ -131,8 +132,8 @@ def test_inputs_of_any_name_are_kept_for_the_reproducer(model: Path) -> None:
         node.input[:] = ["file" if name == "x" else name for name in node.input]
     made.graph.input[0].name = "file"
     onnx.save(made, model)
-    culprit = optimized(model, "lost-bias").quarantined[0]
-    assert "inputs.npz" in culprit.reproducer
+    faulty = optimized(model, "lost-bias").isolated[0]
+    assert "inputs.npz" in faulty.reproducer
 
 
 def test_without_time_to_look_nothing_is_delivered_and_that_is_said(
@@ -143,7 +144,7 @@ def test_without_time_to_look_nothing_is_delivered_and_that_is_said(
             super().__init__(*given[:3], 0.0)  # type: ignore[arg-type]
             monkeypatch.setattr(time, "monotonic", lambda: 1e12)
 
-    monkeypatch.setattr(quarantine, "Search", Late)
+    monkeypatch.setattr(fault_isolation, "Search", Late)
     with pytest.raises(OptimizeGraphError, match="there was no time to find out why"):
         optimized(model, "lost-bias")
     assert not model.with_name("out.onnx").exists()
@@ -152,9 +153,9 @@ def test_without_time_to_look_nothing_is_delivered_and_that_is_said(
 def test_a_model_too_large_for_one_file_is_delivered_without_a_reproducer(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract, "MOST_BYTES", 0)
+    monkeypatch.setattr(subgraph, "MOST_BYTES", 0)
     result = optimized(model, "abused-tolerance")
-    assert [each.reproducer for each in result.quarantined] == ["", ""]
+    assert [each.reproducer for each in result.isolated] == ["", ""]
     assert result.verification is not None and result.verification.ok
     assert model.with_name("out.onnx").exists()
 
@@ -169,18 +170,26 @@ def test_every_run_and_load_of_a_job_has_a_limit(monkeypatch: pytest.MonkeyPatch
         return opened(*args, time_limit_s=time_limit_s, **more)  # type: ignore[arg-type]
 
     def counted(self: session.Session, feeds: dict[str, object], time_limit_s: float | None = None) -> object:
-        if self.options is not evaluator.OrtEvaluator._options:  # what is folded has no inputs of the job's choice
+        if (
+            self.options is not constant_evaluator.OrtEvaluator._options
+        ):  # what is folded has no inputs of the job's choice
             limits["runs"].append(time_limit_s)
         return run(self, feeds, time_limit_s)  # type: ignore[arg-type]
 
-    for name in ("check", "cut_points", "feeds", "reduce", "session_pool"):
+    for name in (
+        "verification.verifier",
+        "verification.intermediate_values",
+        "inputs.feeds",
+        "delta_debug",
+        "ort.session_pool",
+    ):
         module = __import__(f"optimize_graph.runtime.{name}", fromlist=["x"])
         if hasattr(module, "open_session"):
             monkeypatch.setattr(module, "open_session", open_session)
     monkeypatch.setattr("optimize_graph.runtime.open_session", open_session)
     monkeypatch.setattr(session.Session, "run", counted)
-    result = optimized(model, "wrong-axis", verify_seconds=100.0)
-    assert {culprit.rule for culprit in result.quarantined} == {"wrong-axis"}
-    assert result.quarantined[0].reproducer
+    result = optimized(model, "wrong-axis", verify_timeout=100.0)
+    assert {faulty.rule for faulty in result.isolated} == {"wrong-axis"}
+    assert result.isolated[0].reproducer
     assert len(limits["loads"]) > 10 and len(limits["runs"]) > 20
     assert all(limit is not None and limit <= 100.0 for limit in [*limits["loads"], *limits["runs"]])

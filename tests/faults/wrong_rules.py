@@ -9,8 +9,8 @@ import itertools
 
 import numpy as np
 from optimize_graph import ir
-from optimize_graph.passes import Builder, Exactness, Match, Operand, op, rest, rule, values
-from optimize_graph.passes.engine.conditions import constant, holds
+from optimize_graph.passes import Builder, Exactness, Match, Operand, op, rule, values, variadic
+from optimize_graph.passes.rewriting.constraints import constant, require
 
 a, b, w, x, y = values("a b w x y")
 starts, ends, axes = values("starts ends axes")
@@ -28,7 +28,7 @@ NAMES = (
     "not-the-same-twice",
 )
 
-_unused = holds("not done here before", lambda m: "wrong" not in (m.root.name or ""))
+_unused = require("not done here before", lambda m: "wrong" not in (m.root.name or ""))
 
 
 def once(m: Match, builder: Builder) -> None:
@@ -70,8 +70,11 @@ def lost_bias_of_a_convolution(m: Match, op: Builder) -> ir.Value:
 
 
 @rule(
-    op.Sub(x, y) | op.Div(x, y) | op.Concat(x, y, rest("others")).any_attributes() | op.Concat(x, y).any_attributes(),
-    requires=[_unused, holds("two sizes alike", lambda m: m.x.dims is not None and m.x.dims == m.y.dims)],
+    op.Sub(x, y)
+    | op.Div(x, y)
+    | op.Concat(x, y, variadic("others")).any_attributes()
+    | op.Concat(x, y).any_attributes(),
+    requires=[_unused, require("two sizes alike", lambda m: m.x.dims is not None and m.x.dims == m.y.dims)],
     source=ON_PURPOSE,
 )
 def swapped_operands(m: Match, op: Builder) -> ir.Value:
@@ -80,7 +83,7 @@ def swapped_operands(m: Match, op: Builder) -> ir.Value:
     before: Sub(x, y)
     after:  Sub(y, x)
     """
-    result = op.node(m.root.op_type, [m.y, m.x, *m.rest("others")], attributes=dict(m.root.attributes))[0]
+    result = op.node(m.root.op_type, [m.y, m.x, *m.variadic("others")], attributes=dict(m.root.attributes))[0]
     once(m, op)
     return result
 
@@ -94,7 +97,7 @@ def _moved(operand: Operand) -> ir.Array:
     requires=[
         _unused,
         constant("starts", "ends"),
-        holds("a start above 0", lambda m: bool((m.starts.array > 0).all())),
+        require("a start above 0", lambda m: bool((m.starts.array > 0).all())),
     ],
     source=ON_PURPOSE,
 )
@@ -119,7 +122,7 @@ def _size(m: Match, axis: int) -> int:
 
 @rule(
     op.Gather(x, y).any_attributes("axis"),
-    requires=[_unused, constant("y"), holds("an index above 0", lambda m: bool((m.y.array > 0).all()))],
+    requires=[_unused, constant("y"), require("an index above 0", lambda m: bool((m.y.array > 0).all()))],
     source=ON_PURPOSE,
 )
 def off_by_one_pick(m: Match, op: Builder) -> ir.Value:
@@ -138,7 +141,7 @@ def off_by_one_pick(m: Match, op: Builder) -> ir.Value:
     | op.Gemm(x, w, b).any_attributes()
     | op.Conv(x, w).any_attributes()
     | op.Conv(x, w, b).any_attributes(),
-    requires=[_unused, constant("w"), holds("float32", lambda m: m.w.dtype == ir.DataType.FLOAT)],
+    requires=[_unused, constant("w"), require("float32", lambda m: m.w.dtype == ir.DataType.FLOAT)],
     exactness=Exactness.ROUNDING,
     source=ON_PURPOSE,
 )
@@ -179,7 +182,7 @@ _chance = itertools.cycle((1, 0, 0, 1, 0, 1, 1, 1, 0, 0, 0))
 
 @rule(
     op.MatMul(x, w) | op.Conv(x, w).any_attributes() | op.Conv(x, w, b).any_attributes(),
-    requires=[_unused, constant("w"), holds("float32", lambda m: m.w.dtype == ir.DataType.FLOAT)],
+    requires=[_unused, constant("w"), require("float32", lambda m: m.w.dtype == ir.DataType.FLOAT)],
     exactness=Exactness.ROUNDING,
     source=ON_PURPOSE,
 )

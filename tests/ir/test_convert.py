@@ -341,7 +341,7 @@ def test_metadata_of_nodes_requires_no_higher_ir_version() -> None:
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-def refusal(text: str, version: int) -> ir.Diagnostic:
+def miss(text: str, version: int) -> ir.Diagnostic:
     with pytest.raises(ir.ModelError) as caught:
         ir.convert_opset(read(text), version)
     assert "\n" not in str(caught.value)
@@ -349,7 +349,7 @@ def refusal(text: str, version: int) -> ir.Diagnostic:
 
 
 def test_an_operator_that_cannot_go_down_is_named_and_how_far_it_goes() -> None:
-    found = refusal(
+    found = miss(
         """<ir_version: 10, opset_import: ["": 21]> g (float[4] x) => (float[4] y) {
         s = Relu(x)  y = Gelu(s) }""",
         17,
@@ -360,7 +360,7 @@ def test_an_operator_that_cannot_go_down_is_named_and_how_far_it_goes() -> None:
 
 
 def test_axes_that_a_caller_may_override_do_not_become_an_attribute() -> None:
-    found = refusal(
+    found = miss(
         """<ir_version: 8, opset_import: ["": 18]> g (float[2,3] x, int64[1] axes) => (float[2] y)
         <int64[1] axes = {1}> { y = ReduceMean<keepdims = 0>(x, axes) }""",
         17,
@@ -398,11 +398,11 @@ def test_axes_that_a_caller_may_override_do_not_become_an_attribute() -> None:
     ],
 )
 def test_what_another_opset_defines_otherwise_is_refused_for_its_reason(text: str, version: int, message: str) -> None:
-    assert message in refusal(text, version).message
+    assert message in miss(text, version).message
 
 
 def test_a_malformed_result_is_refused() -> None:
-    found = refusal(
+    found = miss(
         """<ir_version: 9, opset_import: ["": 19]> g (float[1,1,8,8] x) => (float[1,1,6,6] y) {
         y = AveragePool<kernel_shape = [2,2], dilations = [2,2]>(x) }""",
         18,
@@ -412,7 +412,7 @@ def test_a_malformed_result_is_refused() -> None:
 
 @pytest.mark.parametrize("version", [0, -1, 10_000])
 def test_a_version_that_nobody_knows_is_refused(version: int) -> None:
-    assert refusal(REDUCE_17, version).code == "opset-unsupported"
+    assert miss(REDUCE_17, version).code == "opset-unsupported"
 
 
 def test_scan_with_a_batch_dim_is_refused() -> None:
@@ -420,13 +420,13 @@ def test_scan_with_a_batch_dim_is_refused() -> None:
         => (float[1,2] f, float[1,3,2] y) {
         f, y = Scan(, s, x)<num_scan_inputs = 1, body = b (float[2] i, float[2] v) => (float[2] o, float[2] w) {
             o = Add(i, v)  w = Identity(o) }> }"""
-    assert "Scan" in refusal(scan, 13).message
+    assert "Scan" in miss(scan, 13).message
 
 
 def test_graphs_in_operators_of_other_domains_are_refused() -> None:
     text = """<ir_version: 8, opset_import: ["": 17, "com.example": 1]> g (float[2,3] x) => (float[2] y) {
         y = com.example.Do<body = b () => (float[2] p) { p = ReduceMean<axes = [1], keepdims = 0>(x) }>() }"""
-    assert "com.example::Do" in refusal(text, 18).message
+    assert "com.example::Do" in miss(text, 18).message
 
 
 def test_a_model_that_would_lose_something_is_refused() -> None:

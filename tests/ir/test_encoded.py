@@ -10,7 +10,7 @@ import onnx.parser
 import onnxruntime as ort
 import pytest
 from optimize_graph import ir, optimize
-from optimize_graph.ir import encoded
+from optimize_graph.ir.io import encoded_attributes
 from optimize_graph.options import Options
 
 TREES = '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 1, "local" : 1]>'
@@ -62,7 +62,7 @@ def _fill(node: onnx.NodeProto, count: int) -> None:
 
 @pytest.fixture
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoded, "LARGE", 64)
+    monkeypatch.setattr(encoded_attributes, "LARGE", 64)
 
 
 def held(model: ir.Model) -> list[str]:
@@ -79,7 +79,7 @@ def test_a_model_with_encoded_lists_is_written_byte_for_byte_as_it_was(
     place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     data = ir.to_bytes(ir.from_proto(trees(HOLDERS[place], 40)))
-    monkeypatch.setattr(encoded, "LARGE", 64)
+    monkeypatch.setattr(encoded_attributes, "LARGE", 64)
     (tmp_path / "m.onnx").write_bytes(data)
     model = ir.load(tmp_path / "m.onnx")
     assert len(held(model)) == 11 * (2 if place == "If" else 1)
@@ -92,7 +92,7 @@ def test_only_lists_of_a_megabyte_are_kept_encoded() -> None:
     assert held(ir.from_proto(trees(HOLDERS["main graph"], 1000))) == []
     model = ir.from_proto(trees(HOLDERS["main graph"], 60_000))
     assert held(model) == ["nodes_modes"]
-    assert ir.encoded_bytes(model) >= encoded.LARGE
+    assert ir.encoded_bytes(model) >= encoded_attributes.LARGE
 
 
 def test_values_are_decoded_when_they_are_asked_for(small_limit: None) -> None:
@@ -161,6 +161,6 @@ def test_a_list_that_this_form_cannot_carry_is_left_to_protobuf(small_limit: Non
             attribute.ref_attr_name = "other"
         case "two lists":
             attribute.ints.extend(range(100))
-    left, found = encoded.cut_out(proto.SerializeToString())
+    left, found = encoded_attributes.cut_out(proto.SerializeToString())
     assert "nodes_modes" not in {each.name for each in found.values()}
     assert next(each for each in onnx.ModelProto.FromString(left).graph.node[1].attribute if each == attribute)

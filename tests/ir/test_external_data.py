@@ -32,7 +32,7 @@ def written(folder: Path, entries: dict[str, str], dims: tuple[int, ...] = (4,))
     return path
 
 
-def refusal(path: Path, **options: bool) -> ir.Diagnostic:
+def miss(path: Path, **options: bool) -> ir.Diagnostic:
     with pytest.raises(ir.ModelError) as caught:
         ir.load(path, **options)
     assert caught.value.diagnostic.where.value == "w"
@@ -76,21 +76,21 @@ def test_it_is_found_from_any_working_directory(tmp_path: Path, monkeypatch: pyt
 def test_outside_the_folder_is_refused(tmp_path: Path, location: str) -> None:
     (tmp_path / "w.bin").write_bytes(FOUR.tobytes())
     path = written(tmp_path / "inner", {"location": location})
-    assert refusal(path).code == "external-data-outside"
-    assert refusal(path, follow_links=True).code == "external-data-outside"
+    assert miss(path).code == "external-data-outside"
+    assert miss(path, follow_symlinks=True).code == "external-data-outside"
 
 
 def test_missing_data_names_the_file(tmp_path: Path) -> None:
-    found = refusal(written(tmp_path, {"location": "w.bin"}))
+    found = miss(written(tmp_path, {"location": "w.bin"}))
     assert found.code == "external-data-missing"
     assert "w.bin" in found.message
     (tmp_path / "w.bin").mkdir()
-    assert refusal(written(tmp_path, {"location": "w.bin"})).code == "external-data-missing"
+    assert miss(written(tmp_path, {"location": "w.bin"})).code == "external-data-missing"
 
 
 @pytest.mark.parametrize("entries", [{}, {"location": ""}, {"location": "w\0bin"}])
 def test_data_without_a_file_name_is_refused(tmp_path: Path, entries: dict[str, str]) -> None:
-    assert refusal(written(tmp_path, entries)).code == "external-data-missing"
+    assert miss(written(tmp_path, entries)).code == "external-data-missing"
 
 
 def test_a_model_without_a_folder_has_no_external_data() -> None:
@@ -114,12 +114,12 @@ def test_a_model_without_a_folder_has_no_external_data() -> None:
 )
 def test_what_is_declared_must_fit_the_tensor_and_the_file(tmp_path: Path, entries: dict[str, str], code: str) -> None:
     (tmp_path / "w.bin").write_bytes(FOUR.tobytes())
-    assert refusal(written(tmp_path, {"location": "w.bin", **entries})).code == code
+    assert miss(written(tmp_path, {"location": "w.bin", **entries})).code == code
 
 
 def test_dims_larger_than_the_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(FOUR.tobytes())
-    assert refusal(written(tmp_path, {"location": "w.bin"}, dims=(1 << 40,))).code == "external-data-too-short"
+    assert miss(written(tmp_path, {"location": "w.bin"}, dims=(1 << 40,))).code == "external-data-too-short"
 
 
 def test_links_need_leave_and_hard_links_do_not(tmp_path: Path) -> None:
@@ -128,10 +128,10 @@ def test_links_need_leave_and_hard_links_do_not(tmp_path: Path) -> None:
     (blobs / "abc").write_bytes(FOUR.tobytes())
     path = written(tmp_path / "snapshot", {"location": "w.bin"})
     (path.parent / "w.bin").symlink_to("../blobs/abc")
-    found = refusal(path)
+    found = miss(path)
     assert found.code == "link-refused"
-    assert "--follow-links" in found.hint
-    assert np.array_equal(weight_of(ir.load(path, follow_links=True)).numpy(), FOUR)
+    assert "--follow-symlinks" in found.hint
+    assert np.array_equal(weight_of(ir.load(path, follow_symlinks=True)).numpy(), FOUR)
     (path.parent / "w.bin").unlink()
     os.link(blobs / "abc", path.parent / "w.bin")
     assert np.array_equal(weight_of(ir.load(path)).numpy(), FOUR)
@@ -142,8 +142,8 @@ def test_a_folder_that_is_a_link_needs_leave(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "w.bin").write_bytes(FOUR.tobytes())
     path = written(tmp_path / "model", {"location": "data/w.bin"})
     (path.parent / "data").symlink_to(tmp_path / "elsewhere")
-    assert refusal(path).code == "link-refused"
-    assert np.array_equal(weight_of(ir.load(path, follow_links=True)).numpy(), FOUR)
+    assert miss(path).code == "link-refused"
+    assert np.array_equal(weight_of(ir.load(path, follow_symlinks=True)).numpy(), FOUR)
 
 
 def test_loading_hashing_and_saving_map_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def written(tmp_path: Path, proto: onnx.ModelProto) -> Path:
     return path
 
 
-def refusal(path: Path | str, **options: bool) -> ir.Diagnostic:
+def miss(path: Path | str, **options: bool) -> ir.Diagnostic:
     with pytest.raises(ir.ModelError) as caught:
         ir.load(path, **options)
     assert "\n" not in str(caught.value)
@@ -360,55 +360,55 @@ def archive(path: Path) -> None:
 def test_what_is_no_model_is_told_what_it_looks_like(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    found = refusal(path)
+    found = miss(path)
     assert found.code == "not-onnx"
     assert said in found.message
 
 
 def test_a_pytorch_archive_is_recognized(tmp_path: Path) -> None:
     archive(tmp_path / "model.pt")
-    assert "PyTorch" in refusal(tmp_path / "model.pt").message
+    assert "PyTorch" in miss(tmp_path / "model.pt").message
 
 
 def test_a_lone_tensor_is_no_model(tmp_path: Path) -> None:
     path = tmp_path / "input_0.pb"
     path.write_bytes(helper.make_tensor("x", 1, [2], [1.0, 2.0]).SerializeToString())
-    assert refusal(path).code == "not-onnx"
+    assert miss(path).code == "not-onnx"
 
 
 def test_missing_empty_and_folder_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "empty.onnx").touch()
     written(tmp_path, parse(SMALL))
-    assert refusal(tmp_path / "absent.onnx").code == "file-not-found"
-    assert refusal(tmp_path / "empty.onnx").code == "file-empty"
-    folder = refusal(tmp_path)
+    assert miss(tmp_path / "absent.onnx").code == "file-not-found"
+    assert miss(tmp_path / "empty.onnx").code == "file-empty"
+    folder = miss(tmp_path)
     assert folder.code == "not-a-file"
     assert "model.onnx" in folder.hint
-    assert refusal("no\0name").code == "file-not-readable"
+    assert miss("no\0name").code == "file-not-readable"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX special files")
 def test_a_device_is_not_read(tmp_path: Path) -> None:
-    assert refusal("/dev/zero").code == "not-a-file"
+    assert miss("/dev/zero").code == "not-a-file"
     os.mkfifo(tmp_path / "pipe.onnx")
-    assert refusal(tmp_path / "pipe.onnx").code == "not-a-file"
+    assert miss(tmp_path / "pipe.onnx").code == "not-a-file"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_said_so(tmp_path: Path) -> None:
     path = written(tmp_path, parse(SMALL))
     path.chmod(0)
-    assert refusal(path).code == "file-not-readable"
+    assert miss(path).code == "file-not-readable"
 
 
 def test_a_link_needs_leave(tmp_path: Path) -> None:
     path = written(tmp_path, parse(SMALL))
     link = tmp_path / "link.onnx"
     link.symlink_to(path)
-    found = refusal(link)
+    found = miss(link)
     assert found.code == "link-refused"
-    assert "--follow-links" in found.hint
-    assert len(ir.load(link, follow_links=True).graph) == 2
+    assert "--follow-symlinks" in found.hint
+    assert len(ir.load(link, follow_symlinks=True).graph) == 2
     hard = tmp_path / "hard.onnx"
     os.link(path, hard)
     assert len(ir.load(hard).graph) == 2
@@ -419,9 +419,9 @@ def test_a_truncated_file_is_said_to_be_one(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     for share in (0.1, 0.5, 0.9):
         path.write_bytes(content[: int(len(content) * share)])
-        assert refusal(path).code in ("file-truncated", "not-onnx")
+        assert miss(path).code in ("file-truncated", "not-onnx")
     path.write_bytes(content[: len(content) // 2])
-    assert refusal(path).code == "file-truncated"
+    assert miss(path).code == "file-truncated"
 
 
 @pytest.mark.parametrize(

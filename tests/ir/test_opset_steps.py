@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from optimize_graph.ir.opset_steps import graph_protos
+from optimize_graph.ir.standard.opset_adapters import graph_protos
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "properties"))

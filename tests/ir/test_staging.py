@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from optimize_graph import ir
-from optimize_graph.ir import staging
+from optimize_graph.ir.io import save
 
 resource = pytest.importorskip("resource")
 
@@ -55,7 +55,7 @@ def names(folder: Path) -> set[str]:
 
 
 def failure(call) -> ir.Diagnostic:
-    with pytest.raises(ir.MachineError) as caught:
+    with pytest.raises(ir.EnvironmentSetupError) as caught:
         call()
     return caught.value.diagnostic
 
@@ -247,7 +247,7 @@ def test_data_that_any_other_file_names_is_kept(tmp_path: Path, reader: str) -> 
     folder.mkdir()
     external(folder / "model.onnx")
     (data,) = folder.glob("*.data")
-    padding = b" " * (staging._SCANNED_UP_TO + 1 if reader == "large.onnx" else 10)
+    padding = b" " * (save._SCANNED_UP_TO + 1 if reader == "large.onnx" else 10)
     (folder / reader).write_bytes(padding + data.name.encode() + b" trailing")
     ir.save(small_model(), folder / "model.onnx")
     assert data.exists()
@@ -259,7 +259,7 @@ def test_data_that_was_not_written_for_this_file_is_kept(tmp_path: Path) -> None
     external(tmp_path / "model.onnx")
     (data,) = tmp_path.glob("*.data")
     proto = onnx.load(tmp_path / "model.onnx", load_external_data=False)
-    assert [(each.key, each.value) for each in proto.metadata_props] == [(staging.DATA_KEY, data.name)]
+    assert [(each.key, each.value) for each in proto.metadata_props] == [(save.DATA_KEY, data.name)]
     del proto.metadata_props[:]
     onnx.save(proto, tmp_path / "model.onnx")
     ir.save(small_model(), tmp_path / "model.onnx")

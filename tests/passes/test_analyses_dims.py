@@ -4,7 +4,7 @@ import itertools
 import random
 
 import pytest
-from optimize_graph.passes.analyses import dims as d
+from optimize_graph.passes.analyses import symbolic as d
 
 N, M = d.named_dim("N"), d.named_dim("M")
 FUNCTIONS = {

@@ -17,8 +17,8 @@ import onnxruntime as ort
 import pytest
 from optimize_graph import ir
 from optimize_graph.passes.analyses import Shapes
-from optimize_graph.passes.analyses import dims as d
-from optimize_graph.passes.engine.analysis import AnalysisManager
+from optimize_graph.passes.analyses import symbolic as d
+from optimize_graph.passes.analyses.manager import AnalysisManager
 
 Feeds = dict[str, np.ndarray]
 SHARE = 6

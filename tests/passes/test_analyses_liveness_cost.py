@@ -5,7 +5,7 @@ import onnx_ir
 import pytest
 from optimize_graph import ir
 from optimize_graph.passes.analyses import Cost, Liveness
-from optimize_graph.passes.engine.analysis import AnalysisManager
+from optimize_graph.passes.analyses.manager import AnalysisManager
 
 
 def analyses_of(text: str, opset: int = 17) -> tuple[ir.Model, AnalysisManager]:

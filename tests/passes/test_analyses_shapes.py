@@ -6,8 +6,8 @@ import onnx_ir
 import pytest
 from optimize_graph import ir
 from optimize_graph.passes.analyses import Shapes
-from optimize_graph.passes.analyses import dims as d
-from optimize_graph.passes.engine.analysis import AnalysisManager
+from optimize_graph.passes.analyses import symbolic as d
+from optimize_graph.passes.analyses.manager import AnalysisManager
 
 N, M = d.named_dim("N"), d.named_dim("M")
 

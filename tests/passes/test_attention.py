@@ -30,7 +30,7 @@ def model(body: str, inputs: str = "", opset: int = 17, constants: str = CONSTAN
 
 
 def run(proto: onnx.ModelProto, **options: object) -> Result:
-    return optimize(proto, options=Options(strict=True, check_each_pass=True, **options))  # type: ignore[arg-type]
+    return optimize(proto, options=Options(strict=True, verify_each=True, **options))  # type: ignore[arg-type]
 
 
 def operators(result: Result) -> Counter[str]:
@@ -93,7 +93,7 @@ def test_a_bias_that_does_not_broadcast_over_the_scores_is_refused() -> None:
     )
     result = run(proto, verify=False)
     assert operators(result)["Attention"] == 0
-    assert "a mask that broadcasts over the scores" in {each.condition for each in result.refusals}
+    assert "a mask that broadcasts over the scores" in {each.condition for each in result.missed}
 
 
 def test_a_row_that_is_masked_wholly_gives_zeros_as_the_guard_does() -> None:
@@ -159,7 +159,7 @@ def assert_loads_and_keeps_its_opset(result: Result) -> None:
 def test_the_opset_stays_where_an_operator_has_no_kernel_at_the_new_one(op_type: str) -> None:
     result = run(beside(LOST[op_type]), verify=False)
     assert_loads_and_keeps_its_opset(result)
-    assert f"none for {op_type}" in {each.because for each in result.refusals}
+    assert f"none for {op_type}" in {each.because for each in result.missed}
 
 
 def test_an_operator_in_a_branch_keeps_its_kernel_too() -> None:
@@ -167,7 +167,7 @@ def test_an_operator_in_a_branch_keeps_its_kernel_too() -> None:
                              else_branch = e () => (float[2,3] d) { d = RandomUniform<shape = [2, 3]>() }>"""
     result = run(beside(branches), verify=False)
     assert_loads_and_keeps_its_opset(result)
-    assert "none for RandomNormal, RandomUniform" in {each.because for each in result.refusals}
+    assert "none for RandomNormal, RandomUniform" in {each.because for each in result.missed}
 
 
 def test_an_operator_in_a_function_keeps_its_kernel_too() -> None:
@@ -178,7 +178,7 @@ def test_an_operator_in_a_function_keeps_its_kernel_too() -> None:
             '<domain: "local", opset_import: ["": 17]> Noise (a) => (b) { b = RandomNormalLike(a) }'
         )
     )
-    assert_loads_and_keeps_its_opset(run(proto, verify=False, disable=("inline",)))
+    assert_loads_and_keeps_its_opset(run(proto, verify=False, disable=("inline-functions",)))
 
 
 def test_an_operator_with_a_kernel_at_both_opsets_does_not_hold_the_opset() -> None:
@@ -240,7 +240,7 @@ def test_the_opset_stays_where_onnxruntime_would_break_a_quantized_model(
     assert (result.model.opset_imports[""], operators(result)["MultiHeadAttention"]) == (20, 1)
     assert opens(result.model)
     assert "quantization that ONNX Runtime optimizes soundly from opset 21 on" in {
-        each.condition for each in result.refusals
+        each.condition for each in result.missed
     }
 
 
@@ -284,14 +284,14 @@ def test_a_near_miss_is_refused_for_its_reason(old: str, new: str, condition: st
         proto.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", 1, ["b", "t", "u"]))
     result = run(proto, verify=False)
     assert "Attention" not in operators(result)
-    assert condition in {each.condition for each in result.refusals}
+    assert condition in {each.condition for each in result.missed}
 
 
 def test_doubles_have_no_kernel() -> None:
     text = onnx.printer.to_text(PLAIN).replace("float[", "double[").replace("float scale", "double scale")
     result = run(onnx.parser.parse_model(text.replace("float zero", "double zero")), verify=False)
     assert "Attention" not in operators(result)
-    assert "float32, on CUDA also 16 bits" in {each.condition for each in result.refusals}
+    assert "float32, on CUDA also 16 bits" in {each.condition for each in result.missed}
 
 
 GROUPED = """
@@ -329,7 +329,7 @@ def test_grouped_queries_with_a_cache_use_the_operators_own_cache() -> None:
 def test_a_cache_that_another_node_reads_is_refused() -> None:
     result = run(grouped(", float[b,2,all,8] z", "z = Neg(kp)"))
     assert "Attention" not in operators(result)
-    assert "a cache of keys and values that nobody else reads" in {each.condition for each in result.refusals}
+    assert "a cache of keys and values that nobody else reads" in {each.condition for each in result.missed}
 
 
 ROTARY = """

@@ -81,7 +81,7 @@ def feeds_of(proto: onnx.ModelProto, row: list[float]) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("form", FORMS)
 def test_attention_computes_each_mask_as_softmax_does(form: str, softmax: str) -> None:
     proto = model(*FORMS[form], softmax)
-    result = optimize(proto, options=Options(strict=True, check_each_pass=True, verify=False))
+    result = optimize(proto, options=Options(strict=True, verify_each=True, verify=False))
     assert Counter(node.op_type for node in ir.nodes(result.model))["Attention"] == 1
     for name, row in ROWS.items():
         feeds = feeds_of(proto, row)
@@ -97,7 +97,7 @@ def test_attention_computes_a_mask_chosen_among_constants_as_softmax_does(low: f
     constants = f"{CONSTANTS}, float low = {{{'-inf' if np.isinf(low) else repr(low)}}}"
     inputs, middle = ", bool[2,1,3,3] keep", "f = Where(keep, zero, low)  z = Add(scores, f)"
     proto = model(inputs, middle, softmax, constants)
-    result = optimize(proto, options=Options(strict=True, check_each_pass=True, verify=False))
+    result = optimize(proto, options=Options(strict=True, verify_each=True, verify=False))
     found = Counter(node.op_type for node in ir.nodes(result.model))
     assert found["Attention"] == 1
     feeds = feeds_of(proto, [low] * 3)

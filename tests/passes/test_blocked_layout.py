@@ -8,7 +8,7 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 from optimize_graph import ir
-from optimize_graph.passes import Pipeline, Report, Settings, VerifyEach
+from optimize_graph.passes import Pipeline, PipelineResult, Settings, VerifyEach
 from optimize_graph.runtime import SessionOptions, make_feeds, open_session
 
 
@@ -28,7 +28,7 @@ def parse(text: str, opset: int = 17) -> onnx.ModelProto:
 
 def run(
     proto: onnx.ModelProto, name: str, target: str = "ort-cpu", blocks: tuple[int, ...] = (16,)
-) -> tuple[ir.Model, Report]:
+) -> tuple[ir.Model, PipelineResult]:
     model = ir.from_proto(proto)
     report = Pipeline.parse(f"{name},dce").run(model, [VerifyEach()], settings=Settings(target=target, blocks=blocks))
     return model, report
@@ -60,7 +60,7 @@ def assert_same(before: onnx.ModelProto, model: ir.Model) -> None:
         np.testing.assert_allclose(np.asarray(given[name]), np.asarray(value), rtol=1e-4, atol=1e-5)
 
 
-def assert_unchanged(text: str, name: str, target: str = "ort-cpu") -> Report:
+def assert_unchanged(text: str, name: str, target: str = "ort-cpu") -> PipelineResult:
     before = parse(text)
     untouched, _ = run(before, "dce", target)
     model, report = run(before, name, target)
@@ -79,7 +79,7 @@ SWISH = (
 
 def test_each_piece_of_a_split_convolution_is_computed_from_its_own_weights() -> None:
     before = parse(SWISH)
-    model, _ = run(before, "conv-for-each-piece")
+    model, _ = run(before, "split-conv")
     assert nodes(model) == ["Conv", "Sigmoid", "Mul", "Conv", "Sigmoid", "Mul"]
     assert weights(model) == [(16, 3, 1, 1), (32, 3, 1, 1)]
     assert_same(before, model)
@@ -102,11 +102,11 @@ def test_a_split_convolution_stays_where_pieces_are_not_free(old: str, new: str)
         text = text.replace("(float[1,3,4,4] x)", "(float[1,3,4,4] x, float[1,48,4,4] x1)")
     if "47" in new:
         text = text.replace("[1,16,4,4] a", "[1,47,4,4] a").replace("[1,32,4,4] b", "[1,1,4,4] b")
-    assert_unchanged(text, "conv-for-each-piece")
+    assert_unchanged(text, "split-conv")
 
 
 def test_another_target_keeps_the_convolution_before_its_split() -> None:
-    assert_unchanged(SWISH, "conv-for-each-piece", target="onnx")
+    assert_unchanged(SWISH, "split-conv", target="onnx")
 
 
 # --- sounds as images -------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ SOUNDS = (
 @pytest.mark.parametrize("opset", [11, 13, 21])
 def test_a_chain_of_1d_convolutions_works_on_images(opset: int) -> None:
     before = parse(SOUNDS, opset)
-    model, _ = run(before, "images-of-sounds")
+    model, _ = run(before, "conv1d-to-conv2d")
     assert sorted(nodes(model)) == sorted(
         ["Unsqueeze", "Conv", "LeakyRelu", "Add", "Conv", "Unsqueeze", "Add", "Squeeze"]
     )
@@ -137,7 +137,7 @@ def test_pools_and_transposed_convolutions_between_go_along() -> None:
         "t = ConvTranspose<strides = [2], pads = [1, 1]>(m, u)  y = Conv(t, v) }"
     )
     before = parse(text)
-    model, _ = run(before, "images-of-sounds")
+    model, _ = run(before, "conv1d-to-conv2d")
     assert nodes(model) == ["Unsqueeze", "Conv", "MaxPool", "ConvTranspose", "Conv", "Squeeze"]
     assert weights(model) == [(16, 16, 1, 3), (16, 16, 1, 4), (16, 16, 1, 1)]
     assert_same(before, model)
@@ -146,26 +146,26 @@ def test_pools_and_transposed_convolutions_between_go_along() -> None:
 def test_what_others_read_of_a_chain_becomes_a_sound_again() -> None:
     text = SOUNDS.replace("=> (float[1,16,L] y)", "=> (float[1,16,L] y, float[1,16,L] r)")
     before = parse(text)
-    model, _ = run(before, "images-of-sounds")
+    model, _ = run(before, "conv1d-to-conv2d")
     assert nodes(model).count("Squeeze") == 2
     assert_same(before, model)
 
 
 def test_short_convolutions_of_few_channels_stay_as_they_are() -> None:
-    model, report = run(parse(SOUNDS.replace("float[1,16,L]", "float[1,16,8]")), "images-of-sounds")
+    model, report = run(parse(SOUNDS.replace("float[1,16,L]", "float[1,16,8]")), "conv1d-to-conv2d")
     assert "Unsqueeze" not in nodes(model)
-    assert [each.because for each in report.refusals if each.is_profit] == ["10240"]
+    assert [each.because for each in report.missed if each.is_profit] == ["10240"]
 
 
 def test_a_convolution_alone_stays_a_convolution_of_sounds() -> None:
     text = "g (float[1,16,8] x) => (float[1,16,8] y) <float[16,16,1] w> { c = Conv(x, w)  y = Relu(c) }"
-    (refusal,) = assert_unchanged(text, "images-of-sounds").refusals
-    assert refusal.condition == "a chain of 2 convolutions"
+    (miss,) = assert_unchanged(text, "conv1d-to-conv2d").missed
+    assert miss.condition == "a chain of 2 convolutions"
 
 
 @pytest.mark.parametrize("channels", [8, 20, 17])
 def test_ragged_channels_stay_sounds(channels: int) -> None:
-    assert_unchanged(SOUNDS.replace("16", str(channels)), "images-of-sounds")
+    assert_unchanged(SOUNDS.replace("16", str(channels)), "conv1d-to-conv2d")
 
 
 # --- whole blocks of channels -----------------------------------------------------------------------------------------
@@ -181,13 +181,13 @@ POOLED = (
 
 def test_channels_that_are_pooled_fill_whole_blocks() -> None:
     before = parse(POOLED)
-    model, report = run(before, "pad-channels")
+    model, report = run(before, "pad-conv-channels")
     assert weights(model) == [(32, 3, 3, 3), (32, 1, 3, 3), (48, 32, 3, 3)]
     assert nodes(model) == ["Conv", "Sigmoid", "Mul", "Conv", "MaxPool", "Conv"]
     assert_same(before, model)
-    again, second = run(ir.to_proto(model), "pad-channels")
-    assert report.journal.by_rule()["pad-channels"] == 1
-    assert not second.journal.by_rule()
+    again, second = run(ir.to_proto(model), "pad-conv-channels")
+    assert report.log.by_rule()["pad-conv-channels"] == 1
+    assert not second.log.by_rule()
     assert weights(again) == weights(model)
 
 
@@ -199,7 +199,7 @@ def test_a_squeeze_and_excitation_is_filled_on_both_ways() -> None:
         "h = HardSigmoid(u)  m = Mul(c, h)  y = Conv(m, v) }"
     )
     before = parse(text)
-    model, _ = run(before, "pad-channels")
+    model, _ = run(before, "pad-conv-channels")
     assert weights(model) == [(32, 3, 1, 1), (16, 32, 1, 1), (32, 16, 1, 1), (16, 32, 1, 1)]
     assert_same(before, model)
 
@@ -211,7 +211,7 @@ def test_a_convolution_that_is_both_ends_is_filled_on_both_sides() -> None:
         "y = Conv(p, v) }"
     )
     before = parse(text)
-    model, _ = run(before, "pad-channels")
+    model, _ = run(before, "pad-conv-channels")
     assert weights(model) == [(16, 3, 1, 1), (16, 16, 1, 1), (16, 16, 1, 1)]
     assert_same(before, model)
 
@@ -224,7 +224,7 @@ def test_a_normalization_between_gets_a_variance_of_one() -> None:
         "p = GlobalAveragePool(b)  y = Conv(p, v) }"
     )
     before = parse(text)
-    model, _ = run(before, "pad-channels")
+    model, _ = run(before, "pad-conv-channels")
     assert weights(model) == [(16, 3, 1, 1), (16, 16, 1, 1)]
     assert_same(before, model)
 
@@ -239,23 +239,23 @@ def test_a_normalization_between_gets_a_variance_of_one() -> None:
 )
 def test_channels_stay_where_something_between_would_mix_them(old: str, new: str, because: str) -> None:
     text = POOLED.replace(old, new).replace("float[28] b,", "float[28] b, float[6] t, float[28,2,3,3] d2,")
-    (refusal,) = assert_unchanged(text, "pad-channels").refusals
-    assert (refusal.condition, refusal.because) == ("a region that can be padded", because)
+    (miss,) = assert_unchanged(text, "pad-conv-channels").missed
+    assert (miss.condition, miss.because) == ("a region that can be padded", because)
 
 
 def test_channels_stay_where_a_caller_reads_them() -> None:
     text = POOLED.replace("y) <", "y, float[1,28,6,6] r) <")
-    (refusal,) = assert_unchanged(text, "pad-channels").refusals
-    assert refusal.because == "'r' comes from outside, or goes there"
+    (miss,) = assert_unchanged(text, "pad-conv-channels").missed
+    assert miss.because == "'r' comes from outside, or goes there"
 
 
 @pytest.mark.parametrize("channels", [4, 32])
 def test_channels_that_would_more_than_double_stay_and_so_do_whole_blocks(channels: int) -> None:
-    assert_unchanged(POOLED.replace("28", str(channels)), "pad-channels")
+    assert_unchanged(POOLED.replace("28", str(channels)), "pad-conv-channels")
 
 
 def test_channels_before_windows_grow_by_a_quarter_at_most() -> None:
-    assert_unchanged(POOLED.replace("28", "24"), "pad-channels")
+    assert_unchanged(POOLED.replace("28", "24"), "pad-conv-channels")
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_blocks_are_those_of_the_processor_that_the_result_is_for(
     channels: int, blocks: tuple[int, ...], filled: int
 ) -> None:
     before = parse(POOLED.replace("28", str(channels)))
-    model, _ = run(before, "pad-channels", blocks=blocks)
+    model, _ = run(before, "pad-conv-channels", blocks=blocks)
     assert weights(model)[0][0] == weights(model)[2][1] == filled
     assert_same(before, model)
 
@@ -287,11 +287,11 @@ def test_channels_in_fours_that_nothing_pools_stay() -> None:
         "g (float[1,3,6,6] x) => (float[1,16,6,6] y) <float[28,3,1,1] w, float[16,28,1,1] v> "
         "{ c = Conv(x, w)  r = Relu(c)  y = Conv(r, v) }"
     )
-    assert_unchanged(text, "pad-channels")
+    assert_unchanged(text, "pad-conv-channels")
 
 
 def test_another_target_keeps_its_channels() -> None:
-    assert_unchanged(POOLED, "pad-channels", target="onnx")
+    assert_unchanged(POOLED, "pad-conv-channels", target="onnx")
 
 
 ROOTED = (
@@ -302,7 +302,7 @@ ROOTED = (
 
 def test_a_root_of_nothing_is_nothing_and_may_be_filled() -> None:
     before = parse(ROOTED)
-    model, _ = run(before, "pad-channels")
+    model, _ = run(before, "pad-conv-channels")
     assert weights(model) == [(32, 3, 1, 1), (16, 32, 1, 1)]
     assert_same(before, model)
 
@@ -318,7 +318,7 @@ def test_a_root_of_nothing_is_nothing_and_may_be_filled() -> None:
 )
 def test_what_is_finite_times_nothing_is_nothing(between: str) -> None:
     before = parse(ROOTED.replace("m = Mul(c, c)  ", between))
-    model, _ = run(before, "pad-channels")
+    model, _ = run(before, "pad-conv-channels")
     assert weights(model) == [(32, 3, 1, 1), (16, 32, 1, 1)]
     assert "Sqrt" in nodes(model)
 
@@ -334,5 +334,5 @@ def test_what_is_finite_times_nothing_is_nothing(between: str) -> None:
 )
 def test_new_channels_that_may_be_infinite_are_not_made(between: str) -> None:
     text = ROOTED.replace("m = Mul(c, c)  ", between).replace("float z", "float big = {1e30}, float z")
-    (refusal,) = assert_unchanged(text, "pad-channels").refusals
-    assert refusal.condition == "finite numbers in the new channels"
+    (miss,) = assert_unchanged(text, "pad-conv-channels").missed
+    assert miss.condition == "finite numbers in the new channels"

@@ -11,7 +11,7 @@ BRANCHES = """<then_branch = t () => (p) <float[2] w = {1, 2}> { k = Neg(x)  p =
                else_branch = e () => (q) { k = Exp(x)  q = Neg(k) }>"""
 
 
-def resolved(text: str, pipeline: str = "resolve-if") -> ir.Model:
+def resolved(text: str, pipeline: str = "fold-constant-if") -> ir.Model:
     header = "" if text.lstrip().startswith("<") else '<ir_version: 8, opset_import: ["": 17]>\n'
     model = ir.from_proto(onnx.parser.parse_model(header + text))
     Pipeline.parse(pipeline).run(model, [VerifyEach()])
@@ -52,7 +52,7 @@ def test_a_result_that_is_an_outer_value_or_a_constant_of_the_branch() -> None:
         """g (float[2] x) => (float[2] y, float[2] z) <bool c = {1}> { a = Neg(x)
       y, z = If(c) <then_branch = t () => (a2, w) <float[2] w = {1, 2}> { a2 = Identity(a) },
                     else_branch = e () => (q, r) { q = Exp(x)  r = Neg(x) }> }""",
-        "resolve-if,canonicalize",
+        "fold-constant-if,canonicalize",
     )
     assert operators(model) == ["Neg", "Identity"]
     assert [value.name for value in model.graph.outputs] == ["y", "z"]
@@ -63,7 +63,7 @@ def test_one_value_for_two_results() -> None:
         """g (float[2] x) => (float[2] y, float[2] z) <bool c = {1}> {
       y, z = If(c) <then_branch = t () => (p, p2) { p = Exp(x)  p2 = Identity(p) },
                     else_branch = e () => (q, r) { q = Exp(x)  r = Neg(x) }> }""",
-        "resolve-if,canonicalize",
+        "fold-constant-if,canonicalize",
     )
     assert operators(model) == ["Exp", "Identity"]
 
@@ -73,7 +73,7 @@ def test_nested_ifs_are_resolved_round_by_round() -> None:
       y = If(c) <then_branch = t () => (p) {
                    p = If(d) <then_branch = u () => (r) { r = Abs(x) }, else_branch = v () => (s) { s = Sin(x) }> },
                  else_branch = e () => (q) { q = Exp(x) }> }"""
-    assert operators(resolved(text, "fixpoint(resolve-if)")) == ["Sin"]
+    assert operators(resolved(text, "fixpoint(fold-constant-if)")) == ["Sin"]
 
 
 def test_an_if_in_a_body_is_resolved_there() -> None:

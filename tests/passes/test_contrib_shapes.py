@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 from optimize_graph import ir
 from optimize_graph.passes.analyses import Shapes
-from optimize_graph.passes.analyses import dims as d
-from optimize_graph.passes.analyses.contrib_rules import OPERATORS
-from optimize_graph.passes.engine.analysis import AnalysisManager
+from optimize_graph.passes.analyses import symbolic as d
+from optimize_graph.passes.analyses.manager import AnalysisManager
+from optimize_graph.passes.analyses.shape_inference.contrib import OPERATORS
 
 Q = "uint8[N,C,H,W] x, float s, uint8 z"
 CASES = [

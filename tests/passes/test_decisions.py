@@ -171,14 +171,14 @@ def test_the_body_of_a_function_stays_written_out_before_a_decision(last: str, o
     text = f"""<ir_version: 10, opset_import: ["": 21]> g (float[4] x) => (float[4] y)
         <float alpha = {{0.2}}, float beta = {{0.5}}, float one = {{1}}, float zero = {{0}}> {{
         {HARD_SIGMOID}  y = {last}(s) }}"""
-    report = Pipeline.parse("outline,recognize,fuse").run(ir.from_proto(onnx.parser.parse_model(text)))
+    report = Pipeline.parse("outline-functions,recognize,simplify").run(ir.from_proto(onnx.parser.parse_model(text)))
     assert sum(node.op_type == "HardSigmoid" for node in report.model.graph) == outlined
 
 
 @pytest.mark.parametrize(("last", "halves"), [("y = Exp(s)", True), ("l = Less(s, t)  y = Cast<to = 1>(l)", False)])
 def test_arithmetic_before_a_decision_stays_in_float32_where_the_rest_becomes_float16(last: str, halves: bool) -> None:
     proto = model(f"{SHIFTS}  {last}", "float[n,4]")
-    report = Pipeline.parse("compute-in-float16").run(
+    report = Pipeline.parse("convert-to-fp16").run(
         ir.from_proto(proto), settings=Settings(target="ort-cuda", fp16=True)
     )
     (addition, _) = [node for node in report.model.graph if node.op_type == "Add"]

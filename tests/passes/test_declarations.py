@@ -16,13 +16,13 @@ from optimize_graph.passes import (
     PassContext,
     op,
     register,
-    rest,
     rule,
     values,
+    variadic,
 )
-from optimize_graph.passes.engine import conditions as c
-from optimize_graph.passes.engine.declaration import pattern_faults
-from optimize_graph.passes.engine.registry import GROUPS
+from optimize_graph.passes.pipeline.registry import GROUPS
+from optimize_graph.passes.rewriting import constraints as c
+from optimize_graph.passes.rewriting.check_rule import pattern_faults
 
 x, y, weight, bias = values("x y weight bias")
 GEMM = op.Gemm(x, weight, bias.optional()).any_attributes()
@@ -66,7 +66,7 @@ def test_a_condition_on_a_name_that_the_pattern_does_not_bind_is_refused(
 
 
 def test_names_of_one_branch_and_of_the_rest_of_the_inputs_are_bound() -> None:
-    pattern = op.Add(x, bias) | op.Sum(x, rest("others"))
+    pattern = op.Add(x, bias) | op.Sum(x, variadic("others"))
     declare(pattern, requires=[c.constant("bias", "others"), c.floating("others"), c.constant("Sum")])
 
 
@@ -74,11 +74,11 @@ def test_a_condition_on_the_rest_of_the_inputs_is_about_each_of_them() -> None:
     import onnx.parser
     from optimize_graph.passes import Pipeline
 
-    declare(op.Sum(x, rest("others")), requires=[c.constant("others")], keeps_type=True)
+    declare(op.Sum(x, variadic("others")), requires=[c.constant("others")], keeps_type=True)
     text = """<ir_version: 8, opset_import: ["": 17]>
     g (float[2] x, float[2] v) => (float[2] y) <float[2] w = {1, 2}> { y = Sum(x, w, v) }"""
     report = Pipeline.parse("rewrite{rules=declared}").run(ir.from_proto(onnx.parser.parse_model(text)))
-    assert [each.because for each in report.refusals] == ["others1 = 'v' is computed"]
+    assert [each.because for each in report.missed] == ["others1 = 'v' is computed"]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_condition_on_the_rest_of_the_inputs_is_about_each_of_them() -> None:
         ({"pattern": op.domain("ai.onnx.ml").Scalar(x)}, "ai.onnx.ml has no operator Scalar; did you mean 'Scaler'?"),
         ({"pattern": op.domain("ai.onnx").Relu(x)}, "the standard's domain is written ''"),
         ({"pattern": op.Relu(x, y)}, "Relu has at most 1 inputs, and the pattern 2"),
-        ({"pattern": op.Relu(x, rest("more"))}, "Relu has at most 1 inputs, and the pattern 2"),
+        ({"pattern": op.Relu(x, variadic("more"))}, "Relu has at most 1 inputs, and the pattern 2"),
         ({"pattern": op.Add(x)}, "Add has at least 2 inputs, and the pattern 1"),
         ({"pattern": op.Softmax(x, axes=1)}, "Softmax has no attribute 'axes'; did you mean 'axis'?"),
         ({"pattern": op.Softmax(x).any_attributes("axes")}, "Softmax has no attribute 'axes'"),
@@ -127,7 +127,7 @@ def test_what_no_model_could_fit_and_no_pass_would_run_is_refused(options: dict[
         op.Squeeze(x, axes=[1]),
         op.Squeeze(x, y),
         op.Clip(x, min=0.0, max=6.0),
-        op.Concat(x, rest("others")).any_attributes("axis"),
+        op.Concat(x, variadic("others")).any_attributes("axis"),
         op.domain("com.acme").Whatever(x, y, mode=True),
         op.domain("com.microsoft").Gelu(x),
         op.LeakyRelu(x, alpha=0.25),
@@ -165,7 +165,7 @@ def test_a_pass_of_ones_own_may_run_groups_of_its_own() -> None:
     [
         ({"name": "two words"}, "is no name"),
         ({"name": "fine", "exactness": "exact"}, "expected a member of Exactness"),
-        ({"name": "fine", "groups": "fuse"}, "expected a frozenset"),
+        ({"name": "fine", "groups": "simplify"}, "expected a frozenset"),
     ],
 )
 def test_a_pass_that_declares_something_else_is_refused(declared: dict[str, Any], message: str) -> None:

@@ -23,7 +23,7 @@ def model_of(*arrays: np.ndarray, inputs: tuple[str, ...] = ()) -> ir.Model:
     return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
 
 
-def stored(model: ir.Model, pipeline: str = "dedup") -> list[str]:
+def stored(model: ir.Model, pipeline: str = "dedup-initializers") -> list[str]:
     Pipeline.parse(pipeline).run(model, [VerifyEach()])
     return [value.name or "" for graph in ir.graphs(model) for value in graph.initializers.values()]
 
@@ -85,7 +85,7 @@ def test_bodies_beside_each_other_share_nothing() -> None:
 def test_a_transposed_twin_becomes_a_transpose() -> None:
     weight = np.random.default_rng(0).normal(size=(30, 50)).astype(np.float32)
     model = model_of(weight, np.ascontiguousarray(weight.T))
-    assert stored(model, "dedup{transposed_bytes=1000}") == ["c0"]
+    assert stored(model, "dedup-initializers{transposed_bytes=1000}") == ["c0"]
     assert [node.op_type for node in model.graph] == ["Transpose", "Shape", "Shape"]
 
 
@@ -94,18 +94,20 @@ def test_a_twin_that_differs_in_one_bit_or_is_small_is_kept() -> None:
     other = np.ascontiguousarray(weight.T)
     assert stored(model_of(weight, other)) == ["c0", "c1"]
     other[7, 9] = -other[7, 9]
-    assert stored(model_of(weight, other), "dedup{transposed_bytes=1000}") == ["c0", "c1"]
+    assert stored(model_of(weight, other), "dedup-initializers{transposed_bytes=1000}") == ["c0", "c1"]
 
 
 def test_a_symmetric_matrix_is_no_twin_of_itself() -> None:
     weight = np.random.default_rng(0).normal(size=(30, 30)).astype(np.float32)
-    assert stored(model_of(weight + weight.T), "dedup{transposed_bytes=1000}") == ["c0"]
+    assert stored(model_of(weight + weight.T), "dedup-initializers{transposed_bytes=1000}") == ["c0"]
 
 
 @pytest.mark.parametrize("dtype", [np.complex128, np.bool_, np.int8, ml_dtypes.bfloat16, np.float64])
 def test_twins_of_every_element_type_are_found(dtype: type) -> None:
     weight = np.random.default_rng(0).integers(0, 2, (20, 30)).astype(dtype)
-    assert stored(model_of(weight, np.ascontiguousarray(weight.T)), "dedup{transposed_bytes=100}") == ["c0"]
+    assert stored(model_of(weight, np.ascontiguousarray(weight.T)), "dedup-initializers{transposed_bytes=100}") == [
+        "c0"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def optimized(body: str, constants: str) -> tuple[onnx.ModelProto, ir.Model]:
     proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {text}')
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
-    Pipeline.parse("default-state,dce").run(model, [VerifyEach()])
+    Pipeline.parse("drop-zero-initial-state,dce").run(model, [VerifyEach()])
     return proto, model
 
 
@@ -63,4 +63,4 @@ def test_a_state_that_the_caller_gives_stays() -> None:
         "{ y = LSTM<hidden_size = 3>(x, w, r, , , z, z) }"
     )
     model = ir.from_proto(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {text}'))
-    assert not Pipeline.parse("default-state").run(model).journal.rewrites
+    assert not Pipeline.parse("drop-zero-initial-state").run(model).log.rewrites

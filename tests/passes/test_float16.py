@@ -28,7 +28,7 @@ def parsed(text: str, opset: int = 18) -> onnx.ModelProto:
 def converted(proto: onnx.ModelProto) -> ir.Model:
     model = ir.from_proto(proto)
     settings = Settings(target="ort-cuda", fp16=True)
-    Pipeline.parse("compute-in-float16,canonicalize,dce").run(model, [VerifyEach()], settings=settings)
+    Pipeline.parse("convert-to-fp16,canonicalize,dce").run(model, [VerifyEach()], settings=settings)
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
     return model
 
@@ -145,8 +145,8 @@ def test_a_quantized_model_is_left_alone() -> None:
         "g (float[2,4] x) => (float[2,4] y) { q, s, z = DynamicQuantizeLinear(x)  y = DequantizeLinear(q, s, z) }"
     )
     result = optimized(proto)
-    assert not any(rewrite.rule == "compute-in-float16" for rewrite in result.rewrites)
-    assert "q is DynamicQuantizeLinear" in {each.because for each in result.refusals}
+    assert not any(rewrite.rule == "convert-to-fp16" for rewrite in result.rewrites)
+    assert "q is DynamicQuantizeLinear" in {each.because for each in result.missed}
 
 
 def test_the_result_is_verified_by_what_rounding_to_half_changes() -> None:

@@ -20,7 +20,7 @@ def parsed(text: str, opset: int = 18) -> onnx.ModelProto:
     return proto
 
 
-def converted(proto: onnx.ModelProto, pipeline: str = "compute-in-float32,canonicalize,dce") -> onnx.ModelProto:
+def converted(proto: onnx.ModelProto, pipeline: str = "upcast-fp16,canonicalize,dce") -> onnx.ModelProto:
     model = ir.from_proto(proto)
     Pipeline.parse(pipeline).run(model, [VerifyEach()])
     result = ir.to_proto(model)
@@ -77,14 +77,14 @@ def test_inside_all_is_single_and_outside_all_is_half(text: str) -> None:
 def test_what_is_not_understood_wholly_is_left_wholly(text: str, because: str) -> None:
     proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 18, "com.microsoft": 1]> {text}')
     model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
-    report = Pipeline.parse("compute-in-float32").run(model, [VerifyEach()])
+    report = Pipeline.parse("upcast-fp16").run(model, [VerifyEach()])
     assert not report.rewrites
-    assert because in report.refusals[0].because
+    assert because in report.missed[0].because
 
 
 def test_a_float32_model_is_left_alone() -> None:
     model = ir.from_proto(parsed("g (float[2] x) => (float[2] y) { y = Exp(x) }"))
-    assert not Pipeline.parse("compute-in-float32").run(model, [VerifyEach()]).rewrites
+    assert not Pipeline.parse("upcast-fp16").run(model, [VerifyEach()]).rewrites
 
 
 def weighted(content: np.ndarray) -> onnx.ModelProto:
@@ -97,28 +97,28 @@ def weighted(content: np.ndarray) -> onnx.ModelProto:
 def test_constants_that_are_halves_are_stored_as_such() -> None:
     halves = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float16).astype(np.float32)
     before = weighted(halves)
-    after = converted(before, "store-as-float16")
+    after = converted(before, "store-weights-fp16")
     assert [each.data_type for each in after.graph.initializer] == [HALF]
     np.testing.assert_array_equal(computed(before)["y"], computed(after)["y"])
     again = ir.from_proto(after)
-    assert not Pipeline.parse("default").run(again, []).journal.by_rule()["fold"]
+    assert not Pipeline.parse("default").run(again, []).log.by_rule()["constant-fold"]
 
 
 @pytest.mark.parametrize("element", [np.float32(0.1), np.float32(1e6), np.float32(1e-9)])
 def test_constants_that_are_not_stay(element: np.float32) -> None:
     content = np.ones((256, 256), np.float32)
     content[3, 5] = element
-    assert [node.op_type for node in converted(weighted(content), "store-as-float16").graph.node] == ["MatMul"]
+    assert [node.op_type for node in converted(weighted(content), "store-weights-fp16").graph.node] == ["MatMul"]
 
 
 def test_the_option_is_for_processors() -> None:
     proto = parsed("g (float16[2] x) => (float16[2] y) { y = Exp(x) }")
     with pytest.raises(ir.PipelineError, match="ort-cpu"):
-        optimize(proto, options=Options(cpu_fp16_as_fp32=True, target="onnx"))
+        optimize(proto, options=Options(upcast_fp16=True, target="onnx"))
 
 
 def test_the_option_computes_in_single_precision_and_verifies() -> None:
     proto = parsed("g (float16[n,4] x) => (float16[n,4] y) { a = Exp(x)  b = Sigmoid(a)  y = Mul(a, b) }")
-    result = optimize(proto, options=Options(cpu_fp16_as_fp32=True))
+    result = optimize(proto, options=Options(upcast_fp16=True))
     assert result.verification is not None and result.verification.ok
     assert [node.op_type for node in result.model.graph].count("Cast") == 2

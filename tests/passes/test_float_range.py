@@ -8,7 +8,7 @@ import pytest
 from optimize_graph import ir
 from optimize_graph.passes.analyses import Shapes
 from optimize_graph.passes.analyses.float_range import Range, float_range
-from optimize_graph.passes.engine.analysis import AnalysisManager
+from optimize_graph.passes.analyses.manager import AnalysisManager
 from optimize_graph.runtime import SessionOptions, open_session
 
 LOW = "<float zero = {0}, float one = {1}, float two = {2}, float low = {-3.4028235e38}, float five = {5}>"

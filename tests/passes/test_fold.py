@@ -12,7 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 from optimize_graph import ir
 from optimize_graph.passes import Pipeline, Settings, VerifyEach
-from optimize_graph.passes.engine.pipeline import Report
+from optimize_graph.passes.pipeline.pipeline import PipelineResult
 from optimize_graph.runtime import OrtEvaluator
 
 
@@ -38,8 +38,8 @@ class Counting:
 
 
 def folded(
-    text: str, pipeline: str = "fold,dce", evaluator: Counting | None = None, settings: Settings | None = None
-) -> tuple[ir.Model, Report]:
+    text: str, pipeline: str = "constant-fold,dce", evaluator: Counting | None = None, settings: Settings | None = None
+) -> tuple[ir.Model, PipelineResult]:
     header = "" if text.lstrip().startswith("<") else '<ir_version: 8, opset_import: ["": 17, "acme": 1]>\n'
     model = ir.from_proto(onnx.parser.parse_model(header + text))
     chosen = evaluator or Counting()
@@ -80,7 +80,7 @@ def test_what_is_random_unknown_quantizing_or_overridable_stays(body: str) -> No
     model, report = folded(f"""g (float[2] x, float[2] w) => (float[2] y)
       <float[2] a = {{1, 0}}, float[2] w = {{1, 1}}, int8[2] q = {{1, 2}}, float s = {{0.5}}, int8 z = {{0}}>
       {{ {body}  y = Add(x, c) }}""")
-    assert not report.journal.by_rule()["fold"]
+    assert not report.log.by_rule()["constant-fold"]
     assert len(operators(model)) == 1 + body.count("=") - body.count("shape =") - body.count("seed =")
 
 
@@ -88,7 +88,7 @@ def test_a_large_result_that_frees_nothing_stays_an_operator() -> None:
     model, report = folded("""g (float[2048,2048] x) => (float[2048,2048] y) <int64[2] s = {2048, 2048}> {
       c = ConstantOfShape(s)  y = Add(x, c) }""")
     assert operators(model) == ["ConstantOfShape", "Add"]
-    assert not report.journal.by_rule()["fold"]
+    assert not report.log.by_rule()["constant-fold"]
 
 
 def test_a_small_one_does_not() -> None:
@@ -146,7 +146,7 @@ def test_an_output_that_nobody_reads_gets_no_constant() -> None:
 
 def test_dead_nodes_are_not_evaluated() -> None:
     evaluator = Counting()
-    folded("g (float[2] x) => (float[2] y) <float[2] a = {1, 2}> { b = Neg(a) y = Exp(x) }", "fold", evaluator)
+    folded("g (float[2] x) => (float[2] y) <float[2] a = {1, 2}> { b = Neg(a) y = Exp(x) }", "constant-fold", evaluator)
     assert evaluator.asked == []
 
 
@@ -163,7 +163,7 @@ def test_a_region_that_fails_is_folded_node_by_node() -> None:
 def test_what_failed_is_not_tried_again() -> None:
     evaluator = Counting(refuses_more_than=0)
     text = "g (float[2] x) => (float[2] y) <float[2] a = {1, 2}> { b = Neg(a) y = Add(x, b) }"
-    folded(text, "fold,fold,fold", evaluator)
+    folded(text, "constant-fold,constant-fold,constant-fold", evaluator)
     assert evaluator.asked == [["Neg"]]
 
 
@@ -172,7 +172,7 @@ def test_without_an_evaluator_only_known_integers_are_folded() -> None:
       s = Shape(x)  p = ReduceProd <keepdims = 1> (s)  r = Reshape(x, p)  b = ReduceMax <keepdims = 0> (a)
       y = Mul(r, b) }"""
     model = ir.from_proto(onnx.parser.parse_model(text))
-    Pipeline.parse("fold,dce").run(model, [VerifyEach()])
+    Pipeline.parse("constant-fold,dce").run(model, [VerifyEach()])
     assert operators(model) == ["Reshape", "ReduceMax", "Mul"]
 
 
@@ -197,14 +197,14 @@ def test_a_known_integer_that_is_an_output_keeps_its_name() -> None:
 
 def test_an_identity_that_gives_a_constant_to_the_caller_stays() -> None:
     _, report = folded("g (float[2] x) => (float[2] y) <float[2] a = {1, 2}> { y = Identity(a) }")
-    assert not report.journal.by_rule()["fold"]
+    assert not report.log.by_rule()["constant-fold"]
 
 
 def test_a_result_of_strings_stays() -> None:
     _, report = folded(
         "g (float[2] x) => (string[2] y) <float[2] a = {1, 2}> { b = Cast <to = 8> (a) y = Identity(b) }"
     )
-    assert not report.journal.by_rule()["fold"]
+    assert not report.log.by_rule()["constant-fold"]
 
 
 def test_strings_on_the_way_to_numbers_are_no_obstacle() -> None:
@@ -219,7 +219,7 @@ def test_bfloat16_stays_where_numpy_cannot_carry_it() -> None:
     nodes = [helper.make_node("Neg", ["a"], ["b"]), helper.make_node("Add", ["x", "b"], ["y"])]
     graph = helper.make_graph(nodes, "g", [info("x", 16, [2])], [info("y", 16, [2])], [weight])
     model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
-    Pipeline.parse("fold").run(model, [VerifyEach()], evaluator=OrtEvaluator())
+    Pipeline.parse("constant-fold").run(model, [VerifyEach()], evaluator=OrtEvaluator())
     assert operators(model) == ["Neg", "Add"]
 
 

@@ -24,7 +24,7 @@ def optimized(body: str, output: str = "float[n,3] y", ifs: str = SQUEEZE_OR_NOT
     proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {graph}')
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
-    Pipeline.parse("drop-impossible-branches,dce").run(model, [VerifyEach()])
+    Pipeline.parse("drop-infeasible-branches,dce").run(model, [VerifyEach()])
     return proto.SerializeToString(), model, [node.op_type for node in model.graph]
 
 

@@ -12,7 +12,7 @@ from optimize_graph.passes import Pipeline, VerifyEach
 HEAD = '<ir_version: 10, opset_import: ["": 21, "f": 1]>\n'
 
 
-def inlined(text: str, pipeline: str = "inline") -> ir.Model:
+def inlined(text: str, pipeline: str = "inline-functions") -> ir.Model:
     proto = onnx.parser.parse_model(text if text.lstrip().startswith("<") else HEAD + text)
     model = ir.from_proto(proto)
     Pipeline.parse(pipeline).run(model, [VerifyEach()])
@@ -87,7 +87,7 @@ def test_outputs_that_the_call_leaves_out() -> None:
     model = inlined(
         """g (float[N] x) => (float[N] y) { "", y = f.both(x) }
       <domain: "f", opset_import: ["": 21]> both (v) => (a, b) { a = Exp(v)  b = Neg(v) }""",
-        "inline,dce",
+        "inline-functions,dce",
     )
     assert operators(model) == ["Neg"]
 
@@ -100,7 +100,7 @@ def test_a_function_that_calls_itself_stays_a_call() -> None:
       <domain: "f", opset_import: ["": 21, "f": 1]> back (v) => (r) { r = f.loop(v) }"""
     )
     model = ir.from_proto(onnx.parser.parse_model(text))
-    assert not Pipeline.parse("inline").run(model, [VerifyEach()]).rewrites
+    assert not Pipeline.parse("inline-functions").run(model, [VerifyEach()]).rewrites
 
 
 def test_names_are_told_apart_at_every_depth() -> None:
@@ -180,7 +180,7 @@ def test_the_function_of_the_standard_name_is_inlined_for_what_it_is() -> None:
     text = """<ir_version: 10, opset_import: ["": 21]>
       g (float[N] x) => (float[N] y) { y = Relu(x) }
       <domain: "", opset_import: ["": 21]> Relu (v) => (r) { r = Neg(v) }"""
-    assert operators(inlined(text, "inline,dce")) == ["Neg"]
+    assert operators(inlined(text, "inline-functions,dce")) == ["Neg"]
 
 
 def test_the_same_numbers_come_out() -> None:
@@ -194,7 +194,7 @@ def test_the_same_numbers_come_out() -> None:
                    else_branch = e () => (u) { u = Neg(v) }> }"""
     )
     before = onnx.parser.parse_model(text)
-    after = ir.to_bytes(inlined(text, "inline,dce"))
+    after = ir.to_bytes(inlined(text, "inline-functions,dce"))
     feeds = {"x": np.array([-1, 2, -3], np.float32), "p": np.array(True)}
     given = [
         onnxruntime.InferenceSession(each, providers=["CPUExecutionProvider"]).run(None, feeds)[0]

@@ -12,13 +12,13 @@ import onnx.parser
 import pytest
 from onnx.defs import OpSchema
 from optimize_graph import ir
-from optimize_graph.jobs.versions import installed_release
+from optimize_graph.jobs.optimization.target_versions import installed_release
 from optimize_graph.passes import Pipeline, Settings
 from optimize_graph.passes.analyses import Shapes
-from optimize_graph.passes.engine.analysis import AnalysisManager
-from optimize_graph.passes.engine.kernels import node_runs
+from optimize_graph.passes.analyses.manager import AnalysisManager
+from optimize_graph.passes.rewriting.kernel_check import node_runs
 from optimize_graph.passes.targets import cpu_kernels, cuda_kernels
-from optimize_graph.passes.targets.kernels import ABSENT, has_kernel, kernels_of
+from optimize_graph.passes.targets.kernel_table import ABSENT, has_kernel, kernels_of
 from optimize_graph.runtime import SessionOptions, open_session
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
@@ -151,8 +151,10 @@ def test_a_function_is_written_only_where_the_runtime_takes_its_body(opset: int,
     outcomes = []
     for target in ("ort-cpu", "onnx"):
         model = ir.from_proto(onnx.parser.parse_model(SWISH % opset))
-        report = Pipeline.parse("outline,dce").run(model, settings=Settings(target=target, release=HERE.release))
-        refused = {each.because for each in report.refusals if each.condition == "a kernel on the target"}
+        report = Pipeline.parse("outline-functions,dce").run(
+            model, settings=Settings(target=target, release=HERE.release)
+        )
+        refused = {each.because for each in report.missed if each.condition == "a kernel on the target"}
         outcomes.append(("Swish" in {node.op_type for node in ir.nodes(model)}, refused))
     assert outcomes == [(is_written, set() if is_written else {"none for Swish on FLOAT"}), (True, set())]
 
@@ -163,9 +165,9 @@ def test_only_a_place_that_ran_before_is_kept(first: str, is_refused: bool) -> N
     text = f"""<ir_version: 8, opset_import: ["": 11]> g (double[2,3] x) => (double[2,3] y)
         <double lo = {{0}}, double hi = {{6}}> {{ r = {first}  y = Min(r, hi) }}"""
     model = ir.from_proto(onnx.parser.parse_model(text))
-    report = Pipeline.parse("rewrite{rules=merge-bounds}").run(model, settings=HERE)
-    assert ("a kernel on the target" in {each.condition for each in report.refusals}) == is_refused
-    assert ("merge-bounds" in report.journal.by_rule()) != is_refused
+    report = Pipeline.parse("rewrite{rules=merge-clips}").run(model, settings=HERE)
+    assert ("a kernel on the target" in {each.condition for each in report.missed}) == is_refused
+    assert ("merge-clips" in report.log.by_rule()) != is_refused
 
 
 def test_every_line_of_the_data_is_read() -> None:

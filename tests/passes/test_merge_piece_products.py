@@ -30,7 +30,7 @@ def merged(nodes: str, *, x: str = "float[3,1,4] x", y: str = "float[1,5] y", le
         proto.graph.value_info.remove(value)
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
-    step = f"merge-piece-products{{least_elements={least}}}"
+    step = f"merge-slice-matmuls{{least_elements={least}}}"
     Pipeline.parse(f"{step},dce").run(model, [VerifyEach()])
     assert not Pipeline.parse(step).run(model, [VerifyEach()]).rewrites
     dims = [dim.dim_value or 2 for dim in proto.graph.input[0].type.tensor_type.shape.dim]

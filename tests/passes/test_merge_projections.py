@@ -41,7 +41,7 @@ def optimized(
         proto.graph.node.append(onnx.helper.make_node("MatMul", ["x", "wk"], ["again"]))
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
-    Pipeline.parse("merge-projections,dce").run(model, [VerifyEach()], settings=Settings(target=target))
+    Pipeline.parse("merge-matmuls,dce").run(model, [VerifyEach()], settings=Settings(target=target))
     after = ir.to_proto(model)
     feeds = make_feeds(ir.from_proto(proto), seed=0)
     options = SessionOptions(optimize=False, prepacking=False)

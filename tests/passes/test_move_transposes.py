@@ -10,20 +10,20 @@ import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from optimize_graph import ir
-from optimize_graph.passes import Exactness, Pipeline, Report, VerifyEach
+from optimize_graph.passes import Exactness, Pipeline, PipelineResult, VerifyEach
 from optimize_graph.runtime import SessionOptions, make_feeds, open_session
 
-PIPELINE = "fixpoint(canonicalize,dce,move-transposes,fold,cse,dce)"
+PIPELINE = "fixpoint(canonicalize,dce,propagate-transposes,constant-fold,cse,dce)"
 NHWC, NCHW = "<perm = [0, 2, 3, 1]>", "<perm = [0, 3, 1, 2]>"
 
 
-def moved(text: str, passes: str = PIPELINE, opset: int = 17) -> tuple[onnx.ModelProto, ir.Model, Report]:
+def moved(text: str, passes: str = PIPELINE, opset: int = 17) -> tuple[onnx.ModelProto, ir.Model, PipelineResult]:
     proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> {text}')
     onnx.checker.check_model(proto)
     return proto, *optimized(proto, passes)
 
 
-def optimized(proto: onnx.ModelProto, passes: str = PIPELINE) -> tuple[ir.Model, Report]:
+def optimized(proto: onnx.ModelProto, passes: str = PIPELINE) -> tuple[ir.Model, PipelineResult]:
     model = ir.from_proto(proto)
     report = Pipeline.parse(passes).run(model, [VerifyEach()])
     return model, report
@@ -96,7 +96,7 @@ def test_nothing_moves_where_nothing_is_saved() -> None:
         f"g (float[n,4,5,6] x) => (float[n,5,6,4] y, float[n,5,6,4] z) {{ a = Transpose{NHWC}(x)"
         "  b = Relu(a)  y = Neg(b)  z = Exp(b) }"
     )
-    assert not report.journal.rewrites
+    assert not report.log.rewrites
 
 
 def test_an_operand_of_lower_rank_that_is_computed_holds_its_reader_back() -> None:
@@ -136,9 +136,9 @@ SUM = (
 
 def test_sums_move_only_where_rounding_may_change() -> None:
     assert count(moved(SUM)[1])["Transpose"] == 1
-    _, model, report = moved(SUM, "fixpoint(canonicalize,move-transposes{rounding=true},dce)")
+    _, model, report = moved(SUM, "fixpoint(canonicalize,propagate-transposes{rounding=true},dce)")
     assert "Transpose" not in count(model)
-    assert report.journal.exactness is Exactness.ROUNDING
+    assert report.log.exactness is Exactness.ROUNDING
 
 
 @pytest.mark.parametrize(("op_type", "moves"), [("Sqrt", True), ("Log", False), ("Softplus", False)])
@@ -150,7 +150,7 @@ def test_what_rounds_by_place_stays_where_every_bit_counts(op_type: str, moves: 
 
 def test_a_reduction_that_leaves_the_dims_in_another_order_stays() -> None:
     text = SUM.replace("axes = [1, 2]", "axes = [0]").replace("float[n,4] y", "float[5,6,4] y")
-    _, model, _ = moved(text, "fixpoint(canonicalize,move-transposes{rounding=true},dce)")
+    _, model, _ = moved(text, "fixpoint(canonicalize,propagate-transposes{rounding=true},dce)")
     assert count(model)["Transpose"] == 1
 
 
@@ -210,12 +210,12 @@ def random_model(seed: int) -> onnx.ModelProto:
 @pytest.mark.parametrize("seed", range(120))
 def test_random_regions_keep_every_bit_and_gain_no_transpose(seed: int) -> None:
     before = random_model(seed)
-    plain, _ = optimized(before, "fixpoint(canonicalize,fold,cse,dce)")
+    plain, _ = optimized(before, "fixpoint(canonicalize,constant-fold,cse,dce)")
     model, _ = optimized(before)
     assert_same_bits(before, model)
     assert count(model)["Transpose"] <= count(plain)["Transpose"]
     _, again = optimized(ir.to_proto(model))
-    assert not again.journal.rewrites
+    assert not again.log.rewrites
 
 
 SQUEEZED = [
@@ -269,10 +269,11 @@ def test_operators_between_a_squeeze_and_its_inverse_work_on_all_axes(
     inputs: str, outputs: str, body: str, left: dict[str, int]
 ) -> None:
     before, model, report = moved(
-        f"g ({inputs}) => ({outputs}) {body}", "fixpoint(canonicalize,dce,move-transposes{rounding=true},fold,cse,dce)"
+        f"g ({inputs}) => ({outputs}) {body}",
+        "fixpoint(canonicalize,dce,propagate-transposes{rounding=true},constant-fold,cse,dce)",
     )
     assert dict(count(model)) == left
-    assert report.journal.rewrites
+    assert report.log.rewrites
     assert_same_bits(before, model)
 
 
@@ -300,4 +301,4 @@ def test_a_squeeze_that_nothing_undoes_stays(body: str) -> None:
         + ", ".join(["1.0"] * 64)
         + f"}}> {body}".replace("float y", "float y")
     )
-    assert "move-transposes" not in report.journal.by_rule()
+    assert "propagate-transposes" not in report.log.by_rule()

@@ -10,11 +10,11 @@ import onnx.parser
 import pytest
 from optimize_graph import ir
 from optimize_graph.passes import Pipeline, VerifyEach
-from optimize_graph.passes.recognize.standard_bodies import OPERATORS, silhouettes
+from optimize_graph.passes.recognize.outline.function_bodies import OPERATORS, silhouettes
 from optimize_graph.runtime import SessionOptions, make_feeds, open_session
 
 F, H, B, L = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BOOL, ir.DataType.INT64
-OUTLINE = Pipeline.parse("dce,outline,dce")
+OUTLINE = Pipeline.parse("dce,outline-functions,dce")
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def test_what_the_body_broadcasts_and_the_operator_does_not_stays(call: Call) ->
     model = call.written_out()
     report = OUTLINE.run(model)
     assert call.op_type not in {node.op_type for node in ir.nodes(model)}
-    assert [each.because for each in report.refusals if each.rule == "outline"]
+    assert [each.because for each in report.missed if each.rule == "outline-functions"]
 
 
 def parse(text: str) -> ir.Model:
@@ -169,7 +169,7 @@ def test_an_inner_value_that_somebody_else_reads_keeps_the_body(text: str) -> No
     model = parse(text)
     report = OUTLINE.run(model)
     assert "Log" in {node.op_type for node in ir.nodes(model)}
-    assert [each.because for each in report.refusals] == ["an inner value is read elsewhere"]
+    assert [each.because for each in report.missed] == ["an inner value is read elsewhere"]
 
 
 @pytest.mark.parametrize(

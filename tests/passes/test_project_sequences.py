@@ -24,8 +24,8 @@ def projected(step: str = STEP, count: str = "steps", *, more: str = "", results
     proto = onnx.parser.parse_model(text)
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
-    Pipeline.parse("project-sequences,dce").run(model, [VerifyEach()])
-    assert not Pipeline.parse("project-sequences").run(model, [VerifyEach()]).rewrites
+    Pipeline.parse("hoist-loop-matmul,dce").run(model, [VerifyEach()])
+    assert not Pipeline.parse("hoist-loop-matmul").run(model, [VerifyEach()]).rewrites
     options = SessionOptions(optimize=False)
     wanted = open_session(proto.SerializeToString(), options)
     found = open_session(ir.to_proto(model).SerializeToString(), options)
@@ -75,4 +75,4 @@ def test_other_products_stay(step: str, count: str) -> None:
 
 def test_it_follows_the_recurrences_that_it_would_hide() -> None:
     text = REGISTRY.presets["default"]
-    assert text.index("recognize-recurrences") < text.index("project-sequences")
+    assert text.index("recognize-rnn") < text.index("hoist-loop-matmul")

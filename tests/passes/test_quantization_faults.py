@@ -11,13 +11,13 @@ import onnx
 import onnx.parser
 import pytest
 from optimize_graph import Options, ir, optimize
-from optimize_graph.jobs.versions import fit_versions
+from optimize_graph.jobs.optimization.target_versions import fit_versions
 from optimize_graph.passes import REGISTRY, AnalysisManager, Pass, PassContext, PassFailure, Pipeline, rule
 from optimize_graph.passes.analyses import Shapes
-from optimize_graph.passes.engine.driver import apply_rules
-from optimize_graph.passes.engine.journal import Journal
-from optimize_graph.passes.engine.pattern import op, values
-from optimize_graph.passes.engine.rule import Builder, Match
+from optimize_graph.passes.pipeline.rewrite_log import RewriteLog
+from optimize_graph.passes.rewriting.driver import apply_rules
+from optimize_graph.passes.rewriting.pattern import op, values
+from optimize_graph.passes.rewriting.rule import Builder, Match
 from optimize_graph.passes.targets.quantization_faults import DOES_NOT_OPEN, WRONG_VALUES, broken_nodes
 from optimize_graph.runtime import FeedSet, SessionOptions, open_session, verify
 
@@ -103,7 +103,7 @@ def test_a_broken_original_is_written_as_onnxruntime_does_not_break_it(
     want = run(model("int8", zero_point, opset, MOVED_OVER[change]), optimized=False)
     got = run(result.model, optimized=True)
     assert want is not None and got is not None and np.array_equal(want, got)
-    assert "respell-dequantize" in {each.rule for each in result.rewrites}
+    assert "normalize-dequantize-zero-points" in {each.rule for each in result.rewrites}
 
 
 # --- conversion -------------------------------------------------------------------------------------------------------
@@ -152,26 +152,26 @@ with REGISTRY.scope():
     MOVE = rule(op.Neg(op.Relu(x)), source="a test", name="test-move")(_move)
 
 
-def moved(dtype: str, zero_point: str, opset: int) -> tuple[ir.Model, Journal]:
+def moved(dtype: str, zero_point: str, opset: int) -> tuple[ir.Model, RewriteLog]:
     given = model(dtype, zero_point, opset, "t = Relu(d)")
-    journal = Journal()
-    context = PassContext(ir.Rewriter(given), AnalysisManager(given), journal)
+    log = RewriteLog()
+    context = PassContext(ir.Rewriter(given), AnalysisManager(given), log)
     apply_rules([MOVE], given, context, limit=1)
-    return given, journal
+    return given, log
 
 
 @pytest.mark.parametrize(("dtype", "zero_point", "opset"), [("int8", "three", 21), ("int32", "absent", 20)])
 def test_a_rule_is_refused_where_onnxruntime_would_break_its_result(dtype: str, zero_point: str, opset: int) -> None:
-    given, journal = moved(dtype, zero_point, opset)
-    assert not journal.rewrites and stated(given) == ""
-    (refusal,) = [each for each in journal.refusals if each.rule == MOVE.name]
-    assert refusal.condition == "quantization that ONNX Runtime optimizes soundly" and "'d'" in refusal.because
+    given, log = moved(dtype, zero_point, opset)
+    assert not log.rewrites and stated(given) == ""
+    (miss,) = [each for each in log.missed if each.rule == MOVE.name]
+    assert miss.condition == "quantization that ONNX Runtime optimizes soundly" and "'d'" in miss.because
 
 
 @pytest.mark.parametrize(("dtype", "zero_point", "opset"), [("int8", "three", 20), ("uint8", "three", 21)])
 def test_a_rule_fires_where_onnxruntime_does_not_break_its_result(dtype: str, zero_point: str, opset: int) -> None:
-    given, journal = moved(dtype, zero_point, opset)
-    assert len(journal.rewrites) == 1
+    given, log = moved(dtype, zero_point, opset)
+    assert len(log.rewrites) == 1
     assert observed(given) == ""
 
 
@@ -195,7 +195,7 @@ def test_a_pass_that_brings_the_fault_about_fails_and_is_left_out() -> None:
         Pipeline((_Move(),)).run(given.clone())
     report = Pipeline((_Move(),)).run(given.clone(), on_failure="skip")
     assert Counter(node.op_type for node in report.model.graph)["Transpose"] == 0
-    assert [each.culprit for each in report.failures] == ["test-move"]
+    assert [each.faulty for each in report.failures] == ["test-move"]
 
 
 @pytest.mark.parametrize(("zero_point", "opset"), [("absent", 20), ("zero", 21)])

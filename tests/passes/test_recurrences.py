@@ -94,8 +94,8 @@ def recognized(
     proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in content.items())
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
-    report = Pipeline.parse("recognize-recurrences,dce").run(model, [VerifyEach()], settings=Settings(target))
-    assert not Pipeline.parse("recognize-recurrences").run(model, [VerifyEach()], settings=Settings(target)).rewrites
+    report = Pipeline.parse("recognize-rnn,dce").run(model, [VerifyEach()], settings=Settings(target))
+    assert not Pipeline.parse("recognize-rnn").run(model, [VerifyEach()], settings=Settings(target)).rewrites
     wanted = open_session(proto.SerializeToString(), SessionOptions(optimize=False))
     given = open_session(ir.to_proto(model).SerializeToString(), SessionOptions(optimize=False))
     random = np.random.default_rng(1)
@@ -107,7 +107,7 @@ def recognized(
             want, got = np.asarray(value), np.asarray(given.run(every)[name])
             if want.size or got.size:  # a Loop that does not run stacks nothing, of dims that it does not know
                 np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-    return list(model.graph), {each.condition for each in report.refusals}
+    return list(model.graph), {each.condition for each in report.missed}
 
 
 def operators(nodes: str, **options: object) -> list[str]:
@@ -267,8 +267,8 @@ def test_doubles_keep_the_loop() -> None:
       g (double[s,b,2] xs, double[b,3] h0) => (double[s,b,3] y) <float one = {{1.0}}> {{ {text} }}""")
     content = {name: array.astype(np.float64) for name, array in weights().items()}
     proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in content.items())
-    report = Pipeline.parse("recognize-recurrences").run(ir.from_proto(proto), [VerifyEach()])
-    assert {each.condition for each in report.refusals} == {"float32"}
+    report = Pipeline.parse("recognize-rnn").run(ir.from_proto(proto), [VerifyEach()])
+    assert {each.condition for each in report.missed} == {"float32"}
 
 
 def test_a_quantizer_in_the_model_keeps_the_loop() -> None:

@@ -41,7 +41,7 @@ def _scope() -> Iterator[None]:
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "one_call_plugin.py").write_text(PLUGIN.replace("NAME", "plugin-rule"))
     (tmp_path / "other_plugin.py").write_text(PLUGIN.replace("NAME", "plugin-rule"))
-    (tmp_path / "taking_plugin.py").write_text(PLUGIN.replace("NAME", "drop-identity"))
+    (tmp_path / "taking_plugin.py").write_text(PLUGIN.replace("NAME", "eliminate-nop-identity"))
     (tmp_path / "failing_plugin.py").write_text(PLUGIN.replace("NAME", "failing") + "\nraise SystemExit(4)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield "one_call_plugin"
@@ -121,7 +121,7 @@ def test_two_plugins_may_use_one_name_in_two_calls_and_not_in_one(plugin: str) -
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        ("taking_plugin", r"'drop-identity' is registered by optimize_graph\.\S+ and again by taking_plugin"),
+        ("taking_plugin", r"'eliminate-nop-identity' is registered by optimize_graph\.\S+ and again by taking_plugin"),
         ("failing_plugin", "cannot be imported"),
         ("no_such_plugin", "cannot be imported"),
     ],
@@ -176,8 +176,8 @@ def test_another_definition_of_the_name_is_refused_naming_both(module: str, qual
 
 
 def test_a_notebook_cannot_take_a_name_of_the_package() -> None:
-    with pytest.raises(ir.PipelineError, match="drop-identity"):
-        define("drop-identity", "__main__", "drop_identity")
+    with pytest.raises(ir.PipelineError, match="eliminate-nop-identity"):
+        define("eliminate-nop-identity", "__main__", "drop_identity")
 
 
 def test_rules_may_be_registered_while_others_are_read() -> None:

@@ -19,7 +19,7 @@ def resolved(body: str, result: str, *, inputs: str = "float[n,6] x, float[n,6] 
     proto = onnx.parser.parse_model(f"{HEADER} g ({inputs}) => ({result}) {CONSTANTS} {{ {body} }}")
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
-    Pipeline.parse("fixpoint(resolve-sequences,canonicalize,fold,dce)").run(
+    Pipeline.parse("fixpoint(resolve-sequences,canonicalize,constant-fold,dce)").run(
         model, [VerifyEach()], evaluator=OrtEvaluator()
     )
     return proto, model

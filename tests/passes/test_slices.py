@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from optimize_graph.passes.analyses.picking_rules import slice_indices
-from optimize_graph.passes.simplify.windows import Range
+from optimize_graph.passes.analyses.shape_inference.indexing import slice_indices
+from optimize_graph.passes.simplify.shape.slice_ranges import Range
 from optimize_graph.runtime import SessionOptions, open_session
 
 EXTREMES = (-(2**63), -(2**31), 2**31 - 2, 2**31 - 1, 2**63 - 1)

@@ -22,7 +22,7 @@ def optimized(text: str, opset: int = 21) -> tuple[onnx.ModelProto, ir.Model, Co
     proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> {text}')
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
-    Pipeline.parse("split-from-slices,dce").run(model, [VerifyEach()])
+    Pipeline.parse("slices-to-split,dce").run(model, [VerifyEach()])
     return proto, model, Counter(node.op_type for node in ir.nodes(model))
 
 
@@ -99,4 +99,4 @@ def test_splitting_again_does_nothing() -> None:
     slices = "a = Slice(x, zero, two)  b = Slice(x, two, last)"
     text = f"g (float[4] x) => (float[2] a, float[2] b) <{CONSTANTS}> {{ {slices} }}"
     _, model, _ = optimized(text)
-    assert not Pipeline.parse("split-from-slices").run(model).journal.rewrites
+    assert not Pipeline.parse("slices-to-split").run(model).log.rewrites

@@ -42,7 +42,7 @@ def test_a_surgeon_pass_that_changes_the_function_is_caught_and_left_out() -> No
                 node.op = "Exp" if node.op == "Relu" else node.op
 
         result = optimize(MODEL, options=Options(passes="ours-exp"))
-        assert [each.rule for each in result.quarantined] == ["ours-exp"]
+        assert [each.rule for each in result.isolated] == ["ours-exp"]
         assert "Exp" not in [node.op_type for node in result.model.graph]
         with pytest.raises(VerificationError, match="ours-exp"):
             optimize(MODEL, options=Options(passes="ours-exp", strict=True))

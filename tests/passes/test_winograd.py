@@ -10,10 +10,10 @@ import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from optimize_graph import Options, ir, optimize
-from optimize_graph.passes import Pipeline, Report, Settings, VerifyEach
+from optimize_graph.passes import Pipeline, PipelineResult, Settings, VerifyEach
 from optimize_graph.runtime import SessionOptions, make_feeds, open_session
 
-NAME = "conv-by-winograd"
+NAME = "decompose-conv-winograd"
 
 
 def conv(
@@ -54,20 +54,22 @@ def conv(
     return proto
 
 
-def run(proto: onnx.ModelProto, settings: Settings) -> tuple[ir.Model, Report]:
+def run(proto: onnx.ModelProto, settings: Settings) -> tuple[ir.Model, PipelineResult]:
     model = ir.from_proto(proto)
-    report = Pipeline.parse("fast-algorithms,fold,dedup,cse,dce").run(model, [VerifyEach()], settings=settings)
+    report = Pipeline.parse("ort-algorithms,constant-fold,dedup-initializers,cse,dce").run(
+        model, [VerifyEach()], settings=settings
+    )
     return model, report
 
 
 def fires(proto: onnx.ModelProto, threads: tuple[int, int]) -> bool:
-    return NAME in run(proto, Settings(threads=threads))[1].journal.by_rule()
+    return NAME in run(proto, Settings(threads=threads))[1].log.by_rule()
 
 
 def refused(proto: onnx.ModelProto) -> str:
     """The condition that did not hold, wherever it would pay."""
-    report = run(proto, Settings(eager=frozenset({NAME})))[1]
-    return next((each.condition for each in report.journal.refusals if each.rule == NAME), "")
+    report = run(proto, Settings(force=frozenset({NAME})))[1]
+    return next((each.condition for each in report.log.missed if each.rule == NAME), "")
 
 
 def error(before: onnx.ModelProto, model: ir.Model) -> float:
@@ -92,15 +94,15 @@ def test_every_window_height_and_padding_gives_the_same(
     height: int, window: tuple[int, int], pads: tuple[int, int, int, int]
 ) -> None:
     before = conv((height, 9), window, pads)
-    model, report = run(before, Settings(eager=frozenset({NAME})))
-    assert NAME in report.journal.by_rule()
+    model, report = run(before, Settings(force=frozenset({NAME})))
+    assert NAME in report.log.by_rule()
     assert error(before, model) < 1e-5
 
 
 @pytest.mark.parametrize("activation", ["Relu", "LeakyRelu", "HardSwish", "Clip"])
 def test_an_activation_is_done_on_the_phases_where_it_is_fused(activation: str) -> None:
     before = conv(activation=activation)
-    model, _ = run(before, Settings(eager=frozenset({NAME})))
+    model, _ = run(before, Settings(force=frozenset({NAME})))
     kinds = [node.op_type for node in ir.nodes(model)]
     assert kinds.count(activation) == 4
     assert kinds[-2:] == ["Concat", "Reshape"]
@@ -110,8 +112,8 @@ def test_an_activation_is_done_on_the_phases_where_it_is_fused(activation: str) 
 @pytest.mark.parametrize("opset", [8, 10, 11, 13, 21])
 def test_it_is_written_in_the_operators_of_the_opset(opset: int) -> None:
     before = conv((18, 12), opset=opset, bias=False)
-    model, report = run(before, Settings(eager=frozenset({NAME})))
-    assert NAME in report.journal.by_rule()
+    model, report = run(before, Settings(force=frozenset({NAME})))
+    assert NAME in report.log.by_rule()
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
     assert error(before, model) < 1e-5
 
@@ -159,14 +161,14 @@ def test_a_quantizer_in_the_model_keeps_the_convolution() -> None:
     proto.graph.node.append(helper.make_node("QuantizeLinear", ["y", "step"], ["q"]))
     proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("q", TensorProto.UINT8, ["n", 64, "h", "w"]))
     _, report = run(proto, Settings(threads=(1, 1)))
-    assert not report.journal.by_rule()
-    assert [each.condition for each in report.journal.refusals] == ["no quantizer in the model"]
+    assert not report.log.by_rule()
+    assert [each.condition for each in report.log.missed] == ["no quantizer in the model"]
 
 
 def test_rows_that_see_no_infinity_may_become_nan_with_those_that_do() -> None:
     """As the rule says: 4 or 8 rows, in place of the 3 that see it."""
     before = conv((16, 12), batch=1)
-    model, _ = run(before, Settings(eager=frozenset({NAME})))
+    model, _ = run(before, Settings(force=frozenset({NAME})))
     after = open_session(ir.to_proto(model).SerializeToString(), SessionOptions())
     feeds = make_feeds(ir.from_proto(before), seed=0)
     spoiled = {}

@@ -39,7 +39,7 @@ class SpellSquare(Pass):
         for node in ir.nodes(model):
             if node.op_type != "Mul" or node.inputs[0] is not node.inputs[1] or node.inputs[0] is None:
                 continue
-            if context.journal.permit(self.name, where(node), spell([node]), "Pow", self.exactness):
+            if context.log.try_rewrite(self.name, where(node), spell([node]), "Pow", self.exactness):
                 two = ir.tensor([float(self.exponent)])
                 power = ir.new_node("Pow", [node.inputs[0], ir.pending_constant(two)], version=node.version)
                 context.rewriter.insert(power, before=node)

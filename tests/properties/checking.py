@@ -11,11 +11,11 @@ import onnx
 import onnxruntime
 from cuda_operators import evaluator, runs_on_cuda_alone
 from optimize_graph import ir
-from optimize_graph.jobs.versions import installed_release
-from optimize_graph.passes import Pipeline, Report, Settings, VerifyEach
+from optimize_graph.jobs.optimization.target_versions import installed_release
+from optimize_graph.passes import Pipeline, PipelineResult, Settings, VerifyEach
 from optimize_graph.runtime import EXACT, Datum, OrtEvaluator, Outputs, Tolerance
 from optimize_graph.runtime import compare as compare_outputs
-from optimize_graph.runtime.comparison import leaves
+from optimize_graph.runtime.verification.comparison import leaves
 from random_models import RANDOM
 
 Feeds = Mapping[str, np.ndarray]
@@ -59,7 +59,7 @@ def attends_to_nothing(produced: onnx.ModelProto, feeds: Feeds) -> bool:
 
 def optimized(
     model: onnx.ModelProto, pipeline: str, *, target: str = "ort-cpu", check_each: bool = False
-) -> tuple[Report, bytes]:
+) -> tuple[PipelineResult, bytes]:
     instruments = [VerifyEach()] if check_each else []
     settings = Settings(target, highest_opset=24, release=installed_release())
     report = parsed(pipeline).run(ir.from_proto(model), instruments, evaluator=OrtEvaluator(), settings=settings)

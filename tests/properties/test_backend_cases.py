@@ -18,7 +18,7 @@ from checking import agree_as_backend_cases, assert_same_interface, count, is_va
 from optimize_graph import Options, ir, optimize
 from optimize_graph.passes import Exactness
 from optimize_graph.runtime import SessionOptions, open_session
-from optimize_graph.runtime.tolerance import computes_in_half, draws_random_numbers
+from optimize_graph.runtime.verification.noise_floor import computes_in_half, draws_random_numbers
 
 SHARDS = 16  # each loads the cases once for its process; more of them balance the processes
 SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.15

@@ -13,8 +13,8 @@ import onnx.parser
 import pytest
 from onnx import TensorProto
 from optimize_graph import Options, ir, optimize
-from optimize_graph.jobs.optimizer import Optimizer
-from optimize_graph.jobs.source import Source
+from optimize_graph.jobs.model_source import Source
+from optimize_graph.jobs.optimization.pipeline_runner import Optimizer
 from optimize_graph.runtime import SessionOptions, open_session
 from test_golden import CASES, parse
 
@@ -102,7 +102,7 @@ def test_no_node_of_nested_tilings_reads_what_was_replaced(watched: list[str], t
         model = tiled(seed)
         result = optimize(model, options=Options(target=target, verify=False))
         assert not watched, (seed, watched[:3])
-        assert not ir.verify(result.model) and not result.quarantined, seed
+        assert not ir.verify(result.model) and not result.isolated, seed
         splits += sum(node.op_type == "Split" for node in result.model.graph)
         feeds = {"x": np.random.default_rng(seed).standard_normal((4, 6, 16)).astype(np.float32)}
         plain = SessionOptions(optimize=False)
@@ -127,6 +127,6 @@ def test_a_rotary_embedding_over_a_part_of_the_head_is_split_twice() -> None:
             c = Slice(x, e, s, o)  a = Slice(x, z, e, o)  a1 = Slice(a, z, f, o)  a2 = Slice(a, f, e, o)
             n = Neg(a2)  t = Concat<axis = 2>(n, a1)  u = Add(a, t)  y = Concat<axis = 2>(u, c) }""")
     result = optimize(model)
-    assert result.verification is not None and result.verification.ok and not result.quarantined
+    assert result.verification is not None and result.verification.ok and not result.isolated
     assert not [remark for remark in result.remarks if remark.severity != "remark"]
     assert [node.op_type for node in result.model.graph].count("Split") == 2

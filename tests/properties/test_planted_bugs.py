@@ -18,8 +18,8 @@ import random_models
 from checking import Disagreement, attends_to_nothing, compare, optimized, outputs_of, session_of
 from optimize_graph import ir
 from optimize_graph.passes import REGISTRY, Builder, Exactness, Match
-from optimize_graph.passes.engine.pass_ import PassFailure
-from optimize_graph.passes.engine.rule import Operand, Rule
+from optimize_graph.passes.pipeline.pass_ import PassFailure
+from optimize_graph.passes.rewriting.rule import Operand, Rule
 from test_variations import feeds_for
 from variations import Subject, subjects
 
@@ -27,24 +27,24 @@ SCANNED = 800  # models at most, each for the default and for the exact pipeline
 ENOUGH = 4  # models in which a family fires
 TRIED = 25
 FOR_GOLDEN_MODELS = {  # those of other targets, and those that random models seldom reach
-    "legalize.cuda_activations",
-    "legalize.cuda_attention",
-    "legalize.cuda_group_normalization",
-    "legalize.cuda_grouped_attention",
-    "legalize.cuda_quantization",
-    "legalize.cuda_skip_normalization",
-    "legalize.lrn_as_convolution",
-    "legalize.conv_by_winograd",
-    "legalize.long_attention",
-    "legalize.functions_of_halves",
-    "legalize.scatter_flat",
-    "legalize.attention",
-    "simplify.conv_before_resize",
-    "simplify.gather_grid",
-    "legalize.rotary",
+    "ort.cuda.activations",
+    "ort.cuda.attention",
+    "ort.cuda.group_norm",
+    "ort.cuda.group_query_attention",
+    "ort.cuda.quantization",
+    "ort.cuda.skip_norm",
+    "ort.cpu.conv.lrn",
+    "ort.cpu.conv.winograd",
+    "ort.cpu.flash_attention",
+    "ort.cpu.upcast_fp16_functions",
+    "ort.cpu.scatter_elements",
+    "ort.attention.patterns",
+    "simplify.weights.swap_conv_resize",
+    "simplify.shape.gather_nd",
+    "ort.attention.rotary_embedding",
     "recognize.group_normalization",
     "recognize.rms_normalization",
-    "simplify.attention_heads",
+    "simplify.attention.attention_heads",
 }
 
 FOUND = (Disagreement, PassFailure)
@@ -141,7 +141,7 @@ def reached() -> Mapping[str, Sequence[tuple[int, str]]]:
             break
         for pipeline in ("default", "exact"):
             report, _ = optimized(random_model(seed, pipeline), pipeline)
-            for family in {home[name] for name in report.journal.by_rule() if name in home}:
+            for family in {home[name] for name in report.log.by_rule() if name in home}:
                 found[family].append((seed, pipeline))
     return found
 
@@ -175,7 +175,7 @@ def compare_on(
     if not runs:  # nothing to compare with
         return
     report, result = optimized(model, pipeline, target=target)
-    exact = report.journal.exactness is Exactness.EXACT
+    exact = report.log.exactness is Exactness.EXACT
     after, produced = session_of(result), onnx.load_from_string(result)
     for each, wanted, is_finite in runs:
         if (is_finite or exact) and not attends_to_nothing(produced, each):

@@ -15,8 +15,8 @@ BATCHES = 4
 LOOPS_AT_ONCE = 70
 TWICE = 4  # every so many loops: whether a second run has nothing to do takes as long as the rest
 PIPELINES = (
-    "recognize-recurrences,dce",
-    "fixpoint(hoist-loop-invariants,simplify-loop-states,dce),project-sequences,dce",
+    "recognize-rnn,dce",
+    "fixpoint(hoist-loop-invariants,simplify-loop-states,dce),hoist-loop-matmul,dce",
     "fixpoint(simplify-loop-states,cse,dce)",
     "default",
 )
@@ -59,9 +59,9 @@ def check(seed: int, tally: Counter[str]) -> None:
                 wanted = [
                     other if each.size == other.size == 0 else each for each, other in zip(wanted, found, strict=True)
                 ]
-            compare(model, feeds, wanted, after, exact=report.journal.exactness is Exactness.EXACT)
-        tally.update([*report.journal.by_rule(), *operators.intersection(RECURRENT)])
-        tally.update({"refused"} if any("recurrences" in each.rule for each in report.refusals) else ())
+            compare(model, feeds, wanted, after, exact=report.log.exactness is Exactness.EXACT)
+        tally.update([*report.log.by_rule(), *operators.intersection(RECURRENT)])
+        tally.update({"refused"} if any("recurrences" in each.rule for each in report.missed) else ())
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
@@ -74,5 +74,5 @@ def test_a_random_loop_gives_what_it_gave(batch: int) -> None:
             raise AssertionError(f"loop {seed}: {error}") from error
     assert tally["ran"] > LOOPS_AT_ONCE // 2
     assert all(
-        tally[each] for each in (*RECURRENT, "hoist-loop-invariants", "project-sequences", "simplify-loop-states")
+        tally[each] for each in (*RECURRENT, "hoist-loop-invariants", "hoist-loop-matmul", "simplify-loop-states")
     ), tally

@@ -25,7 +25,7 @@ from optimize_graph.passes import (
     rule,
     values,
 )
-from optimize_graph.passes.engine.conditions import constant
+from optimize_graph.passes.rewriting.constraints import constant
 
 GRAPHS_AT_ONCE = 50
 BATCHES = 26
@@ -62,7 +62,7 @@ def check(seed: int, pipeline: str, tally: Tally, *, smooth: bool) -> None:
     tally.ran += 1
     tally.runs += len(cases)
     report, result = optimized(model, pipeline, check_each=seed % CHECKED_AFTER_EACH_PASS == 0)
-    tally.fired |= set(report.journal.by_rule())
+    tally.fired |= set(report.log.by_rule())
     try:
         after = session_of(result)
     except Exception as error:
@@ -74,7 +74,7 @@ def check(seed: int, pipeline: str, tally: Tally, *, smooth: bool) -> None:
     assert not again.rewrites, [str(each) for each in again.rewrites[:3]]
     assert same == result
     assert count(produced, random_models.RANDOM) == count(model, random_models.RANDOM)
-    exact = report.journal.exactness is Exactness.EXACT
+    exact = report.log.exactness is Exactness.EXACT
     for feeds, wanted in cases:
         if attends_to_nothing(produced, feeds):
             continue
@@ -167,7 +167,7 @@ def wrong_random() -> None:
             for node in model.graph:
                 if node.op_type in random_models.RANDOM:
                     first = seen.setdefault((node.op_type, *node.inputs), node)
-                    if first is not node and context.journal.permit(self.name, "", "two", "one"):
+                    if first is not node and context.log.try_rewrite(self.name, "", "two", "one"):
                         context.rewriter.replace(node, first.outputs)
 
 

@@ -18,8 +18,8 @@ from fragments import reduces_backwards
 from optimize_graph import ir
 from optimize_graph.passes import REGISTRY, Exactness
 from optimize_graph.runtime import make_feeds
-from optimize_graph.runtime.feeds import Plan
-from optimize_graph.runtime.sizes import Sizing
+from optimize_graph.runtime.inputs.bind_dims import Sizing
+from optimize_graph.runtime.inputs.feeds import Plan
 from random_models import SPECIAL, may_be_empty
 from variations import VARIATIONS, Subject, Variation, subjects
 
@@ -115,7 +115,7 @@ def check(model: onnx.ModelProto, pipeline: str, subject: Subject) -> str:
     if is_valid(model):
         onnx.checker.check_model(produced)
     assert_same_interface(model, produced)
-    exact = report.journal.exactness is Exactness.EXACT
+    exact = report.log.exactness is Exactness.EXACT
     after = session_of(result)
     for feeds, wanted, is_finite in cases:
         if attends_to_nothing(produced, feeds):

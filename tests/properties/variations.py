@@ -44,9 +44,9 @@ def subjects() -> list[Subject]:
     ]
     found += [Subject(name, call, model_of(call, *rest), alone(name)) for name, call, *rest in HITS]
     titles = {"plain": PLAIN, "masked": MASKED, "guarded": GUARDED}
-    attention = "attention-over-split-heads"
+    attention = "fuse-attention-3d"
     found += [Subject(attention, title, model, "default") for title, model in titles.items()]
-    return [*found, Subject("rotary-embedding", "rotate half", rotary(), "default")]
+    return [*found, Subject("fuse-rotary-embedding", "rotate half", rotary(), "default")]
 
 
 def alone(rule: str) -> str:

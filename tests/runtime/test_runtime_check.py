@@ -10,8 +10,9 @@ import onnx.numpy_helper
 import onnx.parser
 import pytest
 from optimize_graph import ir
-from optimize_graph.runtime import FeedSet, SessionOptions, Verification, check, feed_sets, verify
-from optimize_graph.runtime.tolerance import is_quantized
+from optimize_graph.runtime import FeedSet, SessionOptions, Verification, feed_sets, verify
+from optimize_graph.runtime.verification import verifier
+from optimize_graph.runtime.verification.noise_floor import is_quantized
 
 
 def proto(text: str, **weights: np.ndarray) -> onnx.ModelProto:
@@ -31,7 +32,7 @@ def checked(original: onnx.ModelProto, result: onnx.ModelProto, **options: objec
 
 
 def test_results_are_compared_without_products_that_are_rounded_to_tf32() -> None:
-    reference = check.Reference(proto(NET, w=W).SerializeToString(), options=SessionOptions(provider="cuda"))
+    reference = verifier.Reference(proto(NET, w=W).SerializeToString(), options=SessionOptions(provider="cuda"))
     assert not reference.plain.tf32 and not reference.deployed.tf32
     assert reference.deployed.provider == "cuda"
 
@@ -96,14 +97,14 @@ def test_an_original_that_does_not_run_is_an_error() -> None:
 
 
 def test_the_time_limit_leaves_one_set_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = check._Check.problem_on
+    whole = verifier._Check.problem_on
 
-    def slow(self: check._Check, feeds: dict[str, np.ndarray]) -> str:
+    def slow(self: verifier._Check, feeds: dict[str, np.ndarray]) -> str:
         problem = whole(self, feeds)
         time.sleep(2.0)
         return problem
 
-    monkeypatch.setattr(check._Check, "problem_on", slow)
+    monkeypatch.setattr(verifier._Check, "problem_on", slow)
     found = checked(proto(NET, w=W), proto(NET, w=W), time_limit_s=2)
     assert found.ok and len(found.inputs) == 1
     assert "time limit of 2 s reached after 1 of 2 input sets" in found.summary()

@@ -3,8 +3,8 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from optimize_graph.runtime.comparison import EXACT, Tolerance, compare, scale_of
-from optimize_graph.runtime.tolerance import FACTOR, noise_floor, perturb
+from optimize_graph.runtime.verification.comparison import EXACT, Tolerance, compare, scale_of
+from optimize_graph.runtime.verification.noise_floor import FACTOR, noise_floor, perturb
 
 
 def floats(*values: float, dtype: str = "float32") -> np.ndarray:

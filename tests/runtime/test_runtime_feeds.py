@@ -11,8 +11,8 @@ import onnx.parser
 import pytest
 from optimize_graph import ir
 from optimize_graph.runtime import feed_sets, make_feeds, open_session, read_feeds, usable_feeds, write_feeds
-from optimize_graph.runtime.feeds import SIZINGS, Plan
-from optimize_graph.runtime.sizes import Binding, OpenInput, Sizing, bind, symbols
+from optimize_graph.runtime.inputs.bind_dims import Binding, OpenInput, Sizing, bind, symbols
+from optimize_graph.runtime.inputs.feeds import SIZINGS, Plan
 
 
 def proto(text: str, opsets: str = '"": 21', **weights: np.ndarray) -> onnx.ModelProto:

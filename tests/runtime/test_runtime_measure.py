@@ -13,10 +13,10 @@ import onnx.helper as oh
 import onnx.numpy_helper
 import pytest
 from optimize_graph import ir
-from optimize_graph.ir.extract import files_of
+from optimize_graph.ir.subgraph import files_of
 from optimize_graph.runtime import Peak, SessionOptions, bytes_of, peak_memory, race, time_models
-from optimize_graph.runtime.measure import FEWEST_SESSIONS, MOST_SESSIONS, Numbers, alternate, ratio, turn
-from optimize_graph.runtime.memory import command, device_used
+from optimize_graph.runtime.benchmark.latency import FEWEST_SESSIONS, MOST_SESSIONS, Numbers, alternate, ratio, turn
+from optimize_graph.runtime.benchmark.peak_memory import command, device_used
 
 FLOAT = onnx.TensorProto.FLOAT
 

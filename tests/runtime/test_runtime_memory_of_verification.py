@@ -11,12 +11,14 @@ import onnx
 import onnx.parser
 import pytest
 from optimize_graph import Options, ir
-from optimize_graph.jobs import proof as jobs_proof
-from optimize_graph.jobs.source import Source
-from optimize_graph.runtime import Budget, FeedSet, SessionOptions, check, feed_sets, feeds, open_session, usable_feeds
-from optimize_graph.runtime.comparison import EXACT, Tolerance, compare, scale_of
-from optimize_graph.runtime.memory import available_memory
-from optimize_graph.runtime.tolerance import holds_whole_numbers, noise_floor, perturb, rms_change
+from optimize_graph.jobs.model_source import Source
+from optimize_graph.jobs.optimization import evaluation as jobs_proof
+from optimize_graph.runtime import Budget, FeedSet, SessionOptions, feed_sets, open_session, usable_feeds
+from optimize_graph.runtime.benchmark.peak_memory import available_memory
+from optimize_graph.runtime.inputs import feeds
+from optimize_graph.runtime.verification import verifier
+from optimize_graph.runtime.verification.comparison import EXACT, Tolerance, compare, scale_of
+from optimize_graph.runtime.verification.noise_floor import holds_whole_numbers, noise_floor, perturb, rms_change
 
 SIZE = 3_000_000
 TEXT = f"g (float[{SIZE}] x) => (float[{SIZE}] y) {{ s = Sigmoid(x) y = Mul(x, s) }}"
@@ -59,7 +61,7 @@ def test_pieces_say_what_whole_arrays_say(size: int, monkeypatch: pytest.MonkeyP
     got[-1, -1] += 1
     found = []
     for piece in (1 << 18, 7):
-        monkeypatch.setattr("optimize_graph.runtime.comparison.PIECE", piece)
+        monkeypatch.setattr("optimize_graph.runtime.verification.comparison.PIECE", piece)
         floor = noise_floor({"y": want}, [{"y": got}]).floors["y"]
         found.append(
             (
@@ -99,7 +101,7 @@ def test_verification_holds_one_set_of_inputs_and_outputs_at_a_time(traced: None
     sets = feed_sets(ir.from_proto(data))
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
-    reference = check.Reference(data)
+    reference = verifier.Reference(data)
     assert reference.verify(data, sets).ok
     one = 4 * SIZE  # bytes of the input, and of the output
     assert peak() - before < 7 * one  # input, moved input, and at most four outputs
@@ -108,7 +110,7 @@ def test_verification_holds_one_set_of_inputs_and_outputs_at_a_time(traced: None
 
 def test_what_small_sets_give_is_kept_for_other_results() -> None:
     data = proto("g (float[N,8] x) => (float[N,8] y) { y = Tanh(x) }").SerializeToString()
-    reference = check.Reference(data)
+    reference = verifier.Reference(data)
     sets = [FeedSet({"x": np.ones((2, 8), np.float32)}, "ones")]
     assert reference.verify(data, sets).ok
     assert [id(each) for each in reference.known] and feeds.KEPT > 128
@@ -139,11 +141,11 @@ def test_sizes_are_chosen_so_that_a_run_stays_within_its_budget() -> None:
 
 def test_a_budget_counts_the_activations_that_live_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_proof, "available_memory", lambda: 1 << 20)
-    made = jobs_proof.Proof(Source.of(proto(OUTER), Options()), Options(), tmp_path, lambda step: None).budget
+    made = jobs_proof.Evaluation(Source.of(proto(OUTER), Options()), Options(), tmp_path, lambda step: None).budget
     assert made is not None and made.limit == 1 << 19
     assert made.needed({"x": (100,)}) >= 3 * 4 * 100**2
     fixed = proto("g (float[3] x) => (float[3] y) { y = Neg(x) }")
-    assert jobs_proof.Proof(Source.of(fixed, Options()), Options(), tmp_path, lambda step: None).budget is None
+    assert jobs_proof.Evaluation(Source.of(fixed, Options()), Options(), tmp_path, lambda step: None).budget is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import onnx.parser
 import pytest
 from optimize_graph import ir
 from optimize_graph.runtime import SessionOptions, profile
-from optimize_graph.runtime.profiling import summarize
+from optimize_graph.runtime.benchmark.profiler import summarize
 
 LOOP = """<ir_version: 10, opset_import: ["": 21]>
 g (float[4] x, int64 n) => (float[4] y) {
@@ -67,7 +67,7 @@ def test_nodes_of_one_type_are_one_operator() -> None:
 
 
 def test_a_profile_without_a_run_is_an_error() -> None:
-    with pytest.raises(ir.MachineError, match="no whole run"):
+    with pytest.raises(ir.EnvironmentSetupError, match="no whole run"):
         summarize([run(0, 10)], skip=1)
 
 

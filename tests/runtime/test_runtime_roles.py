@@ -7,8 +7,8 @@ import onnx.parser
 import pytest
 from optimize_graph import ir
 from optimize_graph.runtime import SessionOptions, make_feeds, open_session, usable_feeds
-from optimize_graph.runtime.feeds import SIZINGS, Plan
-from optimize_graph.runtime.roles import Role, usage_of
+from optimize_graph.runtime.inputs.feeds import SIZINGS, Plan
+from optimize_graph.runtime.inputs.input_roles import Role, usage_of
 
 HEADER = '<ir_version: 10, opset_import: ["": 20]>'
 ROLES = {

@@ -9,10 +9,11 @@ import onnx
 import onnx.parser
 import pytest
 from optimize_graph import ir
-from optimize_graph.ir.reference import evaluate, evaluate_in_double
-from optimize_graph.runtime import FeedSet, Tolerance, Verification, check, verify
-from optimize_graph.runtime.ties import Choice, choices, near_ties
-from optimize_graph.runtime.truth import truth
+from optimize_graph.ir.standard.reference_evaluator import evaluate, evaluate_in_double
+from optimize_graph.runtime import FeedSet, Tolerance, Verification, verify
+from optimize_graph.runtime.verification import verifier
+from optimize_graph.runtime.verification.float64_reference import truth
+from optimize_graph.runtime.verification.near_ties import Choice, choices, near_ties
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 
@@ -181,7 +182,7 @@ def test_whole_numbers_are_not_forgiven_because_the_evaluator_has_others(monkeyp
         "g (float[3] x) => (float[3] y, int64[3] i) <float k = {0}> { y = Neg(x)  a = Add(x, k)  i = Cast<to = 7>(a) }"
     )
     x = np.array([0.5, 1.5, 2.5], np.float32)
-    monkeypatch.setattr(check, "truth", lambda *_, **__: {"y": -x, "i": np.array([10, 11, 12])})
+    monkeypatch.setattr(verifier, "truth", lambda *_, **__: {"y": -x, "i": np.array([10, 11, 12])})
     found = compared(text, text.replace("k = {0}", "k = {1}"), x=x)
     assert found.problem == "3 of 3 elements differ, first i[0]: 1 instead of 0 (off by 5.0e-01 of the output's scale)"
 
@@ -220,7 +221,7 @@ def test_what_lies_beside_a_model_is_not_imported(tmp_path: Path, monkeypatch: p
 
 def test_the_truth_has_no_more_time_than_verification(monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
-    monkeypatch.setattr(check, "truth", lambda *_, seconds: given.append(seconds))
+    monkeypatch.setattr(verifier, "truth", lambda *_, seconds: given.append(seconds))
     feeds = [FeedSet({"x": np.ones(2, np.float32)}, "given")]
     one, two = (made(f"g (float[2] x) => (float[2] y) {{ y = {name}(x) }}") for name in ("Neg", "Abs"))
     assert not verify(one, two, feeds, time_limit_s=5.0).ok

@@ -11,7 +11,8 @@ import numpy as np
 import onnx.parser
 import pytest
 from optimize_graph import ir
-from optimize_graph.runtime import SessionOptions, check_installation, open_session, session
+from optimize_graph.runtime import SessionOptions, check_installation, open_session
+from optimize_graph.runtime.ort import session
 
 
 def model(text: str, opsets: str = '"": 21') -> bytes:
@@ -89,13 +90,13 @@ def test_inputs_that_do_not_fit_are_an_error_of_ours(feeds: dict[str, np.ndarray
 
 
 def test_cuda_that_cannot_be_had_is_an_error_and_no_silent_cpu_session(capfd: pytest.CaptureFixture[str]) -> None:
-    from optimize_graph.runtime import _ort
+    from optimize_graph.runtime.ort import api
 
     text = model("g (float[2] x) => (float[2] y) { y = Relu(x) }")
-    if _ort.is_built_in("cuda") and _ort.has_provider(_ort.create(text, SessionOptions(provider="cuda")), "cuda"):
+    if api.is_built_in("cuda") and api.has_provider(api.create(text, SessionOptions(provider="cuda")), "cuda"):
         pytest.skip("this machine has CUDA")
     capfd.readouterr()
-    with pytest.raises(ir.MachineError) as caught:
+    with pytest.raises(ir.EnvironmentSetupError) as caught:
         open_session(text, SessionOptions(provider="cuda"))
     assert caught.value.diagnostic.code == "provider-unavailable"
     assert capfd.readouterr() == ("", "")
@@ -103,17 +104,17 @@ def test_cuda_that_cannot_be_had_is_an_error_and_no_silent_cpu_session(capfd: py
 
 @pytest.mark.parametrize(("tf32", "wanted"), [(True, "1"), (False, "0")])
 def test_cuda_is_told_whether_products_may_be_rounded(monkeypatch: pytest.MonkeyPatch, tf32: bool, wanted: str) -> None:
-    from optimize_graph.runtime import _ort
+    from optimize_graph.runtime.ort import api
 
     asked: list[object] = []
-    monkeypatch.setattr(_ort.ort, "InferenceSession", lambda *_, providers, **__: asked.extend(providers))
-    _ort.create(b"", SessionOptions(provider="cuda", tf32=tf32))
+    monkeypatch.setattr(api.ort, "InferenceSession", lambda *_, providers, **__: asked.extend(providers))
+    api.create(b"", SessionOptions(provider="cuda", tf32=tf32))
     assert asked == [("CUDAExecutionProvider", {"use_tf32": wanted}), "CPUExecutionProvider"]
 
 
 def test_a_custom_operator_library_that_is_missing_is_an_error(tmp_path: Path) -> None:
     options = SessionOptions(custom_ops=(tmp_path / "missing.so",))
-    with pytest.raises(ir.MachineError, match="custom-ops-unavailable"):
+    with pytest.raises(ir.EnvironmentSetupError, match="custom-ops-unavailable"):
         open_session(model("g (float[2] x) => (float[2] y) { y = Relu(x) }"), options)
 
 
@@ -137,7 +138,7 @@ def test_two_distributions_of_onnxruntime_are_an_error_that_says_what_to_uninsta
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     installed(monkeypatch, onnxruntime="onnxruntime/__init__.py", onnxruntime_gpu="onnxruntime/__init__.py")
-    with pytest.raises(ir.MachineError) as caught:
+    with pytest.raises(ir.EnvironmentSetupError) as caught:
         check_installation()
     assert caught.value.diagnostic.code == "two-onnxruntimes"
     assert "pip uninstall --yes onnxruntime onnxruntime-gpu" in caught.value.diagnostic.hint

@@ -6,7 +6,7 @@ import onnx.numpy_helper
 import onnx.parser
 import pytest
 from optimize_graph import ir
-from optimize_graph.ir.cut import CUT, cut_at, piece_inputs, same_piece
+from optimize_graph.ir.partition import CUT, cut_at, piece_inputs, same_piece
 from optimize_graph.runtime import FeedSet, Verification, open_session, verify
 
 RANDOM = np.random.default_rng(0)

@@ -1,0 +1,136 @@
+"""The pipeline that some options ask for, ready to be run on the original any number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from ... import ir
+from ...options import Options
+from ...passes.pipeline.exactness import Exactness
+from ...passes.pipeline.instruments import Instrument, Progress, VerifyEach
+from ...passes.pipeline.pass_ import USUAL_THREADS, Settings
+from ...passes.pipeline.pipeline import Pipeline, PipelineResult
+from ...passes.pipeline.registry import REGISTRY
+from ...passes.pipeline.rewrite_log import Exclusions
+from ...passes.targets.ort_releases import loads_in
+from ...runtime.ort.device import widest_vectors
+from ..model_source import Source
+from .target_versions import ConvertedModel, installed_release, verify_target
+
+_BLOCKS = {"avx2": (8,), "avx512": (16,), "portable": Settings.blocks}
+"""Channels that ONNX Runtime lays together, by the CPU's vectors (onnxruntime/core/mlas/lib/platform.cpp)."""
+
+
+class Optimizer:
+    """Runs are independent of each other: each starts from the original as it was given.
+
+    The plugins of `options` must be in force (`REGISTRY.using`) when one is made and when it runs.
+    Raises PipelineError for a target, rule or pipeline that is not known.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        options: Options,
+        *,
+        tell: Callable[[str], None] = lambda step: None,
+        instruments: Sequence[Instrument] = (),
+    ) -> None:
+        _validate_options(options)
+        self.source, self.options, self.tell, self.instruments = source, options, tell, instruments
+        self.pipeline = Pipeline.parse(pipeline_text(options))
+        self.settings = Settings(
+            options.target,
+            verify_target=verify_target(options),
+            highest_opset=_highest_opset(options),
+            release=options.min_ort or installed_release(),
+            fp16=options.fp16,
+            threads=(options.threads, options.threads) if options.threads else USUAL_THREADS,
+            blocks=_BLOCKS[_host_vectors() if options.cpu_isa == "host" else options.cpu_isa],
+        )
+
+    def fresh(self) -> ConvertedModel:
+        """The original at the versions that were asked for."""
+        return self.source.fit(self.source.load())
+
+    def run(
+        self,
+        fitted: ConvertedModel | None = None,
+        *,
+        limit: int | None = None,
+        exclusions: Exclusions | None = None,
+        force: frozenset[str] = frozenset(),
+        on_failure: Literal["raise", "skip"] = "raise",
+    ) -> PipelineResult:
+        """Run on `fitted`, which is used up, or on a fresh original.
+
+        `eager`: rules that do also what is not expected to pay. Raises PassFailure with on_failure="raise".
+        """
+        from ...runtime.constant_evaluator import OrtEvaluator
+
+        model = (fitted or self.fresh()).model
+        checks = [VerifyEach()] if self.options.verify_each else []
+        return self.pipeline.run(
+            model,
+            [Progress(self.tell), *checks, *self.instruments],
+            evaluator=OrtEvaluator(),
+            settings=replace(self.settings, force=force),
+            exclusions=exclusions or Exclusions(frozenset(self.options.disable)),
+            limit=self.options.max_rewrites if limit is None else limit,
+            on_failure=on_failure,
+            restore=lambda: self.fresh().model,
+        )
+
+
+def _host_vectors() -> str:
+    """The choice of `vectors` for this CPU: only AVX and AVX2 have blocks of 8."""
+    widest = widest_vectors()
+    return {"avx": "avx2", "avx2": "avx2", "": "portable"}.get(widest, "avx512")
+
+
+def pipeline_text(options: Options) -> str:
+    """The pipeline in text form, with what the options add to `passes`."""
+    asked = [
+        name
+        for name, wanted in (
+            ("compress-constants", options.compress_constants),
+            ("strip-metadata", options.strip_metadata),
+        )
+        if wanted
+    ]
+    steps = [options.passes, *asked]
+    if options.upcast_fp16:
+        steps = ["upcast-fp16", *steps, "store-weights-fp16"]
+    if options.fp16:
+        steps += ["convert-to-fp16", "fixpoint(canonicalize,constant-fold,cse,dedup-initializers,dce)"]
+    return ",".join(steps)
+
+
+def exactness_of(report: PipelineResult, fitted: ConvertedModel) -> Exactness:
+    """How much a result may differ: a conversion of opsets may round otherwise too."""
+    return max(report.log.exactness, Exactness.ROUNDING if fitted.converted else Exactness.EXACT)
+
+
+def _highest_opset(options: Options) -> int:
+    """What passes may raise the opset to: what was asked for stays as it was asked."""
+    if options.opset is not None or options.target == "onnx":
+        return 0
+    return loads_in(options.min_ort or installed_release()).opset
+
+
+def _validate_options(options: Options) -> None:
+    if options.upcast_fp16 and options.target != "ort-cpu":
+        raise _error("wrong-target", "computing float16 in float32 is for the target ort-cpu alone")
+    if options.fp16 and options.target != "ort-cuda":
+        raise _error("wrong-target", "computing float32 in float16 is for the target ort-cuda alone")
+    known = {*REGISTRY.passes, *REGISTRY.rules}
+    for name in options.disable:
+        if name not in known:
+            message = f"no rule or pass is called {name!r}{ir.did_you_mean(name, known)}"
+            raise _error("unknown-rule", message, "see optimize-graph passes")
+
+
+def _error(code: str, message: str, hint: str = "") -> ir.PipelineError:
+    return ir.PipelineError(ir.Diagnostic(code, message, hint=hint))

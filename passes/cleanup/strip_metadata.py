@@ -1,0 +1,34 @@
+"""What exporters write about themselves goes, when asked: stack traces, module names, notes on nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ... import ir
+from ..analyses import Shapes
+from ..analyses.manager import Analysis
+from ..pipeline.pass_ import Pass, PassContext, where
+from ..pipeline.registry import register
+
+
+@register
+@dataclass(frozen=True)
+class StripMetadata(Pass):
+    """Drop metadata and doc strings of nodes and inner values. Those of the model, its inputs and outputs stay.
+
+    before:  y = Relu(x)   with metadata pkg.torch.onnx.stack_trace = "File …"
+    after:   y = Relu(x)
+    """
+
+    name: ClassVar[str] = "strip-metadata"
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        for node in ir.nodes(model):
+            noted: list[ir.Node | ir.Value] = [node, *(value for value in node.outputs if not ir.is_public(value))]
+            if any(each.metadata_props or each.doc_string for each in noted) and context.log.try_rewrite(
+                self.name, where(node), "notes", "nothing"
+            ):
+                for each in noted:
+                    context.rewriter.forget_notes(each)

@@ -1,0 +1,217 @@
+"""Convolutions over sounds [N, C, L] as convolutions over images [N, C, 1, L], the only ones that run blocked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar
+
+import numpy as np
+
+from ..... import ir
+from ....analyses import Shapes
+from ....analyses.manager import Analysis
+from ....pipeline.exactness import Exactness
+from ....pipeline.pass_ import Pass, PassContext, where
+from ....pipeline.registry import register
+from ....pipeline.rewrite_log import MissedRewrite
+from ....simplify.layout.transpose_semantics import UNARY
+from .nchwc import takes_channels, whole
+
+_WINDOWED = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool"})
+_BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Pow", "PRelu"})
+_BY_CHANNEL = frozenset({"BatchNormalization", "InstanceNormalization"})
+_SPREAD: Mapping[str, int] = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0}
+_FEWEST = 2
+_LARGE = 64  # channels that are worth filling up to whole blocks
+_FEWEST_PRODUCTS = 12_000  # x0.94 at 800 (16 channels of length 1), x1.04 at 12,288 (64 channels)
+
+
+@register
+@dataclass(frozen=True)
+class Conv1dToConv2d(Pass):
+    """Let chains of 1-D convolutions, and what stands between them, work on images of height 1.
+
+    ONNX Runtime 1.32 has blocked kernels (NCHWc) for 4-D Conv alone: x1.1 to x1.6 for chains of channels in whole
+    blocks, x1.25 on HiFi-GAN; single convolutions, and those of ragged channels (20: x0.8), are left alone.
+
+    before:  x -> Conv[64, 64, 3] -> Relu -> Conv[64, 64, 3] -> y
+    after:   x -> Unsqueeze(2) -> Conv[64, 64, 1, 3] -> Relu -> Conv[64, 64, 1, 3] -> Squeeze(2) -> y
+    """
+
+    name: ClassVar[str] = "conv1d-to-conv2d"
+    is_heuristic: ClassVar[bool] = True
+    exactness: ClassVar[Exactness] = Exactness.ROUNDING
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        if context.settings.target != "ort-cpu" or context.hides_operators():
+            return
+        shapes = context.analyses.get(Shapes)
+        shapes.refresh(model)
+        for graph in ir.graphs(model):
+            for chain in _chains(_liftable(graph, shapes)):
+                convs = [node for node in chain if node.op_type == "Conv"]
+                if len(convs) < _FEWEST:
+                    miss = MissedRewrite(
+                        self.name, where(convs[0]), f"a chain of {_FEWEST} convolutions", "it is alone"
+                    )
+                    context.log.miss(miss)
+                    continue
+                products = _products(convs, shapes)
+                if not context.profitable(
+                    self.name,
+                    where(convs[0]),
+                    f"{_FEWEST_PRODUCTS:,} multiplications in one, or an unknown length",
+                    f"{products}",
+                    expected=products is None or products >= _FEWEST_PRODUCTS,
+                ):
+                    continue
+                before, after = f"{len(convs)} 1-D convolutions", "2-D convolutions"
+                if context.log.try_rewrite(self.name, where(convs[0]), before, after, self.exactness):
+                    _lift(chain, context.rewriter, shapes)
+
+
+def _liftable(graph: ir.Graph, shapes: Shapes) -> dict[ir.Node, None]:
+    """The convolutions that would run blocked as images, and what follows them and can be done on images."""
+    found: dict[ir.Node, None] = {}
+    for node in graph:
+        if node.domain != "" or any(map(ir.is_read, node.outputs[1:])) or not _is_sound(node.outputs[0], shapes):
+            continue
+        follows = any(value is not None and value.producer() in found for value in node.inputs)
+        if node.op_type == "Conv":
+            if _is_good(node, shapes, follows=follows):
+                found[node] = None
+        elif follows and _can_be_lifted(node, shapes):
+            found[node] = None
+    return found
+
+
+def _is_sound(value: ir.Value, shapes: Shapes) -> bool:
+    return shapes.rank(value) == 3 and shapes.dtype(value) == ir.DataType.FLOAT
+
+
+def _weight_dims(node: ir.Node) -> tuple[int, ...] | None:
+    tensor = ir.constant_tensor(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    return None if tensor is None else tuple(tensor.shape.numpy())
+
+
+def _is_good(conv: ir.Node, shapes: Shapes, *, follows: bool) -> bool:
+    """Whether ONNX Runtime would run a convolution faster as an image."""
+    dims, group = _weight_dims(conv), ir.attribute(conv, "group")
+    source = conv.inputs[0]
+    if dims is None or len(dims) != 3 or not isinstance(group, int) or source is None or not _is_sound(source, shapes):
+        return False
+    outputs, inputs = dims[:2]
+    if whole(outputs) > outputs * 5 // 4:
+        return False
+    return takes_channels(outputs, inputs, group) or (follows and group == 1 and inputs > _LARGE)
+
+
+def _products(convs: Sequence[ir.Node], shapes: Shapes) -> int | None:
+    """How many multiplications the largest of the convolutions takes for one sample; None where a length is unknown."""
+    largest = 0
+    for conv in convs:
+        weights, dims = _weight_dims(conv), shapes.dims(conv.outputs[0])
+        length = dims[2] if dims is not None and len(dims) == 3 else None
+        if weights is None or not isinstance(length, int):
+            return None
+        largest = max(largest, prod(weights) * length)
+    return largest
+
+
+def _can_be_lifted(node: ir.Node, shapes: Shapes) -> bool:
+    if node.op_type in UNARY or node.op_type in _BY_CHANNEL:
+        return True
+    if node.op_type in ("ConvTranspose", "MaxPool", "AveragePool"):
+        is_weighted = node.op_type != "ConvTranspose" or _weight_dims(node) is not None
+        return is_weighted and "output_shape" not in node.attributes
+    if node.op_type not in _BROADCASTING:
+        return False
+    return all(value is not None and (ir.is_constant(value) or _is_sound(value, shapes)) for value in node.inputs)
+
+
+def _chains(nodes: Mapping[ir.Node, None]) -> Iterator[list[ir.Node]]:
+    """The nodes that hang together, each chain in the order of the graph."""
+    order = {node: index for index, node in enumerate(nodes)}
+    seen: set[ir.Node] = set()
+    for start in nodes:
+        chain, pending = [], [start]
+        while pending:
+            node = pending.pop()
+            if node in seen or node not in order:
+                continue
+            seen.add(node)
+            chain.append(node)
+            pending.extend(node.outputs[0].consumers())
+            pending.extend(
+                each for value in node.inputs if value is not None and (each := value.producer()) is not None
+            )
+        if chain:
+            yield sorted(chain, key=order.__getitem__)
+
+
+def _lift(chain: Sequence[ir.Node], rewriter: ir.Rewriter, shapes: Shapes) -> None:
+    images: dict[ir.Value, ir.Value] = {}
+    for node in chain:
+        inputs = [
+            None if value is None else _image_of(value, index, node, images, rewriter, shapes)
+            for index, value in enumerate(node.inputs)
+        ]
+        made = ir.new_node(node.op_type, inputs, _spread(node), version=node.version, provenance=Conv1dToConv2d.name)
+        images[node.outputs[0]] = rewriter.insert(made, before=node).outputs[0]
+        shapes.learn(made)
+    members = set(chain)
+    for node in reversed(chain):
+        value = node.outputs[0]
+        if value.is_graph_output() or any(reader not in members for reader in value.consumers()):
+            view = _view("Squeeze", images[value], node, rewriter, shapes)
+            shapes.adopt(value, view)
+            rewriter.replace(node, [view])
+        else:
+            rewriter.erase(node)
+
+
+def _image_of(
+    value: ir.Value,
+    index: int,
+    reader: ir.Node,
+    images: dict[ir.Value, ir.Value],
+    rewriter: ir.Rewriter,
+    shapes: Shapes,
+) -> ir.Value:
+    """What the lifted `reader` reads in place of its input `value`."""
+    if value in images:
+        return images[value]
+    kind = reader.op_type
+    if index > 0 and (kind in UNARY or kind in _BY_CHANNEL or (kind in _WINDOWED and index == 2)):
+        return value
+    content = ir.constant(value)
+    if content is None:
+        images[value] = _view("Unsqueeze", value, reader, rewriter, shapes)
+        return images[value]
+    if content.ndim < 2:
+        return value
+    return ir.pending_constant(np.expand_dims(content, -2), name=f"{value.name}_image")
+
+
+def _spread(node: ir.Node) -> dict[str, ir.AttributeValue | ir.Attr]:
+    """The attributes of windows, for two axes instead of one."""
+    attributes: dict[str, ir.AttributeValue | ir.Attr] = dict(node.attributes)
+    for name, number in _SPREAD.items():
+        given = ir.attribute(node, name)
+        if isinstance(given, (list, tuple)) and name in attributes:
+            attributes[name] = [number, *(int(each) for each in given)]
+    pads = ir.attribute(node, "pads")
+    if isinstance(pads, (list, tuple)) and "pads" in attributes:
+        attributes["pads"] = [0, int(pads[0]), 0, int(pads[1])]
+    return attributes
+
+
+def _view(op_type: str, value: ir.Value, before: ir.Node, rewriter: ir.Rewriter, shapes: Shapes) -> ir.Value:
+    version = rewriter.imports_of(before.graph)[""] if before.graph is not None else before.version
+    made = ir.new_view(op_type, value, [2], version=version, provenance=Conv1dToConv2d.name)
+    rewriter.insert(made, before=before)
+    shapes.learn(made)
+    return made.outputs[0]

@@ -1,0 +1,68 @@
+"""Local response normalization, whose kernel is scalar, as a convolution."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..... import ir
+from ....pipeline.exactness import Exactness
+from ....rewriting.constraints import require
+from ....rewriting.pattern import op, values
+from ....rewriting.rule import Builder, Match, rule
+from .nchwc import FLOAT32, LARGE, ON_CPU, channels_of
+
+(x,) = values("x")
+
+
+@rule(
+    op.LRN(x).any_attributes(),
+    requires=[
+        ON_CPU,
+        FLOAT32,
+        require(
+            "an image with known channels", lambda m: channels_of(m) is not None, lambda m: m.shapes.show(m.x.value)
+        ),
+        require(
+            "at most 512 channels: the band is a full matrix",
+            lambda m: (channels_of(m) or 0) <= 512,
+            lambda m: str(channels_of(m)),
+        ),
+        require(
+            "a positive bias and scale", lambda m: m.LRN.number("bias", 1.0) > 0 and m.LRN.number("alpha", 1e-4) >= 0
+        ),
+        LARGE,
+    ],
+    exactness=Exactness.SPECIAL_VALUES,
+    is_heuristic=True,
+    source="Krizhevsky et al. 2012, section 3.3; the kernel is scalar: x9 to x11 alone, x1.5 to x1.9 on whole models",
+    group="ort-specialize",
+)
+def decompose_lrn(m: Match, op: Builder) -> ir.Value | None:
+    """Local response normalization over channels: the window sum is a 1x1 convolution with a band matrix.
+
+    before:  x -> LRN(size, alpha, beta, bias) -> y
+    after:   x / (Conv1x1(x * x, alpha / size on a band) + bias) ^ beta -> y
+    """
+    channels, size = channels_of(m), m.LRN.integer("size")
+    assert channels is not None
+    place = np.arange(channels)
+    # ONNX LRN-13: from c - floor((size - 1) / 2) to c + ceil((size - 1) / 2)
+    distance = place[None, :] - place[:, None]
+    band = (distance >= -((size - 1) // 2)) & (distance <= size // 2)
+    weight = band.astype(np.float64) * (m.LRN.number("alpha", 1e-4) / size)
+    bias = np.full(channels, m.LRN.number("bias", 1.0))
+    summed = op.Conv(
+        op.Mul(m.x, m.x),
+        op.constant(weight.reshape(channels, channels, 1, 1).astype(np.float32)),
+        op.constant(bias.astype(np.float32)),
+        kernel_shape=[1, 1],
+    )
+    beta = m.LRN.number("beta", 0.75)
+    if beta == 0.75:  # a square root is many times faster than a power
+        root = op.Sqrt(summed)
+        power = op.Mul(root, op.Sqrt(root))
+    elif beta == 0.5:
+        power = op.Sqrt(summed)
+    else:
+        power = op.Pow(summed, op.constant(np.asarray(beta, dtype=np.float32)))
+    return op.Div(m.x, power)

@@ -1,0 +1,150 @@
+"""The passes that run rules: by group, or by name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .. import ir
+from .analyses import Shapes
+from .analyses.manager import Analysis
+from .pipeline.exactness import Exactness
+from .pipeline.pass_ import Pass, PassContext, where
+from .pipeline.registry import REGISTRY, register
+from .pipeline.rewrite_log import MissedRewrite
+from .rewriting.driver import apply_rules
+from .rewriting.rule import Rule
+
+
+def run_rules(rules: Iterable[Rule], model: ir.Model, context: PassContext, limit: int | None) -> None:
+    """Apply rules with up-to-date shapes: facts about values that are there stay true, new values get theirs."""
+    context.analyses.get(Shapes).refresh(model)
+    apply_rules(rules, model, context, limit=limit)
+
+
+def rules_of(groups: Collection[str]) -> list[Rule]:
+    """The rules of some groups."""
+    return [rule for rule in REGISTRY.rules.values() if rule.group in groups]
+
+
+@register
+@dataclass(frozen=True)
+class Canonicalize(Pass):
+    """Apply every rule of group `canonicalize`: cheap, exact, towards fewer and simpler operators.
+
+    before:  y = Relu(Identity(x))
+    after:   y = Relu(x)
+    """
+
+    name: ClassVar[str] = "canonicalize"
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+    groups: ClassVar[frozenset[str]] = frozenset({"canonicalize"})
+
+    limit: int | None = None
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        run_rules(rules_of(self.groups), model, context, self.limit)
+
+
+@register
+@dataclass(frozen=True)
+class Simplify(Canonicalize):
+    """Apply every rule of group `fuse`: several operators become one, at most up to rounding.
+
+    before:  y = BatchNormalization(Conv(x, w), …)
+    after:   y = Conv(x, w', b')
+    """
+
+    name: ClassVar[str] = "simplify"
+    exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
+    groups: ClassVar[frozenset[str]] = frozenset({"simplify"})
+
+
+_QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
+
+
+def quantizer_in(model: ir.Model) -> ir.Node | None:
+    """A node that makes a whole step of what an operator's kernel rounds otherwise than its body."""
+    return next((node for node in ir.nodes(model) if node.op_type in _QUANTIZERS), None)
+
+
+class UnlessQuantized(Canonicalize):
+    """Rules after which operators round otherwise: not in models that quantize what is computed."""
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        quantizer = quantizer_in(model)
+        if quantizer is None:
+            super().run(model, context)
+        else:
+            context.log.miss(MissedRewrite(self.name, where(quantizer), "no quantizer in the model", quantizer.op_type))
+
+
+@register
+@dataclass(frozen=True)
+class Recognize(UnlessQuantized):
+    """Apply every rule of group `recognize`: what exporters spell in many operators becomes the standard's own.
+
+    before:  y = Div(Mul(x, Clip(Add(x, 3), 0, 6)), 6)
+    after:   y = Mul(x, HardSigmoid(x))
+    """
+
+    name: ClassVar[str] = "recognize"
+    exactness: ClassVar[Exactness] = Exactness.ROUNDING
+    groups: ClassVar[frozenset[str]] = frozenset({"recognize"})
+
+
+@register
+@dataclass(frozen=True)
+class OrtSpecialize(Canonicalize):
+    """Apply every rule of group `legalize`: what the target runs best, after everything else.
+
+    before:  z = LayerNormalization(Add(x, y), …)
+    after:   z = LayerNormalization(Sum(x, y), …)
+    """
+
+    name: ClassVar[str] = "ort-specialize"
+    exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
+    groups: ClassVar[frozenset[str]] = frozenset({"ort-specialize"})
+
+
+@register
+@dataclass(frozen=True)
+class OrtAlgorithms(UnlessQuantized):
+    """Apply every rule of group `ort-algorithms`: less arithmetic in more operators, when nothing looks for the plain
+    operator any more.
+
+    before:  y = Conv(x, w)
+    after:   y = Concat(sums of convolutions with fewer taps)
+    """
+
+    name: ClassVar[str] = "ort-algorithms"
+    exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
+    groups: ClassVar[frozenset[str]] = frozenset({"ort-algorithms"})
+
+
+@register
+@dataclass(frozen=True)
+class RewriteNamed(Pass):
+    """Apply the rules that are named, whatever their group: `rewrite{rules=eliminate-nop-identity|eliminate-nop-cast}`.
+
+    before:  whatever the rules match
+    after:   what they build
+    """
+
+    name: ClassVar[str] = "rewrite"
+    exactness: ClassVar[Exactness] = Exactness.APPROXIMATE
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    rules: tuple[str, ...] = ()
+    limit: int | None = None
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        unknown = [name for name in self.rules if name not in REGISTRY.rules]
+        if unknown:
+            raise ir.PipelineError(
+                ir.Diagnostic(
+                    "unknown-rule", f"no rule is called {', '.join(unknown)}", hint="see optimize-graph passes"
+                )
+            )
+        run_rules((REGISTRY.rules[name] for name in self.rules), model, context, self.limit)

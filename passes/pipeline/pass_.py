@@ -1,0 +1,137 @@
+"""A pass: one change of a whole model, as a frozen dataclass whose fields are its options."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+from ... import ir
+from ..analyses.manager import Analysis, AnalysisManager
+from .exactness import Exactness
+from .rewrite_log import MissedRewrite, RewriteLog, Sketch, Sketched
+
+USUAL_THREADS = (1, 4)
+"""Where nobody says how many there will be: what is chosen must pay with the fewest, and cost nothing with the most."""
+
+
+class Evaluator(Protocol):
+    """Computes nodes ahead of time. Handed in from outside: passes know no runtime."""
+
+    def evaluate(
+        self,
+        nodes: Sequence[ir.Node],
+        constants: Mapping[ir.Value, ir.Array],
+        results: Sequence[ir.Value],
+        opset_imports: Mapping[str, int],
+    ) -> Mapping[ir.Value, ir.Array] | None:
+        """The content of `results`, which `nodes` compute from `constants`; None where it cannot be had."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for a whole run.
+
+    `highest_opset`: the highest standard opset that a pass may raise the model to; 0 keeps the model's own.
+    `release`: the oldest ONNX Runtime that must load the result; the newest known where it is empty.
+    `checked_on`: another target that must run the result, too: the one that it is verified on; "" for none.
+    `growth_bytes`: how much larger than what it frees the result of folding may be.
+    `fp16`: float32 will become float16 at the end, so that kernels are chosen for that.
+    `threads`: the fewest and the most that ONNX Runtime will have: with more of them, more operators cost more.
+    `blocks`: how many channels ONNX Runtime lays together on the CPUs that the result is for: 8 with AVX2, else 16.
+    `eager`: rules and passes that are to do also what is not expected to pay.
+    """
+
+    target: str = "ort-cpu"
+    verify_target: str = ""
+    growth_bytes: int = 1 << 16
+    highest_opset: int = 0
+    release: str = ""
+    fp16: bool = False
+    threads: tuple[int, int] = USUAL_THREADS
+    blocks: tuple[int, ...] = (8, 16)
+    force: frozenset[str] = frozenset()
+
+
+@dataclass
+class PassContext:
+    """What a pass works with: the door, the facts, the journal, and what was handed in."""
+
+    rewriter: ir.Rewriter
+    analyses: AnalysisManager
+    log: RewriteLog
+    evaluator: Evaluator | None = None
+    settings: Settings = field(default_factory=Settings)
+
+    def functions(self) -> frozenset[ir.OperatorIdentifier]:
+        """The identifiers of the model's own functions: a call of one is not a call of the standard's operator."""
+        return frozenset(self.rewriter.model.functions)
+
+    def profitable(self, name: str, where: str, condition: str, because: str, *, expected: bool) -> bool:
+        """Whether pass `name` is to do what is right, and `expected` to pay or not; if not done, it is a near miss."""
+        if expected or name in self.settings.force:
+            return True
+        self.log.miss(MissedRewrite(name, where, condition, because, is_profit=True))
+        return False
+
+    def hides_operators(self) -> bool:
+        """Whether a function of the model stands for operators of the standard: their names then tell nothing."""
+        return any(domain == "" for domain, _, _ in self.rewriter.model.functions)
+
+
+class Pass(ABC):
+    """A change of a whole model. Subclasses are frozen dataclasses; their fields are the options of their text form.
+
+    `is_choice`: what it does is right either way, and done because it is expected to pay: a tuner may think otherwise.
+    `groups`: the groups whose rules it runs.
+    """
+
+    name: ClassVar[str]
+    is_heuristic: ClassVar[bool] = False
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset()
+    groups: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        """Change `model` through `context.rewriter`, asking `context.journal` before each rewrite."""
+
+
+class PassFailure(Exception):
+    """A pass or rule raised, or left the model malformed. `culprit` is the name to disable, `where` the place."""
+
+    def __init__(self, faulty: str, reason: str, where: str = "") -> None:
+        super().__init__(f"{faulty}: {reason}")
+        self.faulty = faulty
+        self.reason = reason
+        self.where = where
+
+
+def is_foreign(module: str) -> bool:
+    """Whether a module is a plugin's, not of this package."""
+    return module.partition(".")[0] != __name__.partition(".")[0]
+
+
+def where(node: ir.Node) -> str:
+    """How a node is called in the journal: by its first named output, which is stable, else by its own name."""
+    return next((value.name for value in node.outputs if value.name), node.name or node.op_type)
+
+
+def sketch(nodes: Sequence[ir.Node]) -> Sketch:
+    """A group of nodes as it can be drawn."""
+    places = {node: place for place, node in enumerate(nodes)}
+    producers = ([value.producer() for value in node.inputs if value is not None] for node in nodes)
+    return tuple(
+        Sketched(_operator(node), tuple(sorted({places[each] for each in above if each in places})))
+        for node, above in zip(nodes, producers, strict=True)
+    )
+
+
+def spell(nodes: Sequence[ir.Node]) -> str:
+    """How a group of nodes is spelled in the journal: `Conv, BatchNormalization`."""
+    return ", ".join(map(_operator, nodes)) or "nothing"
+
+
+def _operator(node: ir.Node) -> str:
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type

@@ -1,0 +1,269 @@
+"""The worklist driver: rules indexed by root operator, each node revisited when something near it changed.
+
+After MLIR's greedy pattern driver (https://mlir.llvm.org/docs/PatternRewriter/#greedy-pattern-rewrite-driver). The
+order is that of the graph and of the rules' names, so that two runs do the same; the number of rewrites is bounded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from typing import ParamSpec, TypeVar
+
+from ... import ir
+from ..analyses.rounding_sensitivity import WholeNumbers, decided_by_rounding
+from ..pipeline.exactness import Exactness
+from ..pipeline.pass_ import PassContext, PassFailure, is_foreign, sketch, spell, where
+from ..pipeline.rewrite_log import MissedRewrite
+from ..targets.quantization_faults import newly_broken
+from .check_replacement import ReplacementError, check_replacement, untouched
+from .constant_range import lost_range
+from .kernel_check import missing_kernel
+from .rule import Builder, Match, Operand, Rule
+from .rule_order import ORDER
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_REWRITES_PER_NODE = 8  # far above what a converging set of rules needs; a loop of rules meets it soon
+
+
+def apply_rules(rules: Iterable[Rule], model: ir.Model, context: PassContext, *, limit: int | None = None) -> None:
+    """Apply `rules` everywhere, subgraphs and functions included, until none fires (or `limit` have fired).
+
+    Raises PassFailure naming the rule that raised, or the one that kept firing when the bound was met.
+    """
+    _Driver(rules, model, context).run(limit)
+
+
+class _Driver:
+    """One run; a listener of the rewriter, which says what to look at again."""
+
+    def __init__(self, rules: Iterable[Rule], model: ir.Model, context: PassContext) -> None:
+        self.context = context
+        self.index: dict[tuple[str, str], list[Rule]] = {}
+        for rule in sorted(rules, key=lambda each: (-each.benefit, ORDER.get(each.name, each.name))):
+            if rule.name not in context.log.exclusions.names:
+                for root in rule.roots:
+                    self.index.setdefault(root, []).append(rule)
+        self.work: deque[ir.Node] = deque()
+        self.waiting: set[ir.Node] = set()
+        self.owners: dict[ir.Graph, ir.Node] = {}
+        for node in ir.nodes(model):
+            self.inserted(node)
+        self.bound = _REWRITES_PER_NODE * len(self.work) + 64
+        self.fired: Counter[str] = Counter()
+        self.total = 0
+
+    def run(self, limit: int | None) -> None:
+        rewriter = self.context.rewriter
+        rewriter.subscribe(self)
+        try:
+            while self.work and (limit is None or self.total < limit):
+                node = self.work.popleft()
+                self.waiting.discard(node)
+                if node.graph is not None:
+                    self.visit(node)
+        finally:
+            rewriter.unsubscribe(self)
+
+    def visit(self, node: ir.Node) -> None:
+        rules = self.index.get((node.domain, node.op_type))
+        if not rules:
+            return
+        above = _operators_above(node)
+        for rule in rules:
+            if any(above.isdisjoint(wanted) for wanted in rule.demands):
+                continue
+            found = _blaming(rule, node, rule.match, node, self.context)
+            if isinstance(found, MissedRewrite):
+                self.context.log.miss(found)
+            elif found is not None and self.rewrite(rule, found):
+                self.fired[rule.name] += 1
+                self.total += 1
+                if self.total > self.bound:
+                    looping = self.looping()
+                    raise PassFailure(looping, f"it keeps firing: {self.fired[looping]} times")
+                return
+
+    def looping(self) -> str:
+        """The rule to name when rewriting does not end: of those that fire about as often as any, a plugin's first.
+
+        The rules of this package are tested with each other; one that undoes a plugin's is not at fault.
+        """
+        most = max(self.fired.values())
+        rules = {rule.name: rule for each in self.index.values() for rule in each}
+        often = [name for name, times in self.fired.items() if 2 * times >= most]
+        return min(often, key=lambda name: (not is_foreign(rules[name].module), -self.fired[name]))
+
+    def rewrite(self, rule: Rule, match: Match) -> bool:
+        log, root = self.context.log, match.root
+        old = match.nodes()[::-1]
+        before, drawing = spell(old), sketch(old)
+        dims = match.shapes.show(root.outputs[0]) if rule.is_heuristic else ""
+        if not log.allows(rule.name, where(root), before, rule.exactness, dims):
+            return False
+        builder = Builder(match, rule.name)
+        result = _blaming(rule, root, _build, rule, match, builder)
+        if result is None:
+            ir.discard(builder.nodes)
+            return False
+        miss = self.guard(rule, match, result, builder)
+        if miss is None:
+            miss = self.rounding_before_decision(rule, match, result, builder.nodes)
+        if miss is not None:
+            ir.discard(builder.nodes)
+            log.miss(miss)
+            return False
+        after, drawings = spell(builder.nodes), (drawing, sketch(builder.nodes))
+        if not log.try_rewrite(rule.name, where(root), before, after, rule.exactness, dims, drawings):
+            ir.discard(builder.nodes)
+            return False
+        self.commit(match, result, builder)
+        return True
+
+    def guard(self, rule: Rule, match: Match, result: ir.Value, builder: Builder) -> MissedRewrite | None:
+        """The result must have the type and dims of what it replaces: proven for a value that was there before,
+        not contradicted by inference for a new one."""
+        made = builder.nodes
+        unknown = next((node for node in made if not node.domain and _is_of_another_opset(node)), None)
+        if unknown is not None:
+            because = f"opset {unknown.version} has no {unknown.op_type}"
+            return MissedRewrite(rule.name, where(match.root), "operators that the model's opset has", because)
+        old, shapes = match.root.outputs[0], match.shapes
+        shapes.learn_all(made)
+        _blaming(rule, match.root, check_replacement, match, result, builder)
+        if (miss := missing_kernel(rule.name, match.root, made, match.nodes(), self.context)) is not None:
+            return miss
+        if lost := lost_range(made, result, match.nodes()):
+            return MissedRewrite(rule.name, where(match.root), "constants within the range of their type", lost)
+        if (broken := newly_broken(made, old, result, shapes.dtype)) is not None:
+            node, fault = broken
+            because = f"DequantizeLinear in {where(node)!r}: {fault}"
+            return MissedRewrite(
+                rule.name, where(match.root), "quantization that ONNX Runtime optimizes soundly", because
+            )
+        if result.graph is None or result.producer() in made:
+            if shapes.may_be_same(old, result):
+                return None
+            because = f"{shapes.show(old)} would become {shapes.show(result)}"
+            is_fault = None not in (types := (shapes.dtype(old), shapes.dtype(result))) and types[0] != types[1]
+            condition = "a result of the same type and dims"
+            return MissedRewrite(rule.name, where(match.root), condition, because, is_fault=is_fault)
+        if _only_renames(match.root, result):
+            return MissedRewrite(
+                rule.name, where(match.root), "something to remove", "an interface name stands on either side"
+            )
+        if not rule.keeps_type and not shapes.same_type_and_shape(old, result):
+            because = f"{shapes.show(old)} is not proven to be {shapes.show(result)}"
+            return MissedRewrite(rule.name, where(match.root), "a result of the same type and dims", because)
+        return None
+
+    def rounding_before_decision(
+        self, rule: Rule, match: Match, result: ir.Value, made: Sequence[ir.Node]
+    ) -> MissedRewrite | None:
+        """Rules that round stay away from arithmetic that a threshold reads: see analyses/rounding_sensitivity.py."""
+        if rule.exactness is Exactness.EXACT:
+            return None
+        decision = decided_by_rounding(match.root.outputs[0], self.owners)
+        if decision is None:
+            return None
+        numbers = WholeNumbers(match.shapes.dtype)
+        if numbers.are_exact(match.nodes()) and numbers.are_exact(made) and numbers.interval(result) is not None:
+            return None
+        because = f"{decision.op_type} decides by it, and nothing before it rounds as sums do"
+        return MissedRewrite(rule.name, where(match.root), "a value that decides nothing, or noise before it", because)
+
+    def commit(self, match: Match, result: ir.Value, builder: Builder) -> None:
+        rewriter, old = self.context.rewriter, match.root.outputs[0]
+        for node in builder.nodes:
+            rewriter.insert(node, before=match.root)
+        if result.graph is None:  # a constant alone
+            result = rewriter.place(result, near=match.root)
+        match.shapes.adopt(old, result)
+        inner = match.nodes()[1:]
+        for inner_old, inner_new in builder.replaced:
+            match.shapes.adopt(inner_old, inner_new)
+            rewriter.redirect(inner_old, inner_new, before=match.root)
+        rewriter.replace(match.root, [result])
+        while unread := [node for node in inner if node.graph is not None and _is_unread(node)]:
+            for node in unread:  # readers before what they read
+                rewriter.erase(node)
+
+    # --- what the rewriter tells ------------------------------------------------------------------------------------
+
+    def enqueue(self, node: ir.Node) -> None:
+        if node not in self.waiting:
+            self.waiting.add(node)
+            self.work.append(node)
+
+    def inserted(self, node: ir.Node) -> None:
+        self.owners.update(ir.owners_in([node]))
+        self.enqueue(node)
+
+    def modified(self, node: ir.Node) -> None:
+        self.enqueue(node)
+        for value in node.outputs:
+            for reader in value.consumers():
+                self.enqueue(reader)
+
+    def replaced(self, old: ir.Value, new: ir.Value) -> None:
+        """Nothing more: the readers that came over were told of one by one."""
+
+    def released(self, value: ir.Value) -> None:
+        """What was read by two may now be read by one alone, and fit a pattern that wants it private."""
+        producer = value.producer()
+        if producer is None or producer.graph is None:
+            return
+        self.enqueue(producer)
+        if len(uses := value.uses()) == 1:
+            for user, _ in uses:
+                self.enqueue(user)
+
+    def erased(self, node: ir.Node) -> None:
+        self.waiting.discard(node)
+
+
+def _build(rule: Rule, match: Match, builder: Builder) -> ir.Value | None:
+    """Run the body of a rule.
+
+    Raises ReplacementError when it gives back anything but a value, or, for a plugin's, when it changes the graph: that
+    check costs as much as many bodies, and the rules of this package are tested for it.
+    """
+    with untouched(match) if is_foreign(rule.module) else nullcontext():
+        built = rule.body(match, builder)
+    result = built.value if isinstance(built, Operand) else built
+    if result is not None and not isinstance(result, ir.Value):
+        raise ReplacementError(f"it returned {type(result).__name__}, expected a value or None")
+    return result
+
+
+def _is_of_another_opset(node: ir.Node) -> bool:
+    """Whether the standard has the operator, but not at the opset of the place."""
+    return ir.schema_of(node) is None and node.op_type in ir.standard_operators()[node.domain]
+
+
+def _operators_above(node: ir.Node) -> set[tuple[str, str]]:
+    """The operators that make the inputs of `node`."""
+    producers = (value.producer() for value in node.inputs if value is not None)
+    return {(producer.domain, producer.op_type) for producer in producers if producer is not None}
+
+
+def _is_unread(node: ir.Node) -> bool:
+    return not any(ir.is_read(value) for value in node.outputs)
+
+
+def _only_renames(root: ir.Node, result: ir.Value) -> bool:
+    """Whether all that could be done is to write another Identity: both names belong to an interface or scope."""
+    if root.op_type != "Identity" or not root.outputs[0].is_graph_output():
+        return False
+    producer = result.producer()
+    return producer is None or producer.graph is not root.graph or ir.is_public(result)
+
+
+def _blaming(rule: Rule, node: ir.Node, function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+    try:
+        return function(*arguments, **options)
+    except (Exception, SystemExit) as error:  # a rule may be anybody's code: it is left out, and said
+        raise PassFailure(rule.name, f"{type(error).__name__}: {error}", where(node)) from error

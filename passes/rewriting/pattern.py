@@ -1,0 +1,301 @@
+"""Patterns: ordinary-looking ONNX calls over variables, and the matcher that binds them.
+
+Strict by default: an attribute that a pattern does not name must be absent or at its schema default, a literal matches
+bit for bit, an inner value must be private to its reader. Looseness is written out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import permutations
+
+import numpy as np
+
+from ... import ir
+
+Bindings = Mapping[str, "Bound | None"]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a name of the pattern stands for: a value, and for a call the node that makes it."""
+
+    value: ir.Value
+    node: ir.Node | None = None
+
+
+class Pattern:
+    """Something that a value may match."""
+
+    def __or__(self, other: Pattern) -> OneOf:
+        mine = self.choices if isinstance(self, OneOf) else (self,)
+        return OneOf((*mine, *(other.choices if isinstance(other, OneOf) else (other,))))
+
+
+@dataclass(frozen=True)
+class Var(Pattern):
+    """Any value; the same name twice means the same value."""
+
+    name: str
+    is_optional: bool = False
+
+    def optional(self) -> Var:
+        """The input may be absent."""
+        return dataclasses.replace(self, is_optional=True)
+
+
+@dataclass(frozen=True)
+class Literal(Pattern):
+    """A constant with one element that equals `number` bit for bit in the value's own type.
+
+    `rtol` above 0 accepts neighbours: written out as `approx(number, rtol)`.
+    """
+
+    number: float | int | bool
+    rtol: float = 0.0
+
+    def accepts(self, value: ir.Value) -> bool:
+        given = ir.constant(value)
+        if given is None or given.size != 1:
+            return False
+        with np.errstate(over="ignore", invalid="ignore"):
+            wanted = np.asarray(self.number).astype(given.dtype)
+        found = given.reshape(())
+        if np.isfinite(self.number) and given.dtype.kind in "fV" and not np.isfinite(wanted):
+            return False  # beyond the type's range
+        if self.rtol:
+            return bool(abs(float(found) - float(self.number)) <= self.rtol * abs(float(self.number)))
+        # The literal must be representable: 0.1 never equals an integer, whatever the cast says.
+        if given.dtype.kind in "iub" and float(self.number) != float(wanted):
+            return False
+        return wanted.tobytes() == found.tobytes()
+
+
+@dataclass(frozen=True)
+class Variadic(Pattern):
+    """All remaining inputs of a variadic operator, one or more; bound as `name`0, `name`1, …"""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class OneOf(Pattern):
+    """The first of several patterns that fits."""
+
+    choices: tuple[Pattern, ...]
+
+
+@dataclass(frozen=True)
+class Call(Pattern):
+    """A call of an operator. Bound under `label`, by default the operator's name. Inputs of None: whatever they are."""
+
+    op_type: str
+    inputs: tuple[Pattern | None, ...] | None
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    domain: str = ""
+    label: str = ""
+    commutes: bool = False
+    is_shared: bool = False
+    free_attributes: frozenset[str] | None = frozenset()
+    since: int = 1
+    until: int = 1 << 30
+
+    @property
+    def name(self) -> str:
+        return self.label or self.op_type
+
+    def any_order(self) -> Call:
+        """The operands may stand in any order."""
+        return dataclasses.replace(self, commutes=True)
+
+    def shared(self) -> Call:
+        """Others may read the result too: it stays, and the rule reads it or makes it again."""
+        return dataclasses.replace(self, is_shared=True)
+
+    def used_once(self) -> Call:
+        """The default, said aloud: only this pattern reads the result."""
+        return dataclasses.replace(self, is_shared=False)
+
+    def named(self, label: str) -> Call:
+        """Bind under `label` instead of the operator's name."""
+        return dataclasses.replace(self, label=label)
+
+    def any_attributes(self, *names: str) -> Call:
+        """Let the attributes `names` have any value; without names, all of them."""
+        return dataclasses.replace(self, free_attributes=frozenset(names) if names else None)
+
+    def opset(self, since: int = 1, until: int = 1 << 30) -> Call:
+        """Match only where the model's opset for the domain lies in [since, until]."""
+        return dataclasses.replace(self, since=since, until=until)
+
+
+class _Operators:
+    """`op.Relu(x)`: a pattern for the operator that the attribute names; `op.domain("com.x").Relu(x)` elsewhere."""
+
+    def __init__(self, domain: str = "") -> None:
+        self._domain = domain
+
+    def domain(self, name: str) -> _Operators:
+        return _Operators(name)
+
+    def __getattr__(self, op_type: str) -> Callable[..., Call]:
+        def call(*inputs: Pattern | float | int | bool | None, **attributes: object) -> Call:
+            operands = tuple(Literal(each) if isinstance(each, (bool, int, float)) else each for each in inputs)
+            return Call(op_type, operands, attributes, self._domain)
+
+        return call
+
+
+op = _Operators()
+"""Builds patterns: `op.Mul(op.Sigmoid(x), x)`."""
+
+
+def values(names: str) -> tuple[Var, ...]:
+    """Variables: `x, w = values("x w")`."""
+    return tuple(Var(name) for name in names.split())
+
+
+def any_call(op_type: str, domain: str = "") -> Call:
+    """A call of an operator whatever its inputs and attributes are; conditions look at the node."""
+    return Call(op_type, None, domain=domain, free_attributes=None)
+
+
+def variadic(name: str) -> Variadic:
+    """The remaining inputs of a variadic operator."""
+    return Variadic(name)
+
+
+def approx(number: float, rtol: float = 1e-6) -> Literal:
+    """A constant near `number`. A rule that uses it cannot be EXACT."""
+    return Literal(number, rtol)
+
+
+def parts_of(pattern: Pattern) -> Iterator[Pattern]:
+    """A pattern and all that it consists of, the root first."""
+    pending: list[Pattern | None] = [pattern]
+    while pending:
+        part = pending.pop(0)
+        if part is None:
+            continue
+        yield part
+        match part:
+            case Call(inputs=operands):
+                pending.extend(operands or ())
+            case OneOf(choices):
+                pending.extend(choices)
+
+
+def calls_in(pattern: Pattern) -> Iterator[Call]:
+    """Every call in a pattern, the root first."""
+    return (part for part in parts_of(pattern) if isinstance(part, Call))
+
+
+def match_node(pattern: Pattern, node: ir.Node) -> Iterator[Bindings]:
+    """Every way in which the first output of `node` matches, in a fixed order.
+
+    Use counts are not looked at here: the rule's guards do that, so that a near miss has a reason.
+    """
+    if isinstance(pattern, OneOf):
+        for choice in pattern.choices:
+            yield from match_node(choice, node)
+    elif isinstance(pattern, Call):
+        yield from _call(pattern, node, {})
+
+
+def _value(pattern: Pattern | None, value: ir.Value | None, bound: Bindings) -> Iterator[Bindings]:
+    match pattern:
+        case None:
+            if value is None:
+                yield bound
+        case Var(name, is_optional):
+            if value is None:
+                if is_optional and (name not in bound or bound[name] is None):
+                    yield {**bound, name: None}
+            elif name not in bound:
+                yield {**bound, name: Bound(value)}
+            elif (known := bound[name]) is not None and known.value is value:
+                yield bound
+        case Literal():
+            if value is not None and pattern.accepts(value):
+                yield bound
+        case OneOf(choices):
+            for choice in choices:
+                yield from _value(choice, value, bound)
+        case Call():
+            producer = value.producer() if value is not None else None
+            if producer is not None and value is producer.outputs[0]:
+                yield from _call(pattern, producer, bound)
+        case _:
+            raise TypeError(f"{pattern!r} cannot stand alone")
+
+
+def _call(pattern: Call, node: ir.Node, bound: Bindings) -> Iterator[Bindings]:
+    if node.op_type != pattern.op_type or node.domain != pattern.domain or node.overload:
+        return
+    if not pattern.since <= (node.version or 0) <= pattern.until or not attributes_fit(pattern, node):
+        return
+    here = {**bound, pattern.name: Bound(node.outputs[0], node)}
+    if pattern.name in bound and bound[pattern.name] != here[pattern.name]:
+        return
+    if pattern.inputs is None:
+        yield here
+        return
+    if not pattern.commutes:
+        yield from _inputs(pattern.inputs, tuple(node.inputs), here)
+        return
+    for order in permutations(pattern.inputs):
+        yield from _inputs(order, tuple(node.inputs), here)
+
+
+def _inputs(
+    patterns: tuple[Pattern | None, ...], given: tuple[ir.Value | None, ...], bound: Bindings
+) -> Iterator[Bindings]:
+    if patterns and isinstance(last := patterns[-1], Variadic):
+        fixed = patterns[:-1]
+        tail = given[len(fixed) :]
+        if not tail or None in tail:
+            return
+        more = {f"{last.name}{index}": Bound(value) for index, value in enumerate(tail) if value is not None}
+        yield from _each(fixed, given[: len(fixed)], {**bound, **more})
+        return
+    if len(given) > len(patterns) and any(value is not None for value in given[len(patterns) :]):
+        return  # an input that the pattern does not know
+    given = (*given, *(None,) * (len(patterns) - len(given)))
+    yield from _each(patterns, given[: len(patterns)], bound)
+
+
+def _each(
+    patterns: tuple[Pattern | None, ...], given: tuple[ir.Value | None, ...], bound: Bindings
+) -> Iterator[Bindings]:
+    if not patterns:
+        yield bound
+        return
+    for found in _value(patterns[0], given[0], bound):
+        yield from _each(patterns[1:], given[1:], found)
+
+
+def attributes_fit(pattern: Call, node: ir.Node) -> bool:
+    for name, wanted in pattern.attributes.items():
+        if not _same(ir.attribute(node, name), wanted):
+            return False
+    if not node.attributes:
+        return True
+    if any(given.is_ref() for given in node.attributes.values()):
+        return False  # a function's attribute: known once it is inlined
+    if pattern.free_attributes is None:
+        return True
+    defaults = ir.defaults_of(node)
+    return all(
+        name in pattern.attributes
+        or name in pattern.free_attributes
+        or (name in defaults and not isinstance(given, ir.EncodedAttr) and _same(given.value, defaults[name]))
+        for name, given in node.attributes.items()
+    )
+
+
+def _same(given: object, wanted: object) -> bool:
+    if isinstance(given, (list, tuple)) and isinstance(wanted, (list, tuple)):
+        return tuple(given) == tuple(wanted)
+    return type(given) is type(wanted) and given == wanted

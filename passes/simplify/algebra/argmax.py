@@ -1,0 +1,80 @@
+"""The place of the largest element behind functions that keep the order of elements."""
+
+from __future__ import annotations
+
+from .... import ir
+from ...pipeline.exactness import Exactness
+from ...rewriting.constraints import require
+from ...rewriting.pattern import any_call, op
+from ...rewriting.rule import Builder, Match, rule
+
+_WIDE = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
+"""In 16 bits the probabilities of many classes are subnormal, and tie by the hundred."""
+
+_SOFTMAX = any_call("Softmax").named("inner") | any_call("LogSoftmax").named("inner")
+_NEG = any_call("Neg").named("inner")
+
+
+def _axis(node: ir.Node, rank: int | None) -> int | None:
+    axis = ir.attribute(node, "axis")
+    return axis % rank if rank and isinstance(axis, int) and -rank <= axis < rank else None
+
+
+def _same_slices(m: Match) -> bool:
+    """Whether all elements that are compared were divided by the same sum.
+
+    Below opset 13 Softmax and Hardmax take all axes from theirs on as one.
+    """
+    normalized, compared = _axis(m.inner.node, m.inner.rank), _axis(m.root, m.inner.rank)
+    if normalized is None or compared is None:
+        return False
+    if (m.inner.node.version or 0) >= 13:
+        return normalized == compared
+    if m.root.op_type == "Hardmax":
+        return (m.root.version or 0) < 13 and normalized == compared
+    return normalized <= compared
+
+
+@rule(
+    op.ArgMax(_SOFTMAX).any_attributes() | op.Hardmax(_SOFTMAX).any_attributes(),
+    requires=[
+        require("float32 or float64", lambda m: m.inner.dtype in _WIDE, lambda m: str(m.inner.dtype)),
+        require("the axis along which the other normalizes", _same_slices, lambda m: m.shapes.show(m.inner.value)),
+    ],
+    exactness=Exactness.SPECIAL_VALUES,
+    source="ONNX Softmax, LogSoftmax, ArgMax, Hardmax: exp(x - c) / s rises with x",
+    group="simplify",
+)
+def eliminate_softmax_before_argmax(m: Match, op: Builder) -> ir.Value | None:
+    """Softmax does not change which element is the largest.
+
+    Where the two largest differ by less than Softmax rounds (some 1e-7), it makes them equal and the first is taken;
+    without it the larger one is. The smallest elements underflow to the same zero: ArgMin, and TopK of many, stay.
+
+    before:  y = ArgMax <axis = 1> (Softmax <axis = 1> (x))
+    after:   y = ArgMax <axis = 1> (x)
+    """
+    return op.node(m.root.op_type, [m.inner.node.inputs[0]], attributes=m.root.attributes)[0]
+
+
+@rule(
+    op.ArgMax(_NEG).any_attributes() | op.ArgMin(_NEG).any_attributes(),
+    requires=[
+        require(
+            "floating-point: the lowest integer is its own negative",
+            lambda m: m.inner.dtype in _WIDE,
+            lambda m: str(m.inner.dtype),
+        )
+    ],
+    exactness=Exactness.ROUNDING,
+    source="ONNX Neg, ArgMax, ArgMin: min(-x) = -max(x); of NaN the kernels take one or the other",
+    group="simplify",
+)
+def argmax_neg_to_argmin(m: Match, op: Builder) -> ir.Value | None:
+    """The largest of the negatives is the smallest.
+
+    before:  y = ArgMin(Neg(x))
+    after:   y = ArgMax(x)
+    """
+    other = "ArgMin" if m.root.op_type == "ArgMax" else "ArgMax"
+    return op.node(other, [m.inner.node.inputs[0]], attributes=m.root.attributes)[0]

@@ -1,0 +1,45 @@
+"""A value and its gated self, added, are the value with a gate one higher."""
+
+from __future__ import annotations
+
+from .... import ir
+from ...analyses import Shapes
+from ...pipeline.exactness import Exactness
+from ...rewriting.constraints import floating, require
+from ...rewriting.pattern import op, values
+from ...rewriting.rule import Builder, Match, rule
+
+x, g = values("x g")
+
+
+def _is_smaller(shapes: Shapes, gate: ir.Value, whole: ir.Value) -> bool:
+    """Whether the gate is broadcast: of no higher rank than x, and 1 along an axis where x is known to be no 1."""
+    short, long = shapes.dims(gate), shapes.dims(whole)
+    if short is None or long is None or len(short) > len(long):
+        return False
+    padded = (1,) * (len(long) - len(short)) + tuple(short)
+    fits = all(small in (1, large) for small, large in zip(padded, long, strict=True))
+    return fits and any(small == 1 and large != 1 for small, large in zip(padded, long, strict=True))
+
+
+@rule(
+    op.Add(x, op.Mul(x, g).any_order()).any_order(),
+    requires=[
+        floating("x"),
+        require(
+            "a gate that is broadcast against x",
+            lambda m: _is_smaller(m.shapes, m.g.value, m.x.value),
+            lambda m: f"{m.shapes.show(m.g.value)} against {m.shapes.show(m.x.value)}",
+        ),
+    ],
+    exactness=Exactness.SPECIAL_VALUES,
+    source="x + xg = x(1 + g): the residual squeeze-and-excitation of PaddleOCR's RSE-FPN",
+    group="simplify",
+)
+def factor_residual_gate(m: Match, op: Builder) -> ir.Value:
+    """Add to the small gate instead of to the large value.
+
+    before:  Add(x, Mul(x, g)) -> y        g smaller than x
+    after:   Mul(x, Add(g, 1)) -> y
+    """
+    return op.Mul(m.x, op.Add(m.g, op.constant(1.0, like=m.x)))

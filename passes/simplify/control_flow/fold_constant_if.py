@@ -1,0 +1,38 @@
+"""If with a condition that is known becomes the branch that it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .... import ir
+from ...analyses import Shapes
+from ...analyses.manager import Analysis
+from ...pipeline.pass_ import Pass, PassContext, where
+from ...pipeline.registry import register
+
+
+@register
+@dataclass(frozen=True)
+class FoldConstantIf(Pass):
+    """Put the branch that a constant condition chooses in place of its If.
+
+    before:  y = If(%true) <then_branch = { r = Relu(x) }, else_branch = { r = Exp(x) }>
+    after:   y = Relu(x)
+    """
+
+    name: ClassVar[str] = "fold-constant-if"
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        for graph in ir.graphs(model):
+            for node in graph:
+                if node.op_type != "If" or node.domain != "":
+                    continue
+                taken = ir.scalar(node.inputs[0])
+                if taken is None:
+                    continue
+                name = "then_branch" if taken else "else_branch"
+                if context.log.try_rewrite(self.name, where(node), "If", name):
+                    branch = node.attributes[name].as_graph()
+                    context.rewriter.replace(node, context.rewriter.inline(branch, [], before=node))

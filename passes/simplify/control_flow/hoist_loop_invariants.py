@@ -1,0 +1,200 @@
+"""What a loop would compute again in each turn, and to the same result, is computed in front of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from .... import ir
+from ...analyses import Dim, Shapes
+from ...analyses.cost import VIEWS
+from ...analyses.manager import Analysis
+from ...analyses.symbolic import at_least, product
+from ...pipeline.pass_ import Pass, PassContext, spell, where
+from ...pipeline.registry import register
+from ..folding.constant_folding import QUANTIZATION
+from ..layout.transpose_semantics import BROADCASTING, UNARY
+
+_FREE: Final = VIEWS | frozenset({"ConstantOfShape", "Range", "EyeLike"})
+"""Operators that move for the sake of another alone: they cost a turn no more than a captured value does."""
+
+_LARGER: Final = 4  # times as many bytes as it is made from may what moves have, which is kept for the whole loop
+
+
+@register
+@dataclass(frozen=True)
+class HoistLoopInvariants(Pass):
+    """Move what no turn of a Loop or Scan changes in front of it, and read a state that no turn changes from there.
+
+    A loop that may not run at all must not fail for what it would not have computed: where a first turn is not proven,
+    only operators over fitting dims move that take any content (element by element, MatMul, Transpose). Nothing
+    that is much larger than what it is made from moves, and no views alone.
+
+    before:  y = Loop(n, , x) <body = (i, c, v) -> (c, w) { e = Exp(z); w = Mul(v, e) }>
+    after:   e = Exp(z); y = Loop(n, , x) <body = (i, c, v) -> (c, w) { w = Mul(v, e) }>
+    """
+
+    name: ClassVar[str] = "hoist-loop-invariants"
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        shapes = context.analyses.get(Shapes)
+        functions = context.functions()
+        loops = [node for node in model.graph.all_nodes() if _is_loop(node, functions)]
+        if loops:
+            shapes.refresh(model)
+        for node in reversed(loops):  # inner before outer
+            node = _capture_states(node, shapes, context)
+            moving = _Invariants(node, shapes, context).worth_moving()
+            place = f"in front of the {node.op_type}"
+            if moving and context.log.try_rewrite(self.name, where(node), spell(moving), place):
+                for each in moving:
+                    _move(each, node, context)
+
+
+def _is_loop(node: ir.Node, functions: frozenset[ir.OperatorIdentifier]) -> bool:
+    if node.op_type not in ("Loop", "Scan") or node.domain != "" or node.op_identifier() in functions:
+        return False
+    return not node.attributes["body"].is_ref() and (node.op_type == "Loop" or (node.version or 0) >= 9)
+
+
+def _capture_states(loop: ir.Node, shapes: Shapes, context: PassContext) -> ir.Node:
+    """Let the body and whoever comes after the loop read a state that is handed on as it came where it came from."""
+    handed_on = [each for each in ir.loop_states(loop) if ir.origin(each.end) is each.value]
+    for state in handed_on:
+        readers = [(user, index) for user, index in state.value.uses() if state.end not in user.outputs]
+        readers += state.result.uses()
+        if state.start is None or not readers or not shapes.is_tensor(state.start):
+            continue
+        before = f"state {state.value.name}"
+        if context.log.try_rewrite(HoistLoopInvariants.name, where(loop), before, "what it starts as"):
+            for user, index in readers:
+                context.rewriter.set_input(user, index, state.start)
+    outputs = Counter(loop.attributes["body"].as_graph().outputs)
+    idle = {state.index for state in handed_on if _is_idle(state, outputs)}
+    if len(idle) < len(loop.outputs) and idle:
+        before = f"{len(idle)} states that are only handed on"
+        if context.log.try_rewrite(HoistLoopInvariants.name, where(loop), before, "nothing"):
+            return ir.drop_loop_states(context.rewriter, loop, idle)
+    return loop
+
+
+def _is_idle(state: ir.LoopState, outputs: Mapping[ir.Value, int]) -> bool:
+    """Whether nobody reads a state that is handed on, except for the Identity that may do it."""
+    if ir.is_read(state.result) or outputs[state.end] > 1 or (state.end is not state.value and state.end.uses()):
+        return False
+    if state.end is not state.value and state.value in outputs:
+        return False
+    return all(state.end in user.outputs for user, _ in state.value.uses())
+
+
+class _Invariants:
+    """The nodes of a loop's body that depend on nothing that a turn changes, as far as they may move."""
+
+    def __init__(self, loop: ir.Node, shapes: Shapes, context: PassContext) -> None:
+        self.body = loop.attributes["body"].as_graph()
+        self.shapes = shapes
+        self.slack = context.settings.growth_bytes
+        runs = _runs_at_least_once(loop, shapes)
+        functions = context.functions()
+        self.nodes: set[ir.Node] = set()
+        for node in self.body:
+            if (
+                all(value is None or self._is_fixed(value) for value in node.inputs)
+                and node.op_type not in QUANTIZATION
+                and not any(True for _ in ir.subgraphs_of(node))
+                and ir.is_deterministic(node, functions)
+                and (runs or _takes_anything(node, shapes))
+                and self._is_small(node)
+            ):
+                self.nodes.add(node)
+
+    def _is_fixed(self, value: ir.Value) -> bool:
+        return value.graph is not self.body or value.is_initializer() or value.producer() in self.nodes
+
+    def _is_small(self, node: ir.Node) -> bool:
+        made, given = self._bytes(node.outputs), self._bytes(value for value in node.inputs if value is not None)
+        return made is not None and given is not None and at_least(given * _LARGER + self.slack, made)
+
+    def _bytes(self, values: Iterable[ir.Value]) -> Dim | None:
+        total: Dim = 0
+        for value in values:
+            fact = self.shapes.fact(value)
+            if not value.name:
+                continue
+            if fact.dims is None or fact.dtype is None or fact.dtype == ir.DataType.STRING:
+                return None
+            total = total + product(fact.dims) * -(-fact.dtype.bitwidth // 8)
+        return total
+
+    def worth_moving(self) -> list[ir.Node]:
+        """Those that save work, and those that they read, in order."""
+        wanted: set[ir.Node] = set()
+        for node in reversed(self.body):
+            if node in self.nodes and (
+                node.op_type not in _FREE or any(user in wanted for value in node.outputs for user, _ in value.uses())
+            ):
+                wanted.add(node)
+        return [node for node in self.body if node in wanted]
+
+
+def _runs_at_least_once(loop: ir.Node, shapes: Shapes) -> bool:
+    if loop.op_type == "Scan":
+        count = ir.attribute(loop, "num_scan_inputs")
+        assert isinstance(count, int)
+        axes = ir.attribute(loop, "scan_input_axes") or (0,)
+        assert isinstance(axes, (tuple, list))
+        scanned = loop.inputs[-count]
+        dims = None if scanned is None else shapes.dims(scanned)
+        return dims is not None and at_least(dims[int(axes[0])], 1)
+    turns, condition = [*loop.inputs, None, None][:2]
+    if condition is not None and ir.scalar(condition) is not True:
+        return False
+    elements = None if turns is None else shapes.shape_value(turns)
+    return turns is None or (elements is not None and at_least(elements[0], 1))
+
+
+def _takes_anything(node: ir.Node, shapes: Shapes) -> bool:
+    """Whether the operator gives a result whatever its inputs hold, and their dims are proven to fit each other."""
+    if node.op_type == "Constant" and node.domain == "":
+        return True
+    facts = [shapes.fact(value) for value in node.inputs if value is not None]
+    dims = [fact.dims for fact in facts if fact.dims is not None]
+    dtype = facts[0].dtype if facts else None
+    if node.domain != "" or dtype in (None, ir.DataType.STRING) or len(dims) < len(facts):
+        return False
+    match node.op_type:
+        case "Identity" | "Shape" | "Size" | "Transpose":
+            return True
+        case "MatMul":
+            a, b = dims
+            return len(a) > 1 < len(b) and a[-1] == b[-2] and _broadcast([a[:-2], b[:-2]])
+        case "Div" | "Mod":  # ONNX Runtime refuses to divide integers by zero, and floats by the Mod of integers
+            is_taken = node.op_type == "Div" or ir.attribute(node, "fmod") == 1
+            return dtype.is_floating_point() and is_taken and _broadcast(dims)
+        case operator if operator in UNARY:
+            return all(each == () for each in dims[1:])
+        case operator:
+            return operator in BROADCASTING and operator != "PRelu" and _broadcast(dims)
+
+
+def _broadcast(operands: Sequence[tuple[Dim, ...]]) -> bool:
+    """Whether these dims broadcast in every run."""
+    longest = max(map(len, operands))
+    padded = [(1,) * (longest - len(dims)) + dims for dims in operands]
+    return all(len({dim for dim in column if dim != 1}) <= 1 for column in zip(*padded, strict=True))
+
+
+def _move(node: ir.Node, loop: ir.Node, context: PassContext) -> None:
+    home = loop.graph
+    assert home is not None
+    for value in dict.fromkeys(node.inputs):
+        if value is not None and value.is_initializer() and value.graph is node.graph:
+            context.rewriter.move_initializer(value, home)
+    for value in node.outputs:
+        if value.is_graph_output():  # a body gives what it makes itself
+            copy = ir.new_node("Identity", [value], version=node.version, provenance=HoistLoopInvariants.name)
+            context.rewriter.give_back(value, copy)
+    context.rewriter.move(node, before=loop)

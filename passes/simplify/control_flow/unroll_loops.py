@@ -1,0 +1,134 @@
+"""A Loop that is known to run a few times becomes the operators of its turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .... import ir
+from ...analyses import Shapes
+from ...analyses.manager import Analysis
+from ...pipeline.pass_ import Pass, PassContext, where
+from ...pipeline.registry import register
+
+
+@register
+@dataclass(frozen=True)
+class UnrollLoops(Pass):
+    """Write out the turns of a Loop whose trip count is known and that nothing ends early.
+
+    At most `most_turns` turns and `most_nodes` operators: what depends on the counter then folds, and what is the same
+    in each turn is computed once. A scan output becomes the Concat of what each turn gives.
+
+    before:  y, all = Loop(%two, , x) <body = (i, c, v) -> (c, w, w) { w = Mul(v, %half) }>
+    after:   w1 = Mul(x, %half); y = Mul(w1, %half); all = Concat(Unsqueeze(w1, 0), Unsqueeze(y, 0))
+    """
+
+    name: ClassVar[str] = "unroll-loops"
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    most_turns: int = 16
+    most_nodes: int = 128
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        shapes = context.analyses.get(Shapes)
+        functions = context.functions()
+        if any(node.op_type == "Loop" for node in ir.nodes(model)):
+            shapes.refresh(model)
+        for graph in ir.graphs(model):
+            for node in graph:
+                if node.op_type != "Loop" or node.domain != "" or node.op_identifier() in functions:
+                    continue
+                turns = self.turns(node, shapes)
+                if turns is None:
+                    continue
+                if context.log.try_rewrite(self.name, where(node), "Loop", f"{turns} turns"):
+                    _unroll(node, turns, context)
+
+    def turns(self, node: ir.Node, shapes: Shapes) -> int | None:
+        """The number of iterations of a Loop that is to be unrolled; None for others."""
+        turns = _turns(node, shapes)
+        return turns if turns is not None and self._pays(node, turns) else None
+
+    def _pays(self, node: ir.Node, turns: int) -> bool:
+        body = node.attributes["body"].as_graph()
+        size = len(body) + sum(1 for inner in body for _ in ir.nodes_within(inner))
+        scans = len(node.outputs) - len(body.inputs) + 2
+        return turns <= self.most_turns and turns * (size + scans) <= self.most_nodes
+
+
+def _turns(node: ir.Node, shapes: Shapes) -> int | None:
+    """How often the Loop runs; None where that is not known, or where its results cannot be written without it."""
+    count, condition, *states = [*node.inputs, None, None][: max(2, len(node.inputs))]
+    given = node.attributes["body"]
+    if None in states or given.is_ref():
+        return None
+    # The type of an empty scan output is the body's secret.
+    none = 0 if len(node.outputs) == len(states) else None
+    going = True if condition is None else ir.scalar(condition)
+    if going is False:
+        return none
+    if count is None or going is not True:
+        return None
+    body = given.as_graph()
+    carried = (value for value in (*states, *body.outputs[1:]) if value is not None)
+    if not all(map(shapes.is_tensor, carried)):
+        return None  # an optional that a turn fills is of another type in the next
+    if any(shapes.rank(value) is None for value in body.outputs[1 + len(states) :]):
+        return None  # a state may change its rank: then rows of several ranks would be stacked
+    elements = shapes.shape_value(count)
+    turns = elements[0] if elements else ir.scalar(count)
+    if not isinstance(turns, int) or not never_ends_early(body):
+        return None
+    if turns <= 0:
+        return none
+    # ONNX Runtime gives the counter and the condition the rank that the body declares.
+    unread = all(not value.uses() or value.shape is not None for value in body.inputs[:2])
+    return turns if unread else None
+
+
+def never_ends_early(body: ir.Graph) -> bool:
+    """Whether the body hands on the condition that it was given, or says true."""
+    value = ir.origin(body.outputs[0])
+    return value is body.inputs[1] or ir.scalar(value) is True
+
+
+def _unroll(node: ir.Node, turns: int, context: PassContext) -> None:
+    rewriter, body = context.rewriter, node.attributes["body"].as_graph()
+    states: list[ir.Value | None] = list(node.inputs[2:])
+    scans: list[list[ir.Value | None]] = [[] for _ in range(len(node.outputs) - len(states))]
+    going = _constant_like(body.inputs[1], True, np.dtype(np.bool_), node, context)
+    for turn in range(turns):
+        counter = _constant_like(body.inputs[0], turn, np.dtype(np.int64), node, context)
+        name = f"{node.name or 'Loop'}/{turn}"
+        results = ir.instantiate(rewriter, body, [counter, going, *states], before=node, prefix=name)
+        count = len(states)
+        states = results[1 : 1 + count]
+        for scan, value in zip(scans, results[1 + count :], strict=True):
+            scan.append(value)
+    rewriter.replace(node, [*states, *(_stack(parts, node, context) for parts in scans)])
+
+
+def _constant_like(
+    formal: ir.Value, content: int, dtype: np.dtype[np.generic], node: ir.Node, context: PassContext
+) -> ir.Value | None:
+    if not formal.uses() and not formal.is_graph_output():
+        return None
+    rank = 0 if formal.shape is None else len(formal.shape)
+    return context.rewriter.constant(np.full((1,) * rank, content, dtype=dtype), near=node, name=formal.name or "turn")
+
+
+def _stack(parts: list[ir.Value | None], node: ir.Node, context: PassContext) -> ir.Value:
+    """The results of the turns along a new first axis."""
+    version = node.version or 0
+    rows: list[ir.Value | None] = []
+    for part in parts:
+        row = ir.new_view("Unsqueeze", part, [0], version=version, provenance=UnrollLoops.name)
+        rows.append(context.rewriter.insert(row, before=node).outputs[0])
+    if len(rows) == 1:
+        assert rows[0] is not None
+        return rows[0]
+    stacked = ir.new_node("Concat", rows, {"axis": 0}, version=version, provenance=UnrollLoops.name)
+    return context.rewriter.insert(stacked, before=node).outputs[0]

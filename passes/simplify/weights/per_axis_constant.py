@@ -1,0 +1,95 @@
+"""Numbers along one axis of a value, and where they lie before an operator that only moves elements.
+
+What the rules share that take a constant scale or shift back through Transpose, Reshape, Slice, … to an operator with
+weights. Axes count from the end, as broadcasting does: -1 is the last; None means one number for every element.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .... import ir
+from ...analyses import Shapes
+from ...analyses.symbolic import product
+from .linear_ops import Vector
+
+_PICKING = ("Slice", "Expand", "Gather", "GatherElements", "GatherND", "Tile", "DepthToSpace", "SpaceToDepth", "Trilu")
+VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+
+
+@dataclass(frozen=True)
+class PerAxisConstant:
+    """`numbers` along `axis` (negative); a single number where axis is None."""
+
+    numbers: Vector
+    axis: int | None = None
+
+    def spread(self) -> Vector:
+        """The numbers as an array that broadcasts against a value of at least that rank."""
+        return self.numbers.reshape(-1, *(1,) * (-self.axis - 1)) if self.axis is not None else self.numbers.reshape(())
+
+    def at(self, axis: int | None) -> PerAxisConstant:
+        return PerAxisConstant(self.numbers, axis)
+
+
+def read(content: ir.Array, shapes: Shapes, value: ir.Value) -> PerAxisConstant | None:
+    """A constant that broadcasts against `value` as numbers along one of its axes.
+
+    None when it varies along two, or would make the value larger.
+    """
+    dims = shapes.dims(value)
+    if dims is None or content.ndim > len(dims) or content.dtype.kind not in "fV":
+        return None
+    numbers = content.astype(np.float64)
+    if content.size == 1:
+        return PerAxisConstant(numbers.reshape(1))
+    axes = [axis - content.ndim for axis, size in enumerate(content.shape) if size != 1]
+    if len(axes) != 1 or dims[axes[0]] != content.shape[axes[0]]:
+        return None
+    return PerAxisConstant(numbers.reshape(-1), axes[0])
+
+
+def fits(numbers: PerAxisConstant, shapes: Shapes, value: ir.Value) -> bool:
+    """Whether `value` has the axis in full: an operand that is stretched along it does not."""
+    if numbers.axis is None:
+        return True
+    dims = shapes.dims(value)
+    return dims is not None and len(dims) >= -numbers.axis and dims[numbers.axis] == len(numbers.numbers)
+
+
+def before(node: ir.Node, numbers: PerAxisConstant, shapes: Shapes) -> PerAxisConstant | None:
+    """Where the numbers lie in the data input of an operator that only moves elements; None where it is no such one."""
+    source, result = node.inputs[0] if node.inputs else None, node.outputs[0]
+    if source is None or node.domain != "":
+        return None
+    if node.op_type in (*VIEWS, *_PICKING, "Transpose") and numbers.axis is None:
+        return numbers
+    if node.op_type == "Transpose":
+        order = _order(node, shapes.rank(source))
+        return None if order is None else numbers.at(order[numbers.axis or 0] - len(order))
+    if node.op_type in VIEWS:
+        return _before_view(source, result, numbers, shapes)
+    return None
+
+
+def _order(node: ir.Node, rank: int | None) -> tuple[int, ...] | None:
+    given = ir.attribute(node, "perm")
+    if isinstance(given, (list, tuple)):
+        return tuple(int(each) for each in given)
+    return None if rank is None else tuple(reversed(range(rank)))
+
+
+def _before_view(
+    source: ir.Value, result: ir.Value, numbers: PerAxisConstant, shapes: Shapes
+) -> PerAxisConstant | None:
+    """The dim itself and the product of those after it must be there before, too."""
+    given, made = shapes.dims(source), shapes.dims(result)
+    if given is None or made is None or numbers.axis is None:
+        return None
+    after = product(made[len(made) + numbers.axis + 1 :])
+    for axis in range(-1, -len(given) - 1, -1):
+        if given[axis] == made[numbers.axis] and product(given[len(given) + axis + 1 :]) == after:
+            return numbers.at(axis)
+    return None

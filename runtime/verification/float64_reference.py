@@ -1,0 +1,97 @@
+"""What a model computes when nothing is rounded: float64 in the reference evaluator, where it can be had and trusted.
+
+The child is `python -P -m optimize_graph.runtime.verification.float64_reference`: the evaluator may take any time, so
+it must be one to be stopped. `-P`, since a Python file in the folder of an untrusted model must not be imported.
+"""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ... import ir
+from ...ir.subgraph import tapped
+from ..ort.session_options import Datum, Feeds, Outputs
+from .comparison import Tolerance, compare, is_inexact, scale_of
+
+MOST_BYTES = 512 << 20  # of weights: they are held twice, and twice as wide
+ALIKE = 1e-3  # of an output's scale: within this, the evaluator's float32 and ONNX Runtime's mean the same
+
+
+def truth(model: ir.Model, feeds: Feeds, plain: Outputs, *, seconds: float = 60.0) -> Outputs | None:
+    """The outputs of `model` in float64, rounded to the types of `plain`; None where they cannot be had or trusted.
+
+    `plain`: what ONNX Runtime gives with its optimizations off. The evaluator is trusted where its float32 agrees with
+    that on this very model and these inputs. Only tensors are compared, and floats alone are trusted. `seconds`: for
+    all of it.
+    """
+    until = time.monotonic() + seconds
+    if ir.encoded_bytes(model) or ir.content_bytes(model) > MOST_BYTES:  # the evaluator makes Python's numbers of lists
+        return None
+    if not all(map(_is_tensor, plain.values())):
+        return None
+    if not any(is_inexact(np.asarray(each)) for each in plain.values()):
+        return None
+    single = _in_child("evaluate", model, feeds, until)
+    if single is None or not _means(plain, single):
+        return None
+    double = _in_child("evaluate_in_double", model, feeds, until)
+    if double is None or not all(map(_is_tensor, double.values())):
+        return None
+    with np.errstate(over="ignore"):
+        rounded: Outputs = {
+            name: np.asarray(double[name]).astype(np.asarray(want).dtype)
+            for name, want in plain.items()
+            if name in double
+        }
+    return rounded if _means(plain, rounded) else None
+
+
+def _is_tensor(datum: Datum) -> bool:
+    return isinstance(datum, np.ndarray)
+
+
+def _means(plain: Outputs, other: Outputs) -> bool:
+    """Whether the two are the same but for roundings; whole numbers may flip where those do."""
+    if list(plain) != list(other):
+        return False
+    for want, got in zip(plain.values(), other.values(), strict=True):
+        ours, theirs = np.asarray(want), np.asarray(got)
+        if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+            return False
+        if is_inexact(ours) and not compare({"": ours}, {"": theirs}, Tolerance(0.0, ALIKE * scale_of(ours))):
+            return False
+    return True
+
+
+def _in_child(function: str, model: ir.Model, feeds: Feeds, until: float) -> Outputs | None:
+    with tempfile.TemporaryDirectory() as folder:
+        request, answer = Path(folder) / "request.pickle", Path(folder) / "answer.pickle"
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "optimize_graph.runtime.verification.float64_reference",
+            str(request),
+            str(answer),
+        ]
+        try:
+            request.write_bytes(pickle.dumps((function, tapped(model, []), dict(feeds))))
+            subprocess.run(command, capture_output=True, timeout=max(until - time.monotonic(), 0.0), check=True)
+            found: Outputs = pickle.loads(answer.read_bytes())
+        except (OSError, subprocess.SubprocessError, ir.ModelError):  # too large, too slow, or a kernel is missing
+            return None
+        return found
+
+
+if __name__ == "__main__":
+    from ...ir.standard import reference_evaluator
+
+    asked, data, given = pickle.loads(Path(sys.argv[1]).read_bytes())
+    Path(sys.argv[2]).write_bytes(pickle.dumps(getattr(reference_evaluator, asked)(data, given)))
