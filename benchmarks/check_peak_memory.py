@@ -3,7 +3,8 @@
     python benchmarks/check_peak_memory.py MODEL.onnx …
 
 The other reading is `ru_maxrss`, as `wait4` gives it to the parent; a small process stands in between, since the figure
-starts at what the process held that forked. Fails where the two are more than 5 % apart. Inputs as in `compare_tools.py`.
+starts at what the process held that forked. Fails where the two are more than 5 % apart. Inputs as in
+`compare_tools.py`.
 """
 
 from __future__ import annotations

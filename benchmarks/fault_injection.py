@@ -1,4 +1,4 @@
-"""Whether wrong rules are caught: each of tests/faults/wrong_rules.py beside the whole catalogue, on real models.
+"""Whether wrong rules are caught: each of tests/support/wrong_rules.py beside the whole catalogue, on real models.
 
     python benchmarks/fault_injection.py RESULT.json MODEL.onnx…
 
@@ -20,8 +20,7 @@ from pathlib import Path
 
 import onnx
 
-FAULTS = Path(__file__).parents[1] / "tests" / "faults"
-sys.path.insert(0, str(FAULTS))
+FAULTS = Path(__file__).parents[1] / "tests"
 os.environ["PYTHONPATH"] = os.pathsep.join([str(FAULTS), os.environ.get("PYTHONPATH", "")])
 
 from optimize_graph import OptimizeGraphError, Options, optimize  # noqa: E402
@@ -31,7 +30,7 @@ from optimize_graph.cli import main as command  # noqa: E402
 def tried(rule: str, others: tuple[str, ...], model: Path, folder: Path) -> dict[str, object]:
     """One rule beside the catalogue, on one model."""
     out = folder / "out.onnx"
-    options = Options(plugins=("wrong_rules",), disable=others, follow_symlinks=True)
+    options = Options(plugins=("support.wrong_rules",), disable=others, follow_symlinks=True)
     found: dict[str, object] = {"rule": rule, "model": model.stem}
     start = time.monotonic()
     try:
@@ -67,7 +66,7 @@ def tried(rule: str, others: tuple[str, ...], model: Path, folder: Path) -> dict
 
 
 def main(result: Path, models: list[Path]) -> None:
-    from wrong_rules import NAMES  # importing registers
+    from support.wrong_rules import NAMES  # importing registers
 
     rows = []
     for model in models:

@@ -84,7 +84,8 @@ def page(document: dict[str, Any], picture: str) -> str:
         "# Side by side",
         "",
         "Original over optimized, above 1 is faster: ONNX Runtime with all of its own optimizations on both sides,",
-        f"paired and interleaved runs, median with its 95 % interval. Measured with {where}. Made by `render_results.py`.",
+        f"paired and interleaved runs, median with its 95 % interval. Measured with {where}. Made by "
+        "`render_results.py`.",
         "",
         f"![Ratios by model and tool]({picture})",
         "",

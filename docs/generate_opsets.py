@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent / "tests" / "ir"), str(HERE.parent / "tests" / "properties")]
+sys.path.insert(0, str(HERE.parent / "tests"))
 
-from opset_cases import few, steps, verdict  # noqa: E402
+from support.opset_cases import few, steps, verdict  # noqa: E402
 
 HEAD = """# Opset conversion
 

@@ -6,7 +6,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="rewrite the 'after' blocks in tests/golden")
+    parser.addoption("--update-golden", action="store_true", help="rewrite the 'after' blocks of golden files")
 
 
 @pytest.fixture

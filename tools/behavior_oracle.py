@@ -33,10 +33,8 @@ def write_models(folder: Path) -> int:
     import onnx
 
     tests = Path(__file__).resolve().parent.parent / "tests"
-    sys.path[:0] = [str(tests / "golden"), str(tests / "properties")]
-    import backend_cases
-    import random_models
-    import test_golden
+    sys.path.insert(0, str(tests))
+    from support import backend_cases, golden, random_models
 
     folder.mkdir(parents=True, exist_ok=True)
     made = 0
@@ -46,8 +44,8 @@ def write_models(folder: Path) -> int:
         made += 1
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
 
-    for number, case in enumerate(test_golden.CASES):
-        write(f"golden@{case.rule}@{case.target}@{number}", test_golden.parse(case.before))
+    for number, case in enumerate(golden.CASES):
+        write(f"golden@{case.rule}@{case.target}@{number}", golden.parse(case.before))
     for path in sorted((tests.parent / "examples").glob("*.onnx")):
         write(f"example@{path.stem}", onnx.load(path))
     random = np.random.default_rng(0)

@@ -26,8 +26,8 @@ NAMED = {"float": "FLOAT", "double": "DOUBLE"}
 HEADER = '''"""Kernels of ONNX Runtime's {provider}, {releases}: data, made by `tools/generate_kernel_table.py`.
 
 A line: the operator, the versions of its definition that the kernel is for, and the element types that it takes: `0=`
-as first input, `>0=` as first output (`SETS` in tools/generate_kernel_table.py names several at once). `from` and `to` name the first and
-last release that has it, where they are not the oldest and the newest known.
+as first input, `>0=` as first output (`SETS` in tools/generate_kernel_table.py names several at once). `from` and
+`to` name the first and last release that has it, where they are not the oldest and the newest known.
 """
 
 from __future__ import annotations

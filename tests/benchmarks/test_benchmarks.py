@@ -27,7 +27,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = Path(shutil.copy(ROOT / "examples" / "digits.onnx", folder))
     results = folder / "here.json"
     peers = "optimize-graph,onnxslim"
-    script("compare_tools.py", model, "--output", results, "--tools", peers, "--peer-python", "/no/such", "--budget", 0.1)
+    script(
+        "compare_tools.py", model, "--output", results, "--tools", peers, "--peer-python", "/no/such", "--budget", 0.1
+    )
     return results
 
 

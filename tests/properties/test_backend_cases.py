@@ -9,16 +9,16 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import backend_cases
 import numpy as np
 import onnx
 import pytest
-from backend_cases import Case, Variant
-from checking import agree_as_backend_cases, assert_same_interface, count, is_valid
 from optimize_graph import Options, ir, optimize
 from optimize_graph.passes import Exactness
 from optimize_graph.runtime import SessionOptions, open_session
 from optimize_graph.runtime.verification.noise_floor import computes_in_half, draws_random_numbers
+from support import backend_cases
+from support.backend_cases import Case, Variant
+from support.checking import agree_as_backend_cases, assert_same_interface, count, is_valid
 
 SHARDS = 16  # each loads the cases once for its process; more of them balance the processes
 SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.15

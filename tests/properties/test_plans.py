@@ -16,7 +16,7 @@ from optimize_graph import Options, ir, optimize
 from optimize_graph.jobs.model_source import Source
 from optimize_graph.jobs.optimization.pipeline_runner import Optimizer
 from optimize_graph.runtime import SessionOptions, open_session
-from test_golden import CASES, parse
+from support.golden import CASES, parse
 
 MODELS = 24
 

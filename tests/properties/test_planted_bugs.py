@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import onnx
 import pytest
-import random_models
-from checking import Disagreement, attends_to_nothing, compare, optimized, outputs_of, session_of
 from optimize_graph import ir
 from optimize_graph.passes import REGISTRY, Builder, Exactness, Match
 from optimize_graph.passes.pipeline.pass_ import PassFailure
 from optimize_graph.passes.rewriting.rule import Operand, Rule
-from test_variations import feeds_for
-from variations import Subject, subjects
+from support import random_models
+from support.checking import Disagreement, attends_to_nothing, compare, optimized, outputs_of, session_of
+from support.variation_feeds import feeds_for
+from support.variations import Subject, subjects
 
 SCANNED = 800  # models at most, each for the default and for the exact pipeline
 ENOUGH = 4  # models in which a family fires

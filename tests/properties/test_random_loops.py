@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
-from checking import assert_same_interface, compare, optimized, outputs_of, session_of
 from optimize_graph.passes import Exactness
-from random_loops import LoopMaker, feeds_of
+from support.checking import assert_same_interface, compare, optimized, outputs_of, session_of
+from support.random_loops import LoopMaker, feeds_of
 
 BATCHES = 4
 LOOPS_AT_ONCE = 70

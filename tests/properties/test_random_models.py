@@ -9,8 +9,6 @@ from typing import ClassVar
 import numpy as np
 import onnx
 import pytest
-import random_models
-from checking import assert_same_interface, attends_to_nothing, compare, optimized, outputs_of, session_of
 from optimize_graph import ir
 from optimize_graph.passes import (
     REGISTRY,
@@ -26,6 +24,8 @@ from optimize_graph.passes import (
     values,
 )
 from optimize_graph.passes.rewriting.constraints import constant
+from support import random_models
+from support.checking import assert_same_interface, attends_to_nothing, compare, optimized, outputs_of, session_of
 
 GRAPHS_AT_ONCE = 50
 BATCHES = 26

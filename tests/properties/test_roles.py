@@ -14,9 +14,9 @@ import onnx
 import onnx.numpy_helper
 import onnx.parser
 import pytest
-from checking import attends_to_nothing, optimized, outputs_of, session_of
 from optimize_graph.runtime import EXACT, Tolerance
 from optimize_graph.runtime import compare as compare_outputs
+from support.checking import attends_to_nothing, optimized, outputs_of, session_of
 
 Feeds = dict[str, np.ndarray]
 LOWEST = float(np.finfo(np.float32).min)

@@ -14,13 +14,13 @@ import onnx
 import onnx.numpy_helper
 import onnx.parser
 import pytest
-from cuda_operators import runs_on_cuda_alone
 from optimize_graph import Options, ir, optimize
 from optimize_graph.passes import REGISTRY, Builder, Exactness, Match, Pipeline, Settings, op, rule, values
 from optimize_graph.passes.rewriting.constant_range import lost_range
 from optimize_graph.passes.rewriting.constraints import constant
 from optimize_graph.runtime import Feeds, SessionOptions, make_feeds, open_session
-from test_golden import CASES, Case, parse
+from support.cuda_operators import runs_on_cuda_alone
+from support.golden import CASES, Case, parse
 
 OPTIONS = SessionOptions(optimize=False, prepacking=False)
 

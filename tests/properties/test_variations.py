@@ -8,91 +8,27 @@ from __future__ import annotations
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import onnx
 import pytest
-from checking import assert_same_interface, attends_to_nothing, compare, is_valid, optimized, outputs_of, session_of
-from fragments import reduces_backwards
-from optimize_graph import ir
 from optimize_graph.passes import REGISTRY, Exactness
-from optimize_graph.runtime import make_feeds
-from optimize_graph.runtime.inputs.bind_dims import Sizing
-from optimize_graph.runtime.inputs.feeds import Plan
-from random_models import SPECIAL, may_be_empty
-from variations import VARIATIONS, Subject, Variation, subjects
+from support.checking import (
+    assert_same_interface,
+    attends_to_nothing,
+    compare,
+    is_valid,
+    optimized,
+    outputs_of,
+    session_of,
+)
+from support.variation_feeds import feeds_for
+from support.variations import VARIATIONS, Subject, Variation, subjects
 
 SHARDS = 8
 SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.2
 
-SMALL = Plan(Sizing(batch=2, length=5, past=3, image=12, samples=24))
 
-Feeds = dict[str, np.ndarray]
 SUBJECTS = subjects()
-
-
-def made_for(model: onnx.ModelProto, seed: int) -> Feeds:
-    return dict(make_feeds(ir.from_proto(model), seed=seed, plan=SMALL))  # type: ignore[arg-type]
-
-
-def feeds_for(model: onnx.ModelProto, seed: int, like: onnx.ModelProto | None = None) -> Iterator[tuple[Feeds, bool]]:
-    """Inputs, and whether all their numbers are finite: as made for the model, the symbols 1 and 0, special numbers,
-    other content for what the caller may override."""
-    random = np.random.default_rng(seed)
-    plain = made_for(model, seed)
-    if like is not None:  # dims that lost their numbers still have to fit the weights
-        plain |= {name: array for name, array in made_for(like, seed).items() if array.dtype == plain[name].dtype}
-    yield plain, True
-    if symbols := {dim.dim_param for value in model.graph.input for dim in dims_of(value) if dim.dim_param}:
-        yield resized(model, plain, dict.fromkeys(symbols, 1)), True
-    if (first := batches(model)) and not reduces_backwards(model):
-        yield resized(model, plain, dict.fromkeys(first, 0)), True
-    defaults = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    given = {value.name: defaults[value.name] for value in model.graph.input if value.name in defaults}
-    if given:
-        yield {**plain, **{name: changed(content, random) for name, content in given.items()}}, True
-    yield {name: special(content, random) for name, content in plain.items()}, False
-
-
-def dims_of(value: onnx.ValueInfoProto) -> Sequence[onnx.TensorShapeProto.Dimension]:
-    return value.type.tensor_type.shape.dim
-
-
-def batches(model: onnx.ModelProto) -> set[str]:
-    """The symbols that may be 0, those that stand first and nowhere else: ONNX Runtime divides by other sizes."""
-    if not may_be_empty(model):
-        return set()
-    first, others = set(), set()
-    for value in model.graph.input:
-        for axis, dim in enumerate(dims_of(value)):
-            (others if axis else first).add(dim.dim_param)
-    return first - others - {""}
-
-
-def resized(model: onnx.ModelProto, feeds: Feeds, sizes: Mapping[str, int]) -> Feeds:
-    """The content of `feeds` in the dims that the model has for these `sizes` of symbols."""
-    made = dict(feeds)
-    for value in model.graph.input:
-        if value.name in feeds and dims_of(value):
-            content = feeds[value.name]
-            wanted = [sizes.get(dim.dim_param, size) for dim, size in zip(dims_of(value), content.shape, strict=True)]
-            made[value.name] = np.resize(content, wanted) if content.size else np.ones(wanted, content.dtype)
-    return made
-
-
-def changed(content: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """The same numbers in another order, floats nudged."""
-    moved = random.permutation(content.reshape(-1)).reshape(content.shape)
-    with np.errstate(over="ignore"):
-        return np.asarray(moved * 1.25 if content.dtype.kind == "f" else moved).astype(content.dtype)
-
-
-def special(content: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    if content.dtype.kind != "f":
-        return content
-    numbers = random.choice(SPECIAL, content.shape).astype(content.dtype)
-    return np.asarray(np.where(random.random(content.shape) < 0.5, numbers, content))
 
 
 def check(model: onnx.ModelProto, pipeline: str, subject: Subject) -> str:

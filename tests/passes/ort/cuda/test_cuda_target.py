@@ -12,14 +12,14 @@ import onnx
 import onnx.defs
 import onnx.parser
 import pytest
-from cuda_operators import evaluator
 from optimize_graph import Options, Result, ir, optimize
 from optimize_graph.cli import main
 from optimize_graph.passes.targets.cuda import AttentionCall, computes_in_half, kernels_lost
 from optimize_graph.passes.targets.kernel_table import definition, has_kernel, kernels_of
 from optimize_graph.runtime import make_feeds, open_session
+from support.cuda_operators import evaluator
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 HALF, SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
 ATTENTION = """

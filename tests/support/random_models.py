@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import fragments
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from support import fragments
 
 Dim = int | str
 OPSETS = (9, 11, 13, 17, 18, 21, 21, 21)  # the last is the golden files'

@@ -24,8 +24,8 @@ import onnx.parser
 import onnx.reference
 import onnx.shape_inference
 import onnxruntime as ort
-from backend_cases import Case, Variant, cases
 from optimize_graph import ir
+from support.backend_cases import Case, Variant, cases
 
 OLDEST = 7
 NEWEST_RUN = 26

@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
 from optimize_graph import ir
-from test_attention import GUARDED, MASKED, PLAIN, rotary
-from test_golden import CASES, parse
-from test_noops import HITS, model_of
+from support.attention_models import GUARDED, MASKED, PLAIN, rotary
+from support.golden import CASES, parse
+from support.noop_cases import HITS, model_of
 
 OPSETS = (11, 13, 17, 18, 21, 23)
 NEGATABLE = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from multiprocessing.connection import Connection
 
-from backend_cases import Case
-from opset_cases import Outcome, Step, made, outcome, run
+from support.backend_cases import Case
+from support.opset_cases import Outcome, Step, made, outcome, run
 
 SECONDS_PER_CASE = 20.0
 ENDED = "not run: the runtime ended"

@@ -9,14 +9,14 @@ from typing import Protocol
 import numpy as np
 import onnx
 import onnxruntime
-from cuda_operators import evaluator, runs_on_cuda_alone
 from optimize_graph import ir
 from optimize_graph.jobs.optimization.target_versions import installed_release
 from optimize_graph.passes import Pipeline, PipelineResult, Settings, VerifyEach
 from optimize_graph.runtime import EXACT, Datum, OrtEvaluator, Outputs, Tolerance
 from optimize_graph.runtime import compare as compare_outputs
 from optimize_graph.runtime.verification.comparison import leaves
-from random_models import RANDOM
+from support.cuda_operators import evaluator, runs_on_cuda_alone
+from support.random_models import RANDOM
 
 Feeds = Mapping[str, np.ndarray]
 

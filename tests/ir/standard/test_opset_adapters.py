@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,15 +17,12 @@ import onnx
 import onnx.parser
 import pytest
 from optimize_graph.ir.standard.opset_adapters import graph_protos
+from support import opset_runs
+from support.backend_cases import Case
+from support.opset_cases import Outcome, Step, few, steps, verdict
+from support.opset_runs import outcomes
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "properties"))
-import opset_runs
-from backend_cases import Case
-from opset_cases import Outcome, Step, few, steps, verdict
-from opset_runs import outcomes
-
-TABLE = Path(__file__).parents[2] / "docs" / "opsets.md"
+TABLE = Path(__file__).parents[3] / "docs" / "opsets.md"
 STEPS: dict[str, list[Step]] = defaultdict(list)
 for each in steps():
     STEPS[each.op_type].append(each)

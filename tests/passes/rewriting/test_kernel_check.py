@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import onnx
 import onnx.defs
 import onnx.helper
@@ -20,9 +17,7 @@ from optimize_graph.passes.rewriting.kernel_check import node_runs
 from optimize_graph.passes.targets import cpu_kernels, cuda_kernels
 from optimize_graph.passes.targets.kernel_table import ABSENT, has_kernel, kernels_of
 from optimize_graph.runtime import SessionOptions, open_session
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
-from test_golden import CASES, Case, parse
+from support.golden import CASES, Case, parse
 
 F16, F32, F64, I64, BOOL = (ir.DataType[name] for name in ("FLOAT16", "FLOAT", "DOUBLE", "INT64", "BOOL"))
 HERE = Settings(target="ort-cpu", release=installed_release())

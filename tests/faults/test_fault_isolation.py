@@ -21,8 +21,8 @@ from optimize_graph.runtime import constant_evaluator
 from optimize_graph.runtime.ort import session
 
 with REGISTRY.scope():  # or every test of the same run would see them
-    import wrong_rules
-    from wrong_rules import NAMES
+    from support import wrong_rules
+    from support.wrong_rules import NAMES
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 TEXT = """g (float[N, 6, 8] x, float[N, 8, 8, 8] image) => (float[N, 6, 8] y, float[N, 8, a, b] z) {

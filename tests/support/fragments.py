@@ -9,10 +9,10 @@ from functools import cache
 
 import numpy as np
 import onnx
-from cuda_operators import runs_on_cuda_alone
 from onnx import TensorProto
 from optimize_graph import ir
-from test_golden import CASES, parse
+from support.cuda_operators import runs_on_cuda_alone
+from support.golden import CASES, parse
 
 Dim = int | str
 Port = tuple[str, int, tuple[Dim, ...]]

@@ -1,4 +1,4 @@
-"""Golden tests of rules: prose, before, after, and what refuses each near miss, in Markdown files beside this one.
+"""Golden tests of rules: prose, before, after, and the condition of each miss, beside the tests of the rule's folder.
 
 A file `RULE.md` holds cases under `## title` headings. A case is a block "```onnx before" in ONNX text with an
 "```onnx after" block, or one block "```onnx unchanged: CONDITION", where CONDITION is the text of the refusal. It is
@@ -10,82 +10,18 @@ What only its CUDA provider computes runs in onnx's reference evaluator.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from cuda_operators import evaluator, runs_on_cuda_alone
-from onnx import numpy_helper
 from optimize_graph import ir
 from optimize_graph.passes import REGISTRY, Exactness, Pipeline, Settings, VerifyEach
 from optimize_graph.passes.rewriting import driver
 from optimize_graph.runtime import Datum, Feeds, SessionOptions, make_feeds, open_session
-
-HERE = Path(__file__).parent
-HEADER = '<ir_version: 10, opset_import: ["": 21]>\n'
-BLOCK = re.compile(r"^```onnx (?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One case of a golden file. `after` is None where the rule must refuse, for the condition `refusal`."""
-
-    path: Path
-    title: str
-    before: str
-    after: str | None
-    miss: str
-    target: str = "ort-cpu"
-
-    @property
-    def rule(self) -> str:
-        return self.path.stem
-
-    def __str__(self) -> str:
-        return f"{self.rule}: {self.title}"
-
-
-def cases_in(path: Path) -> list[Case]:
-    found = []
-    for section in re.split(r"^## ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
-        title = section.splitlines()[0].strip()
-        blocks = [(each["kind"].strip(), each["text"]) for each in BLOCK.finditer(section)]
-        kinds = [kind.partition(":")[0] for kind, _ in blocks]
-        target = kinds[0].partition("target=")[2] or "ort-cpu"
-        if [kind.split()[0] for kind in kinds] == ["before", "after"]:
-            found.append(Case(path, title, blocks[0][1], blocks[1][1], "", target))
-        elif len(kinds) == 1 and kinds[0].split()[0] == "unchanged":
-            found.append(Case(path, title, blocks[0][1], None, blocks[0][0].partition(":")[2].strip(), target))
-        else:
-            raise ValueError(f"{path.name}, {title!r}: blocks {kinds}; wanted before and after, or unchanged")
-    return found
-
-
-CASES = [case for path in sorted(HERE.glob("*.md")) for case in cases_in(path)]
-
-
-def parse(text: str) -> onnx.ModelProto:
-    proto = onnx.parser.parse_model(text if text.lstrip().startswith("<") else HEADER + text)
-    random = np.random.default_rng(0)
-    made = {name for node in proto.graph.node for name in node.output}
-    for value in list(proto.graph.value_info):
-        if value.name in made:
-            continue
-        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        content = random.normal(size=dims) / np.sqrt(max(1, int(np.prod(dims[1:]))))
-        if value.name.startswith("var"):
-            content = np.abs(content) + 0.5
-        if value.name.startswith("inf"):
-            content.reshape(-1)[0] = np.inf
-        proto.graph.initializer.append(numpy_helper.from_array(content.astype(dtype), value.name))
-        proto.graph.value_info.remove(value)
-    return proto
+from support.cuda_operators import evaluator, runs_on_cuda_alone
+from support.golden import BLOCK, CASES, Case, body_of, parse
 
 
 def write_after(case: Case, after: str) -> None:
@@ -94,11 +30,6 @@ def write_after(case: Case, after: str) -> None:
     start = content.index(f"## {case.title}\n")
     block = next(each for each in BLOCK.finditer(content, start) if each["kind"].strip() == "after")
     case.path.write_text(content[: block.start("text")] + after + content[block.end("text") :], encoding="utf-8")
-
-
-def body_of(model: ir.Model) -> str:
-    """The canonical text without the line of versions."""
-    return ir.text(model, canonical=True, digests=False).partition("\n")[2]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -153,7 +84,7 @@ def outputs_of(model: onnx.ModelProto, options: SessionOptions, feeds: Feeds) ->
 
 def test_every_fusion_has_a_golden_file() -> None:
     fusions = {rule.name for rule in REGISTRY.rules.values() if rule.group == "simplify"}
-    assert fusions <= {path.stem for path in HERE.glob("*.md")}
+    assert fusions <= {case.rule for case in CASES}
 
 
 @pytest.mark.parametrize("rule", sorted({case.rule for case in CASES}))
