@@ -25,7 +25,7 @@ def lines() -> Iterator[str]:
     for name, rule in sorted(REGISTRY.rules.items()):
         if not rule.module.startswith("optimize_graph."):
             continue
-        yield f"### {name}\n\n{rule.exactness}; run by `{rule.group}`; source: {rule.source}\n\n```\n{rule.doc}\n```\n"
+        yield f"### {name}\n\n{rule.exactness}; run by `{rule.phase}`; source: {rule.source}\n\n```\n{rule.doc}\n```\n"
         if rule.requires:
             yield "Requires: " + "; ".join(condition.text for condition in rule.requires) + ".\n"
 

@@ -29,7 +29,7 @@ class Mismatch:
 class Explanation:
     """What one rule or pass did with a model.
 
-    `rewrites`: where it fired. `refusals`: where its pattern fitted and a condition did not hold. `mismatches`: the
+    `rewrites`: where it fired. `missed`: where its pattern fitted and a condition did not hold. `mismatches`: the
     nodes of the result with the operator that it starts from, where the pattern does not fit; the nearest first.
     """
 
@@ -76,7 +76,7 @@ def _runs(step: Pass, name: str, rule: Rule | None) -> bool:
     """Whether a pass that ran is the one called `name`, or runs the rule of that name."""
     if rule is None:
         return step.name == name
-    return rule.group in step.groups or name in getattr(step, "rules", ())
+    return rule.phase in step.phases or name in getattr(step, "rules", ())
 
 
 def _mismatches(rule: Rule, model: ir.Model) -> list[Mismatch]:

@@ -8,12 +8,18 @@ from .pipeline.exactness import Exactness
 from .pipeline.graphsurgeon_pass import surgeon_pass
 from .pipeline.instruments import CheckFailed, Instrument, PrintAfter, Statistics, Timing, VerifyEach
 from .pipeline.pass_ import Evaluator, Pass, PassContext, PassFailure, Settings, spell, where
+from .pipeline.phase import Phase
 from .pipeline.pipeline import Fixpoint, Pipeline, PipelineResult
 from .pipeline.registry import REGISTRY, Registry, register
 from .pipeline.rewrite_log import Exclusions, MissedRewrite, Rewrite, RewriteLog
 from .rewriting import constraints
+from .rewriting.builder import Builder
+from .rewriting.constraints import let, profitable, require, structural
+from .rewriting.match import Condition, Match
+from .rewriting.operand import Operand
 from .rewriting.pattern import any_call, approx, op, values, variadic
-from .rewriting.rule import Builder, Condition, Match, Operand, Rule, rule
+from .rewriting.rule import Rule, rule
+from .rewriting.two_sided import rewrite
 
 __all__ = [
     "REGISTRY",
@@ -33,6 +39,7 @@ __all__ = [
     "Pass",
     "PassContext",
     "PassFailure",
+    "Phase",
     "Pipeline",
     "PipelineResult",
     "PrintAfter",
@@ -47,10 +54,15 @@ __all__ = [
     "any_call",
     "approx",
     "constraints",
+    "let",
     "op",
+    "profitable",
     "register",
+    "require",
+    "rewrite",
     "rule",
     "spell",
+    "structural",
     "surgeon_pass",
     "values",
     "variadic",

@@ -11,6 +11,7 @@ from .analyses import Shapes
 from .analyses.manager import Analysis
 from .pipeline.exactness import Exactness
 from .pipeline.pass_ import Pass, PassContext, where
+from .pipeline.phase import Phase
 from .pipeline.registry import REGISTRY, register
 from .pipeline.rewrite_log import MissedRewrite
 from .rewriting.driver import apply_rules
@@ -23,15 +24,15 @@ def run_rules(rules: Iterable[Rule], model: ir.Model, context: PassContext, limi
     apply_rules(rules, model, context, limit=limit)
 
 
-def rules_of(groups: Collection[str]) -> list[Rule]:
-    """The rules of some groups."""
-    return [rule for rule in REGISTRY.rules.values() if rule.group in groups]
+def rules_of(phases: Collection[Phase]) -> list[Rule]:
+    """The rules of some phases."""
+    return [rule for rule in REGISTRY.rules.values() if rule.phase in phases]
 
 
 @register
 @dataclass(frozen=True)
 class Canonicalize(Pass):
-    """Apply every rule of group `canonicalize`: cheap, exact, towards fewer and simpler operators.
+    """Apply every rule of phase `canonicalize`: cheap, exact, towards fewer and simpler operators.
 
     before:  y = Relu(Identity(x))
     after:   y = Relu(x)
@@ -39,18 +40,18 @@ class Canonicalize(Pass):
 
     name: ClassVar[str] = "canonicalize"
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
-    groups: ClassVar[frozenset[str]] = frozenset({"canonicalize"})
+    phases: ClassVar[frozenset[Phase]] = frozenset({Phase.CANONICALIZE})
 
     limit: int | None = None
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        run_rules(rules_of(self.groups), model, context, self.limit)
+        run_rules(rules_of(self.phases), model, context, self.limit)
 
 
 @register
 @dataclass(frozen=True)
 class Simplify(Canonicalize):
-    """Apply every rule of group `fuse`: several operators become one, at most up to rounding.
+    """Apply every rule of phase `fuse`: several operators become one, at most up to rounding.
 
     before:  y = BatchNormalization(Conv(x, w), …)
     after:   y = Conv(x, w', b')
@@ -58,7 +59,7 @@ class Simplify(Canonicalize):
 
     name: ClassVar[str] = "simplify"
     exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
-    groups: ClassVar[frozenset[str]] = frozenset({"simplify"})
+    phases: ClassVar[frozenset[Phase]] = frozenset({Phase.SIMPLIFY})
 
 
 _QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
@@ -83,7 +84,7 @@ class UnlessQuantized(Canonicalize):
 @register
 @dataclass(frozen=True)
 class Recognize(UnlessQuantized):
-    """Apply every rule of group `recognize`: what exporters spell in many operators becomes the standard's own.
+    """Apply every rule of phase `recognize`: what exporters spell in many operators becomes the standard's own.
 
     before:  y = Div(Mul(x, Clip(Add(x, 3), 0, 6)), 6)
     after:   y = Mul(x, HardSigmoid(x))
@@ -91,13 +92,13 @@ class Recognize(UnlessQuantized):
 
     name: ClassVar[str] = "recognize"
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    groups: ClassVar[frozenset[str]] = frozenset({"recognize"})
+    phases: ClassVar[frozenset[Phase]] = frozenset({Phase.RECOGNIZE})
 
 
 @register
 @dataclass(frozen=True)
 class OrtSpecialize(Canonicalize):
-    """Apply every rule of group `legalize`: what the target runs best, after everything else.
+    """Apply every rule of phase `legalize`: what the target runs best, after everything else.
 
     before:  z = LayerNormalization(Add(x, y), …)
     after:   z = LayerNormalization(Sum(x, y), …)
@@ -105,13 +106,13 @@ class OrtSpecialize(Canonicalize):
 
     name: ClassVar[str] = "ort-specialize"
     exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
-    groups: ClassVar[frozenset[str]] = frozenset({"ort-specialize"})
+    phases: ClassVar[frozenset[Phase]] = frozenset({Phase.ORT_SPECIALIZE})
 
 
 @register
 @dataclass(frozen=True)
 class OrtAlgorithms(UnlessQuantized):
-    """Apply every rule of group `ort-algorithms`: less arithmetic in more operators, when nothing looks for the plain
+    """Apply every rule of phase `ort-algorithms`: less arithmetic in more operators, when nothing looks for the plain
     operator any more.
 
     before:  y = Conv(x, w)
@@ -120,13 +121,13 @@ class OrtAlgorithms(UnlessQuantized):
 
     name: ClassVar[str] = "ort-algorithms"
     exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
-    groups: ClassVar[frozenset[str]] = frozenset({"ort-algorithms"})
+    phases: ClassVar[frozenset[Phase]] = frozenset({Phase.ORT_ALGORITHMS})
 
 
 @register
 @dataclass(frozen=True)
 class RewriteNamed(Pass):
-    """Apply the rules that are named, whatever their group: `rewrite{rules=eliminate-nop-identity|eliminate-nop-cast}`.
+    """Apply the rules that are named, whatever their phase: `rewrite{rules=eliminate-nop-identity|eliminate-nop-cast}`.
 
     before:  whatever the rules match
     after:   what they build

@@ -90,7 +90,7 @@ class Intake:
             self._lost(f"fields of {type(message).__name__} that the installed onnx does not know")
 
     def _text(self, *strings: str | bytes) -> None:
-        """protobuf gives bytes for a string that is not UTF-8."""
+        """Protobuf gives bytes for a string that is not UTF-8."""
         if bytes in map(type, strings):
             fail("model-malformed", "a name or text is not UTF-8", self._where())
 

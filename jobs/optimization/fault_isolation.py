@@ -100,7 +100,8 @@ class FaultIsolator:
 
     def _find_unnumbered(self, search: Search, until: float) -> FaultyRewrite | None:
         """Find the pass or rule of a plugin that changes the model without asking the journal: in a run that allows no
-        rewrite, the result is wrong with it and right without it."""
+        rewrite, the result is wrong with it and right without it.
+        """
         if not search.is_wrong(0):
             return None
         names = [*(each.name for each in REGISTRY.passes.values() if is_foreign(each.__module__))]

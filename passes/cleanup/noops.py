@@ -16,9 +16,12 @@ import numpy as np
 
 from ... import ir
 from ..pipeline.exactness import Exactness
+from ..rewriting.builder import Builder
 from ..rewriting.constraints import structural
+from ..rewriting.match import Match
+from ..rewriting.operand import Operand
 from ..rewriting.pattern import any_call, op, values
-from ..rewriting.rule import Builder, Match, Operand, rule
+from ..rewriting.rule import rule
 
 Test = Callable[[ir.Node], bool]
 
@@ -51,7 +54,6 @@ def noop(
         source=f"ONNX {op_type}",
         name=f"eliminate-nop-{op_type.lower()}{suffix}",
         exactness=exactness,
-        group="canonicalize" if exactness is Exactness.EXACT else "simplify",
         keeps_type=keeps_type,
     )(body)
 

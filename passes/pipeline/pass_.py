@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol
 from ... import ir
 from ..analyses.manager import Analysis, AnalysisManager
 from .exactness import Exactness
+from .phase import Phase
 from .rewrite_log import MissedRewrite, RewriteLog, Sketch, Sketched
 
 USUAL_THREADS = (1, 4)
@@ -84,14 +85,14 @@ class Pass(ABC):
     """A change of a whole model. Subclasses are frozen dataclasses; their fields are the options of their text form.
 
     `is_choice`: what it does is right either way, and done because it is expected to pay: a tuner may think otherwise.
-    `groups`: the groups whose rules it runs.
+    `phases`: the phases whose rules it runs.
     """
 
     name: ClassVar[str]
     is_heuristic: ClassVar[bool] = False
     exactness: ClassVar[Exactness] = Exactness.EXACT
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset()
-    groups: ClassVar[frozenset[str]] = frozenset()
+    phases: ClassVar[frozenset[Phase]] = frozenset()
 
     @abstractmethod
     def run(self, model: ir.Model, context: PassContext) -> None:

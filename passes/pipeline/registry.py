@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ... import ir
 from .exactness import Exactness
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 
 CATALOGUE = ("presets", "phases", "cleanup", "recognize", "simplify", "ort")
 ENTRY_POINTS = "optimize_graph.plugins"
-GROUPS: Final = frozenset(
-    "canonicalize simplify recognize ort-specialize ort-algorithms attention attention-alone causal-attention "
-    "contrib-attention".split()
-)
-"""The groups of rules that passes of this package run: known before the catalogue is imported."""
-
 P = TypeVar("P", bound=type[Pass])
 V = TypeVar("V")
 
@@ -110,8 +104,8 @@ class Registry:
         faults: list[str] = []
         if not isinstance(kind.exactness, Exactness):
             faults.append(f"exactness is {kind.exactness!r}, expected a member of Exactness")
-        if not isinstance(kind.groups, frozenset):
-            faults.append(f"groups is {kind.groups!r}, expected a frozenset of names")
+        if not isinstance(kind.phases, frozenset):
+            faults.append(f"phases is {kind.phases!r}, expected a frozenset of members of Phase")
         reject(f"pass {kind.name!r}", [*name_faults(kind.name), *faults])
         with self._lock:
             layer = self._claim(kind.name, Owner(kind.__module__, kind.__qualname__))
@@ -119,10 +113,8 @@ class Registry:
         return kind
 
     def add_rule(self, rule: Rule) -> Rule:
-        """Register a rule. Raises PipelineError for a name that is taken, and for a group that no pass runs."""
+        """Register a rule. Raises PipelineError for a name that is taken."""
         with self._lock:
-            if is_foreign(rule.module):  # the package's own passes may be imported after their rules
-                self._refuse_unknown_group(rule)
             layer = self._claim(rule.name, Owner(rule.module, rule.body.__qualname__))
             layer.rules = {**layer.rules, rule.name: rule}
         return rule
@@ -133,15 +125,6 @@ class Registry:
         with self._lock:
             layer = self._claim(name, Owner(owner, name))
             layer.presets = {**layer.presets, name: text}
-
-    def _refuse_unknown_group(self, rule: Rule) -> None:
-        groups = GROUPS.union(*(kind.groups for layer in self._layers() for kind in layer.passes.values()))
-        if rule.group not in groups:
-            hint = ir.did_you_mean(rule.group, groups)
-            message = (
-                f"no pass runs group {rule.group!r}{hint} (a pass of your own with `groups` comes before its rules)"
-            )
-            reject(f"rule {rule.name!r}", [message])
 
     def _claim(self, name: str, owner: Owner) -> _Layer:
         """The layer that `owner` registers `name` in, where the name is free or its own."""

@@ -6,9 +6,11 @@ import math
 
 from ... import ir
 from ..pipeline.exactness import Exactness
+from ..rewriting.builder import Builder
 from ..rewriting.constraints import require, structural
+from ..rewriting.match import Match
 from ..rewriting.pattern import Call, Pattern, approx, op, values
-from ..rewriting.rule import Builder, Match, rule
+from ..rewriting.rule import rule
 
 (x,) = values("x")
 
@@ -20,7 +22,7 @@ def _times(value: Pattern, number: float) -> Call:
 
 
 def _gated(gate: Pattern) -> Pattern:
-    """x * gate / 2, the half before, behind, or on the gate."""
+    """X * gate / 2, the half before, behind, or on the gate."""
 
     def half(value: Pattern, name: str) -> Pattern:
         return op.Mul(value, 0.5).any_order().named(name) | op.Div(value, 2.0).named(name)
@@ -66,7 +68,6 @@ REQUIRES = [
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source=SOURCE,
-    group="recognize",
 )
 def recognize_gelu(m: Match, op: Builder) -> ir.Value:
     """A value times the normal distribution at it.
@@ -83,7 +84,6 @@ def recognize_gelu(m: Match, op: Builder) -> ir.Value:
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source=SOURCE,
-    group="recognize",
 )
 def recognize_gelu_tanh(m: Match, op: Builder) -> ir.Value:
     """The same by its approximation, which the operator has as an attribute.

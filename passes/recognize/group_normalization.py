@@ -7,9 +7,12 @@ import numpy as np
 from ... import ir
 from ..analyses.nonzero_dims import unless_empty
 from ..pipeline.exactness import Exactness
+from ..rewriting.builder import Builder
 from ..rewriting.constraints import constant, require, structural, target
+from ..rewriting.match import Match
+from ..rewriting.operand import Operand
 from ..rewriting.pattern import Var, op, values
-from ..rewriting.rule import Builder, Match, Operand, rule
+from ..rewriting.rule import rule
 
 x, scale, bias, ones, zeros = values("x scale bias ones zeros")
 
@@ -65,7 +68,6 @@ def is_plain_within(m: Match) -> bool:
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source="Wu and He 2018 (arXiv:1803.08494), in the form of ONNX GroupNormalization-21",
-    group="recognize",
 )
 def recognize_group_normalization(m: Match, op: Builder) -> ir.Value:
     """Groups of channels, each normalized alone, then a scale and a bias for each channel.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ... import ir
 from ..pipeline.exactness import Exactness
+from ..rewriting.builder import Builder
 from ..rewriting.constraints import require
+from ..rewriting.match import Match
 from ..rewriting.pattern import Pattern, approx, op, values
-from ..rewriting.rule import Builder, Match, rule
+from ..rewriting.rule import rule
 
 (x,) = values("x")
 
@@ -27,7 +29,7 @@ FLOAT = require(
 )
 
 
-@rule(_by_six(_clipped), requires=[FLOAT], exactness=Exactness.ROUNDING, source=SOURCE, group="recognize")
+@rule(_by_six(_clipped), requires=[FLOAT], exactness=Exactness.ROUNDING, source=SOURCE)
 def recognize_hard_sigmoid(m: Match, op: Builder) -> ir.Value:
     """A sixth of a clipped line is HardSigmoid.
 
@@ -43,7 +45,6 @@ def recognize_hard_sigmoid(m: Match, op: Builder) -> ir.Value:
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source=SOURCE,
-    group="recognize",
     benefit=1,
 )
 def recognize_hard_swish(m: Match, op: Builder) -> ir.Value:

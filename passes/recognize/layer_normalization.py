@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ... import ir
 from ..pipeline.exactness import Exactness
+from ..rewriting.builder import Builder
 from ..rewriting.constraints import structural
+from ..rewriting.match import Match
 from ..rewriting.pattern import Pattern, op
-from ..rewriting.rule import Builder, Match, rule
+from ..rewriting.rule import rule
 from .norm_patterns import FLOAT, REQUIRES, bias, goes_on, mean_of, over_deviation, parameters, scale, x
 
 _centered = op.Sub(x, mean_of(x, "mean")).named("centered")
@@ -30,7 +32,6 @@ def _affine(normalized: Pattern) -> Pattern:
     exactness=Exactness.SPECIAL_VALUES,
     is_heuristic=True,
     source="Ba et al. 2016 (arXiv:1607.06450), in the form of ONNX LayerNormalization-17",
-    group="recognize",
     benefit=1,
 )
 def recognize_layer_normalization(m: Match, op: Builder) -> ir.Value:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ... import ir
 from ..pipeline.exactness import Exactness
+from ..rewriting.builder import Builder
 from ..rewriting.constraints import constant, require, structural
+from ..rewriting.match import Match
 from ..rewriting.pattern import op, values
-from ..rewriting.rule import Builder, Match, rule
+from ..rewriting.rule import rule
 
 x, slope = values("x slope")
 
@@ -42,7 +44,6 @@ def _slope(m: Match) -> float | None:
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source="Maas et al. 2013, in the form of ONNX LeakyRelu-16",
-    group="recognize",
 )
 def recognize_leaky_relu(m: Match, op: Builder) -> ir.Value:
     """A slope for what is negative.

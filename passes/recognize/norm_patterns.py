@@ -6,9 +6,11 @@ import numpy as np
 
 from ... import ir
 from ..analyses import Dim
+from ..rewriting.builder import Builder
 from ..rewriting.constraints import profitable, require
+from ..rewriting.match import Match
+from ..rewriting.operand import Operand
 from ..rewriting.pattern import Call, Pattern, Var, op, values
-from ..rewriting.rule import Builder, Match, Operand
 
 x, scale, bias, epsilon = values("x scale bias epsilon")
 

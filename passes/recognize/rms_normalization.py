@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ... import ir
 from ..pipeline.exactness import Exactness
+from ..rewriting.builder import Builder
 from ..rewriting.constraints import require, structural
+from ..rewriting.match import Match
 from ..rewriting.pattern import op
-from ..rewriting.rule import Builder, Match, rule
+from ..rewriting.rule import rule
 from .norm_patterns import FLOAT, REQUIRES, goes_on, only_reader, over_deviation, parameters, scale, x
 
 RMS_SOURCE = "Zhang and Sennrich 2019 (arXiv:1910.07467), in the form of ONNX RMSNormalization-23"
@@ -47,7 +49,6 @@ def _is_centered(m: Match) -> bool:
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source=RMS_SOURCE,
-    group="recognize",
 )
 def recognize_rms_normalization(m: Match, op: Builder) -> ir.Value:
     """Divided by the root of the mean of the squares, and scaled.
@@ -72,7 +73,6 @@ _wide = op.Cast(x, to=1).named("wide").shared()
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source=RMS_SOURCE,
-    group="recognize",
     benefit=1,
 )
 def recognize_rms_normalization_upcast(m: Match, op: Builder) -> ir.Value:

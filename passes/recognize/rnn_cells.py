@@ -226,7 +226,7 @@ class Step:
                         yield reset, Gate(node.op_type, both), inner.bias
 
     def _lstm(self, h: ir.Value, c: ir.Value, h_end: ir.Value, c_end: ir.Value) -> Iterator[Cell]:
-        """c' = Add(Mul(f, c), Mul(i, g)) and h' = Mul(o, tanh(c'))."""
+        """C' = Add(Mul(f, c), Mul(i, g)) and h' = Mul(o, tanh(c'))."""
         for output, shown in _operands(h_end, "Mul"):
             node = _call(shown, *_ACTIVATIONS)
             if node is None or node.inputs[0] is not c_end:

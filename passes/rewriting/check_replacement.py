@@ -14,7 +14,8 @@ import numpy as np
 
 from ... import ir
 from ..pipeline.pass_ import where
-from .rule import Builder, Match
+from .builder import Builder
+from .match import Match
 
 _State: TypeAlias = tuple[object, ...]
 

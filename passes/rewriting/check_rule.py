@@ -6,7 +6,8 @@ silent. Custom domains have no schemas here and are not checked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dis
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -14,8 +15,10 @@ import numpy as np
 from ... import ir
 from ..pipeline.exactness import Exactness
 from ..pipeline.pass_ import is_foreign
+from ..pipeline.phase import Phase
+from .match import Condition, Match
 from .pattern import Call, Literal, OneOf, Pattern, Var, Variadic, calls_in, parts_of
-from .rule import Condition, Rule
+from .rule import Rule
 
 _LAST = 1 << 30
 
@@ -28,8 +31,9 @@ def declaration_faults(rule: Rule) -> Iterator[str]:
         yield "it names no source"
     if not isinstance(rule.exactness, Exactness):
         yield f"exactness is {rule.exactness!r}, expected a member of Exactness"
-    if not isinstance(rule.group, str):
-        yield f"group is {rule.group!r}, expected a name"
+    if not isinstance(rule.phase, Phase):
+        hint = ir.did_you_mean(str(rule.phase), [each.value for each in Phase])
+        yield f"phase is {rule.phase!r}, expected a member of Phase{hint}"
     if isinstance(rule.benefit, bool) or not isinstance(rule.benefit, int):
         yield f"benefit is {rule.benefit!r}, expected an integer"
     if not rule.roots:
@@ -47,8 +51,33 @@ def declaration_faults(rule: Rule) -> Iterator[str]:
         for name in condition.names:
             if name not in bound:
                 yield f"condition {condition.text!r}: the pattern has no {name!r}{ir.did_you_mean(name, bound)}"
+    yield from _unbound_names(rule, bound)
     if is_foreign(rule.module):  # a test asks it of the package's own: 0.3 s for each start of the command
         yield from pattern_faults(rule.pattern)
+
+
+def _unbound_names(rule: Rule, bound: frozenset[str]) -> Iterator[str]:
+    """Names that the body or a condition reads off the match, `m.NAME`, and the pattern does not bind."""
+    functions = [rule.body, *(each for condition in rule.requires for each in getattr(condition, "functions", ()))]
+    for function in functions:
+        for name in _read_of_first_argument(function):
+            if name not in bound and not hasattr(Match, name) and name not in Match.__dataclass_fields__:
+                hint = ir.did_you_mean(name, bound)
+                yield f"{function.__name__} reads m.{name}, which the pattern does not bind{hint}"
+
+
+def _read_of_first_argument(function: Callable[..., object]) -> Iterator[str]:
+    """The attributes that a function reads of its first argument, as far as its code says."""
+    code = getattr(function, "__code__", None)
+    if code is None or not code.co_varnames:
+        return
+    previous: dis.Instruction | None = None
+    for instruction in dis.get_instructions(code):
+        reads = instruction.opname in ("LOAD_ATTR", "LOAD_METHOD")
+        is_first = previous is not None and previous.opname == "LOAD_FAST" and previous.argval == code.co_varnames[0]
+        if reads and is_first:
+            yield str(instruction.argval)
+        previous = instruction
 
 
 def pattern_faults(pattern: Pattern) -> Iterator[str]:

@@ -7,22 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from ... import ir
 from ...options import TARGETS
+from .match import UNMET, Condition, Let, Match
+from .operand import Operand
 from .pattern import Call, Var
-from .rule import Condition, Match, Operand
 
 Named = Var | Call | str
+T = TypeVar("T")
 
 FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE})
 
 
 def structural(text: str, test: Callable[[Match], bool]) -> Condition:
-    """A part of the pattern that calls cannot say. Where it does not hold, the rule has no business: no near miss."""
-    return Condition(text, lambda match: None if test(match) else "it does not", is_pattern=True)
+    """A part of the pattern that calls cannot say: where it does not hold, nothing matched, and nothing was missed."""
+    return Condition(text, lambda match: None if test(match) else UNMET, is_pattern=True, functions=(test,))
+
+
+def let(text: str, compute: Callable[[Match], T | str | None], *, is_structural: bool = False) -> Let[T]:
+    """A condition that computes what the body needs, once: `plan = let("one product", _plan)`, then `m[plan]`.
+
+    Where `compute` gives None it does not hold; where it gives a text, that is the reason. `is_structural`: as
+    `structural`, it is a part of the pattern. Conditions that come later in `requires` may read it, too.
+    """
+    return Let(text, compute, is_pattern=is_structural)
 
 
 def require(text: str, test: Callable[[Match], bool], because: Callable[[Match], str] | None = None) -> Condition:
@@ -31,9 +43,9 @@ def require(text: str, test: Callable[[Match], bool], because: Callable[[Match],
     def fault(match: Match) -> str | None:
         if test(match):
             return None
-        return because(match) if because is not None else "it does not hold here"
+        return because(match) if because is not None else UNMET
 
-    return Condition(text, fault)
+    return Condition(text, fault, functions=(test,) if because is None else (test, because))
 
 
 def profitable(text: str, test: Callable[[Match], bool], because: Callable[[Match], str] | None = None) -> Condition:

@@ -17,10 +17,13 @@ from ..pipeline.exactness import Exactness
 from ..pipeline.pass_ import PassContext, PassFailure, is_foreign, sketch, spell, where
 from ..pipeline.rewrite_log import MissedRewrite
 from ..targets.quantization_faults import newly_broken
+from .builder import Builder
 from .check_replacement import ReplacementError, check_replacement, untouched
 from .constant_range import lost_range
 from .kernel_check import missing_kernel
-from .rule import Builder, Match, Operand, Rule
+from .match import Match
+from .operand import Operand
+from .rule import Rule
 from .rule_order import ORDER
 
 P = ParamSpec("P")
@@ -125,7 +128,8 @@ class _Driver:
 
     def guard(self, rule: Rule, match: Match, result: ir.Value, builder: Builder) -> MissedRewrite | None:
         """The result must have the type and dims of what it replaces: proven for a value that was there before,
-        not contradicted by inference for a new one."""
+        not contradicted by inference for a new one.
+        """
         made = builder.nodes
         unknown = next((node for node in made if not node.domain and _is_of_another_opset(node)), None)
         if unknown is not None:

@@ -52,7 +52,7 @@ def print_passes(plugins: Sequence[str], *, as_json: bool = False) -> None:
         catalogue = {
             "presets": dict(REGISTRY.presets),
             "passes": {name: (kind.__doc__ or "").splitlines()[0] for name, kind in REGISTRY.passes.items()},
-            "rules": {name: f"{each.doc.splitlines()[0]} [{each.group}]" for name, each in REGISTRY.rules.items()},
+            "rules": {name: f"{each.doc.splitlines()[0]} [{each.phase}]" for name, each in REGISTRY.rules.items()},
         }
     if as_json:
         print(json.dumps(catalogue, indent=2))

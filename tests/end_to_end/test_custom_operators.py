@@ -12,6 +12,7 @@ import pytest
 from optimize_graph import Options, ir, operator_function, operator_reference, optimize
 from optimize_graph.ir.standard.custom_operators import forget_operator
 from optimize_graph.passes import REGISTRY, Builder, Exactness, Match, op, rule, values
+from optimize_graph.passes.pipeline.phase import Phase
 from optimize_graph.runtime import SessionOptions, open_session
 
 x, y = values("x y")
@@ -32,7 +33,7 @@ def square_add() -> Iterator[None]:
             source="acme's manual",
             exactness=Exactness.ROUNDING,
             name="acme-square-add",
-            group="simplify",
+            phase=Phase.SIMPLIFY,
         )
         def acme_square_add(m: Match, op: Builder) -> ir.Value:
             """Acme's accelerator squares and adds at once.

@@ -75,7 +75,7 @@ def test_explain_tells_where_a_rule_fired(model: Path, capsys: pytest.CaptureFix
     assert "done at 1 places" in out
     found = json.loads(said(capsys, "explain", "eliminate-nop-identity", model, "--json"))
     assert [each["before"] for each in found["rewrites"]] == ["Identity"]
-    assert (found["ran"], found["refusals"], found["mismatches"]) == (True, [], [])
+    assert (found["ran"], found["missed"], found["mismatches"]) == (True, [], [])
 
 
 def test_explain_tells_how_far_a_pattern_fits(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +90,7 @@ def test_explain_tells_which_condition_refused(tmp_path: Path, capsys: pytest.Ca
     path = tmp_path / "softmax.onnx"
     text = "g (float[1, 3, 4, 4] x) => (float[1, 3, 4, 4] y) { y = Softmax<axis = 1>(x) }"
     onnx.save(onnx.parser.parse_model(HEADER + text), path)
-    (miss,) = json.loads(said(capsys, "explain", "decompose-softmax-outer-axis", path, "--json"))["refusals"]
+    (miss,) = json.loads(said(capsys, "explain", "decompose-softmax-outer-axis", path, "--json"))["missed"]
     assert miss["where"] == "y"
     assert miss["is_profit"]
     assert "many elements after the axis" in said(capsys, "explain", "decompose-softmax-outer-axis", path)

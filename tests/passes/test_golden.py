@@ -83,7 +83,7 @@ def outputs_of(model: onnx.ModelProto, options: SessionOptions, feeds: Feeds) ->
 
 
 def test_every_fusion_has_a_golden_file() -> None:
-    fusions = {rule.name for rule in REGISTRY.rules.values() if rule.group == "simplify"}
+    fusions = {rule.name for rule in REGISTRY.rules.values() if rule.phase == "simplify"}
     assert fusions <= {case.rule for case in CASES}
 
 

@@ -11,6 +11,7 @@ from ...analyses import Shapes
 from ...phases import rules_of, run_rules
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, Settings
+from ...pipeline.phase import Phase
 from ...pipeline.registry import register
 from ...pipeline.rewrite_log import MissedRewrite
 from ...rewriting.convert_for_target import Obstacle, convert_for_target
@@ -19,19 +20,20 @@ from ...targets.ort_releases import loads_in
 
 OPSET = 23
 # Heads that are split and merged around an attention go into it: that is looked for before the attention alone.
-STANDARD, CONTRIB = (("attention", "causal-attention"), ("attention-alone",)), (("contrib-attention",),)
-ANY_OPSET = ("causal-attention",)
+STANDARD = ((Phase.ATTENTION, Phase.CAUSAL_ATTENTION), (Phase.ATTENTION_ALONE,))
+CONTRIB = ((Phase.CONTRIB_ATTENTION,),)
+ANY_OPSET = (Phase.CAUSAL_ATTENTION,)
 
 
 @register
 @dataclass(frozen=True)
 class FuseAttention(Pass):
-    """Apply the rules of the groups `attention` and `attention-alone`; the opset is raised to 23 first, if it may be.
+    """Apply the rules of the phases `attention` and `attention-alone`; the opset is raised to 23 first, if it may be.
 
     It may be where the target is ONNX Runtime, the user asked for no opset, the oldest ONNX Runtime that must load the
     result has kernels for that opset, every operator of the model keeps its kernel (RandomNormal has none at 22 on the
     CPU, MaxPool none on CUDA), and no known fault of ONNX Runtime begins between the opsets. Where the opset stays, the
-    rules of group `contrib-attention` use ONNX Runtime's own operators; those of group `causal-attention` do at any
+    rules of phase `contrib-attention` use ONNX Runtime's own operators; those of phase `causal-attention` do at any
     opset: at once, and again where rotary embedding went before the heads. Nothing is raised where no rule would fire.
 
     before:  y = Reshape(Transpose(MatMul(Softmax(Add(MatMul(…), mask)), …)))      opset 17
@@ -41,7 +43,7 @@ class FuseAttention(Pass):
     name: ClassVar[str] = "fuse-attention"
     is_heuristic: ClassVar[bool] = True
     exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
-    groups: ClassVar[frozenset[str]] = frozenset(name for names in (*STANDARD, *CONTRIB) for name in names)
+    phases: ClassVar[frozenset[Phase]] = frozenset(phase for phases in (*STANDARD, *CONTRIB) for phase in phases)
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         current = ir.standard_opset(model)
@@ -50,9 +52,9 @@ class FuseAttention(Pass):
         run_rules(rules_of(ANY_OPSET), model, context, None)
         if current > 24:
             return  # from 25 on the definition differs, and ONNX Runtime has no kernel
-        groups = [rules_of(names) for names in STANDARD]
+        groups = [rules_of(phases) for phases in STANDARD]
         if current < OPSET and (not _any_would_fire(groups, model, context) or not self._raise(model, context)):
-            groups = [rules_of(names) for names in CONTRIB] if _has_contrib(context.settings) else []
+            groups = [rules_of(phases) for phases in CONTRIB] if _has_contrib(context.settings) else []
         for rules in groups:
             run_rules(rules, model, context, None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .... import ir
 from ...analyses import Dim
-from ...rewriting.rule import Match
+from ...rewriting.match import Match
 from ...targets.cuda import HALVES, AttentionCall
 
 

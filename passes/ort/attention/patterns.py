@@ -16,9 +16,13 @@ from ...analyses import Dim
 from ...analyses.attention_mask import lowest_becomes_next, may_hold_infinities, may_hold_lowest
 from ...analyses.nonzero_dims import unless_empty
 from ...pipeline.exactness import Exactness
+from ...pipeline.phase import Phase
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, require
+from ...rewriting.match import Match
+from ...rewriting.operand import Operand
 from ...rewriting.pattern import Call, Pattern, Var, op, values
-from ...rewriting.rule import Builder, Match, Operand, rule
+from ...rewriting.rule import rule
 from ...simplify.attention.attention_heads import heads, split_heads
 from ...targets.cuda import AttentionCall
 from .kernel_selection import call_over, has_kernel
@@ -279,7 +283,7 @@ def all_dims(m: Match) -> str:
         "ONNX Attention-23; ONNX Runtime's kernel gives 0 for rows of the mask that are wholly -inf or the lowest "
         "float, where Softmax gives NaN, or 0 behind the exporters' guard, and the mean: analyses/attention_mask.py"
     ),
-    group="attention",
+    phase=Phase.ATTENTION,
 )
 def fuse_attention_3d(m: Match, op: Builder) -> ir.Value | None:
     """Scaled dot-product attention over heads that are split and merged around it, with or without a cache.

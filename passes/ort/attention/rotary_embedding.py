@@ -7,16 +7,20 @@ import numpy as np
 from .... import ir
 from ...analyses.nonzero_dims import unless_empty
 from ...pipeline.exactness import Exactness
+from ...pipeline.phase import Phase
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, require
+from ...rewriting.match import Match
+from ...rewriting.operand import Operand
 from ...rewriting.pattern import Call, Var, op, values
-from ...rewriting.rule import Builder, Match, Operand, rule
+from ...rewriting.rule import rule
 from ...targets.cuda import HALVES
 
 x, target, angles, cos, sin = values("x target angles cos sin")
 
 
 def _over_heads(function: str) -> Call:
-    """cos or sin of angles [batch, length, size / 2] written twice, over all heads."""
+    """Cos or sin of angles [batch, length, size / 2] written twice, over all heads."""
     twice = op.Concat(angles, angles).any_attributes("axis").named("twice").shared()
     called = getattr(op, function)(twice).named(function).shared()
     return op.Unsqueeze(called, Var(f"{function}_axes")).named(f"{function}_over_heads").shared()
@@ -102,7 +106,7 @@ _BEFORE_THE_HEADS = (
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source="Su et al. 2021 (arXiv:2104.09864), in the form of ONNX RotaryEmbedding-23",
-    group="attention",
+    phase=Phase.ATTENTION,
     benefit=1,
 )
 def fuse_rotary_embedding(m: Match, op: Builder) -> ir.Value | None:
@@ -147,7 +151,7 @@ def _table(m: Match, name: str) -> ir.Array | None:
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source="Su et al. 2021 (arXiv:2104.09864), in the form of ONNX RotaryEmbedding-23, at fixed positions",
-    group="attention",
+    phase=Phase.ATTENTION,
     benefit=1,
 )
 def fuse_rotary_embedding_cached(m: Match, op: Builder) -> ir.Value | None:

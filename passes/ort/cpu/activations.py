@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .conv.nchwc import FLOAT32, LARGE, ON_CPU, WIDE
 
 (x,) = values("x")
@@ -20,7 +22,6 @@ _SATURATED = 20.0  # e^20 is so large that n / (n + 2) rounds to 1 in float32
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source="Misra 2019 (arXiv:1908.08681); tanh(ln(1 + e)) = n / (n + 2) with n = e(e + 2): x4 to x9 alone",
-    group="ort-specialize",
 )
 def decompose_mish(m: Match, op: Builder) -> ir.Value:
     """Mish with one exponential.
@@ -46,7 +47,6 @@ def decompose_mish(m: Match, op: Builder) -> ir.Value:
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source="Clevert et al. 2016 (arXiv:1511.07289); e^x - 1 >= x, with equality at 0: x1.3 to x3 alone",
-    group="ort-specialize",
 )
 def decompose_elu(m: Match, op: Builder) -> ir.Value:
     """Elu is the larger one of two functions.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from .... import ir
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import floating, profitable, require, target
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 x, y = values("x y")
 
@@ -40,7 +42,6 @@ def _is_fused(m: Match) -> bool:
         "ONNX Runtime fuses Add -> LayerNormalization into SkipLayerNormalization, whose float32 CPU kernel is 5 to 8 "
         "times slower than the two (core/optimizer/skip_layer_norm_fusion.cc matches Add alone)"
     ),
-    group="ort-specialize",
 )
 def add_to_sum_before_norm(m: Match, op: Builder) -> ir.Value:
     """Write the residual addition as Sum, which is the same addition and which no fusion matches.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import profitable, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from ...targets.kernel_table import CONTRIB
 from .conv.nchwc import ON_CPU
 
@@ -55,7 +57,6 @@ def _show(m: Match) -> str:
         "a mask alone: 1,024 queries and keys x1.14 in 4 heads of 16, x1.04 in 12 of 64; 4,096 x1.27 in 8 of 40, "
         "without the 512 MiB of their scores; 512 x1.03, 256 x0.95; 16 queries of 65,536 keys x0.84"
     ),
-    group="ort-specialize",
 )
 def attention_to_flash_mha(m: Match, op: Builder) -> ir.Value:
     """Softmax by blocks of keys, while they are in the cache.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import profitable, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .conv.nchwc import ON_CPU, known_elements
 
 x, thin = values("x thin")
@@ -62,7 +64,6 @@ def _is_one_for_each_row(m: Match) -> bool:
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source="equal except that -0.0 becomes 0.0; x5.4 at [2000, 128, 3], x2.1 at [2000, 128, 32], x2.0 at [200, 32, 3]",
-    group="ort-specialize",
 )
 def outer_product_to_matmul(m: Match, op: Builder) -> ir.Value:
     """An outer product is a product of matrices.
@@ -86,7 +87,6 @@ def outer_product_to_matmul(m: Match, op: Builder) -> ir.Value:
     ],
     is_heuristic=True,
     source="x4.5 at [2000, 128, 3], x2.9 at [2000, 128, 4], x1.3 at [20, 16, 3]; from 8 on a loss",
-    group="ort-specialize",
 )
 def materialize_narrow_broadcast(m: Match, op: Builder) -> ir.Value:
     """A factor for each row of few elements is written once for each element first: the product is then one loop.

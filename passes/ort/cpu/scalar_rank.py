@@ -6,9 +6,11 @@ from math import prod
 
 from .... import ir
 from ...analyses import Dim
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import profitable, structural
+from ...rewriting.match import Match
 from ...rewriting.pattern import Pattern, any_call
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .conv.nchwc import ON_CPU
 
 _BINARY = (
@@ -63,7 +65,6 @@ def _has_lower_rank(m: Match) -> bool:
         "dim, and over the whole tensor where it is 1 (core/providers/cpu/math/element_wise_ops.h, BroadcastIterator): "
         "x20 to x60 at [64000, 1], nothing where the last dim is larger"
     ),
-    group="ort-specialize",
 )
 def expand_scalar_rank(m: Match, op: Builder) -> ir.Value:
     """A scalar of the tensor's rank broadcasts in one loop instead of one for each element.

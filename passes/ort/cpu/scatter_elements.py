@@ -7,9 +7,11 @@ from math import prod
 import numpy as np
 
 from .... import ir
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import profitable, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from ...simplify.shape.gather_elements import WHOLE_ROWS
 from ...simplify.shape.slice_ranges import axis_of
 from .conv.nchwc import ON_CPU
@@ -52,7 +54,6 @@ def _row(m: Match) -> list[int] | None:
         "ONNX Runtime 1.32: x1.4 in rows of 8, x1.5 of 64, x2.0 of 256. ScatterND would be x20, but adds to one row "
         "from several threads at once (core/providers/cpu/tensor/scatter_nd.cc)"
     ),
-    group="ort-specialize",
 )
 def flatten_scatter_elements(m: Match, op: Builder) -> ir.Value:
     """One loop over all elements, whose numbers are made by an addition instead of an Expand.

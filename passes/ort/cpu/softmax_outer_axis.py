@@ -8,9 +8,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import profitable, structural
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .conv.nchwc import FLOAT32, ON_CPU
 
 (x,) = values("x")
@@ -45,7 +47,6 @@ def _inner(m: Match) -> int:
         "Bridle 1990, shifted by the maximum; ONNX Runtime's reductions over an outer axis run along the inner ones: "
         "x2 to x8 from 64x64 elements on, x0.6 with 32"
     ),
-    group="ort-specialize",
 )
 def decompose_softmax_outer_axis(m: Match, op: Builder) -> ir.Value:
     """The exponentials and their sum, without a transposition.

@@ -6,9 +6,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, finite, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .conv.nchwc import FLOAT32, ON_CPU
 
 x, w, b = values("x w b")
@@ -40,7 +42,6 @@ def _is_over_channels(m: Match) -> bool:
     exactness=Exactness.SPECIAL_VALUES,
     is_heuristic=True,
     source="softmax(a, b) = (σ(a - b), σ(b - a)); ONNX Runtime's Softmax takes its rows one by one: x1.1 on mtcnn",
-    group="ort-specialize",
 )
 def softmax2_to_sigmoid(m: Match, op: Builder) -> ir.Value | None:
     """The differences of the two classes come out of the convolution.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import profitable, require, structural
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from ...targets.kernel_table import has_kernel
 from .conv.nchwc import ON_CPU
 
@@ -48,7 +50,6 @@ def _has_rows(m: Match) -> bool:
         "in float32 (ONNX Runtime, core/framework/graph_partitioner.cc, insert_cast_transformer.cc): the same "
         "arithmetic at once instead of in 5 to 7. x1.15 on a diffusion network, x1.02 on a vision transformer"
     ),
-    group="ort-specialize",
 )
 def upcast_fp16_functions(m: Match, op: Builder) -> ir.Value:
     """Softmax, LogSoftmax and Gelu in float32, between two casts.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import floating
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from ...targets.kernel_table import CONTRIB
 from .cuda_target import ON_CUDA
 
@@ -22,7 +24,6 @@ from .cuda_target import ON_CUDA
         "ONNX Swish-24 has no CUDA kernel and is expanded to four operators; com.microsoft.QuickGelu is x * "
         "Sigmoid(alpha * x), too (ContribOperators.md)"
     ),
-    group="ort-specialize",
 )
 def swish_to_quick_gelu_cuda(m: Match, op: Builder) -> ir.Value:
     """Swish under the name that has a kernel.

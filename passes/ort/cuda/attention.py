@@ -6,9 +6,12 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...pipeline.phase import Phase
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import Call, Pattern, op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from ...targets.cuda import AttentionCall
 from ...targets.kernel_table import CONTRIB
 from ..attention import patterns
@@ -104,7 +107,7 @@ def _why_not_as_contrib(m: Match) -> str:
         "ONNX Attention-23 on inputs of four dims: memory efficient or flash attention in ONNX Runtime 1.31 on CUDA, "
         "also over heads that were repeated before (its kernels for grouped heads take no mask, and no float32)"
     ),
-    group="attention-alone",
+    phase=Phase.ATTENTION_ALONE,
 )
 def fuse_attention_4d_cuda(m: Match, op: Builder) -> ir.Value:
     """Scaled dot-product attention over heads that come from anywhere: repeated, from a cache, of another layout.
@@ -136,7 +139,7 @@ def fuse_attention_4d_cuda(m: Match, op: Builder) -> ir.Value:
         "1.31.1, 12 heads of 64 with a mask, one thread: 8 queries x1.14, 64 x1.05, 128 x1.02, 256 x1.06, 512 x1.09, "
         "1,024 x1.34"
     ),
-    group="contrib-attention",
+    phase=Phase.CONTRIB_ATTENTION,
 )
 def fuse_mha_cuda(m: Match, op: Builder) -> ir.Value | None:
     """Attention over split heads where the opset stays below 23, as ONNX Runtime's own operator.

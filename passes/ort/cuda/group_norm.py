@@ -7,9 +7,11 @@ import numpy as np
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...recognize.group_normalization import SPELLED_OUT, groups_channels, is_per_channel, is_plain_within
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, profitable, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from ...targets.kernel_table import CONTRIB
 from .cuda_target import ON_CUDA
 
@@ -105,7 +107,6 @@ def _is_worth_it(m: Match) -> bool:
         "16 to 18 (counted, not timed). Of an InstanceNormalization between Reshapes it is taken from passes over "
         "memory: 9 with scale, bias and SiLU, against 7 with two Transposes"
     ),
-    group="ort-specialize",
 )
 def fuse_group_norm_cuda(m: Match, op: Builder) -> ir.Value:
     """Normalize groups of channels in one operator, with the channels last.
@@ -141,7 +142,6 @@ def _for_each_channel(m: Match, content: ir.Array) -> ir.Array:
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source="com.microsoft.GroupNorm with activation = 1, which is SiLU (ContribOperators.md): a launch less, not timed",
-    group="ort-specialize",
     benefit=1,
 )
 def fuse_group_norm_silu_cuda(m: Match, op: Builder) -> ir.Value:

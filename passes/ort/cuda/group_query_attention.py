@@ -7,9 +7,12 @@ import numpy as np
 from .... import ir
 from ...analyses import Dim
 from ...pipeline.exactness import Exactness
+from ...pipeline.phase import Phase
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import Var, match_node, op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from ...targets.cuda import HALVES
 from ...targets.kernel_table import CONTRIB
 from ..attention import patterns
@@ -110,7 +113,7 @@ def _lengths(m: Match, op: Builder) -> tuple[ir.Value, ir.Value]:
         "attention, which reads the mask (kernels that ONNX Runtime 1.31 selects, not timed). Several tokens behind a "
         "cache are for one sequence alone (group_query_attention_helper.h)"
     ),
-    group="causal-attention",
+    phase=Phase.CAUSAL_ATTENTION,
     benefit=1,
 )
 def fuse_gqa_cuda(m: Match, op: Builder) -> ir.Value | None:

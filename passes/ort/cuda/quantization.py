@@ -6,9 +6,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, rank_known, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .cuda_target import ON_CUDA
 
 x, w, bias, scale, zero_point = values("x w bias scale zero_point")
@@ -45,7 +47,6 @@ def _is_vector(m: Match) -> bool:
         "constant one again (weight_bias_quantization.cc), and as Sum, which it does not fuse into the convolution "
         "(conv_add_fusion.cc matches Add)"
     ),
-    group="ort-specialize",
 )
 def fold_quantized_conv_bias_cuda(m: Match, op: Builder) -> ir.Value:
     """Compute the bias of a quantized convolution ahead, and add it behind, as the kernel does itself.

@@ -5,9 +5,11 @@ from __future__ import annotations
 from .... import ir
 from ...analyses.nonzero_dims import unless_empty
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require, structural
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from ...targets.kernel_table import CONTRIB
 from .cuda_target import ON_CUDA
 
@@ -88,7 +90,6 @@ def _pays(m: Match) -> bool:
         "launch on CUDA instead of two or three; ONNX Runtime's fusion wants a sum that is read once "
         "(core/optimizer/skip_layer_norm_fusion.cc)"
     ),
-    group="ort-specialize",
     benefit=1,
 )
 def fuse_skip_norm_cuda(m: Match, op: Builder) -> ir.Value:

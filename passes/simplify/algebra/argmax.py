@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
+from ...rewriting.match import Match
 from ...rewriting.pattern import any_call, op
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 _WIDE = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
 """In 16 bits the probabilities of many classes are subnormal, and tie by the hundred."""
@@ -43,7 +45,6 @@ def _same_slices(m: Match) -> bool:
     ],
     exactness=Exactness.SPECIAL_VALUES,
     source="ONNX Softmax, LogSoftmax, ArgMax, Hardmax: exp(x - c) / s rises with x",
-    group="simplify",
 )
 def eliminate_softmax_before_argmax(m: Match, op: Builder) -> ir.Value | None:
     """Softmax does not change which element is the largest.
@@ -68,7 +69,6 @@ def eliminate_softmax_before_argmax(m: Match, op: Builder) -> ir.Value | None:
     ],
     exactness=Exactness.ROUNDING,
     source="ONNX Neg, ArgMax, ArgMin: min(-x) = -max(x); of NaN the kernels take one or the other",
-    group="simplify",
 )
 def argmax_neg_to_argmin(m: Match, op: Builder) -> ir.Value | None:
     """The largest of the negatives is the smallest.

@@ -6,9 +6,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, floating, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 x, y, a, b, c, d = values("x y a b c d")
 
@@ -23,7 +25,6 @@ x, y, a, b, c, d = values("x y a b c d")
     ],
     exactness=Exactness.ROUNDING,
     source="x * (1 / y) = x / y; ONNX Runtime fuses RMSNorm only in its Div form (core/optimizer/layer_norm_fusion.cc)",
-    group="simplify",
 )
 def mul_reciprocal_to_div(m: Match, op: Builder) -> ir.Value:
     """One division, rounded once.
@@ -65,7 +66,6 @@ def _number(m: Match, name: str) -> float:
     ],
     exactness=Exactness.ROUNDING,
     source="(s·A)(t·B) = (s·t·A)B; torch 2.13 splits the scale of attention over both factors",
-    group="simplify",
 )
 def merge_matmul_scales(m: Match, op: Builder) -> ir.Value | None:
     """Scale one factor by the product of two scales, instead of both.

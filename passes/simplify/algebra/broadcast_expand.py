@@ -7,9 +7,11 @@ import numpy as np
 from .... import ir
 from ...analyses import Dim
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import profitable, require, structural
+from ...rewriting.match import Match
 from ...rewriting.pattern import OneOf, any_call
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from ..layout.transpose_semantics import BROADCASTING
 
 _BROADCASTS_BOTH_WAYS = tuple(sorted(BROADCASTING - {"PRelu"}))
@@ -134,7 +136,6 @@ def eliminate_broadcast_expand(m: Match, op: Builder) -> ir.Value | None:
     requires=_REQUIRES,
     exactness=Exactness.ROUNDING,
     source="ONNX multidirectional broadcasting; the sign of a zero and the last bit of a power may change",
-    group="simplify",
 )
 def eliminate_broadcast_expand_inexact(m: Match, op: Builder) -> ir.Value | None:
     """Let a choice between floats, or a power, broadcast what was expanded for it.

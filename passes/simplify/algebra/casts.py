@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from .... import ir
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 x, like = values("x like")
 

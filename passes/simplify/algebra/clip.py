@@ -6,9 +6,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import FLOATS, floating, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import OneOf, Pattern, Var, any_call, op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 x, y, low, high = values("x y low high")
 
@@ -97,7 +99,6 @@ def _keeps_rank(m: Match) -> bool:
     ],
     exactness=Exactness.ROUNDING,
     source="ONNX Clip: Clip(Clip(x, a, b), c, d) = Clip(x, clamp(a, c, d), clamp(b, c, d)); zeros may differ in sign",
-    group="simplify",
 )
 def merge_clips(m: Match, op: Builder) -> ir.Value:
     """Bound once, by the bounds that both leave.
@@ -147,7 +148,6 @@ def merge_minmax_constants(m: Match, op: Builder) -> ir.Value:
     ],
     exactness=Exactness.ROUNDING,
     source="ONNX Relu; ONNX Runtime fuses it into the Conv before it (conv_activation_fusion.cc), and Max not",
-    group="simplify",
 )
 def max_zero_to_relu(m: Match, op: Builder) -> ir.Value:
     """The larger of a number and zero is Relu.
@@ -176,7 +176,6 @@ _NUMBERS = require("a number type", lambda m: m.x.dtype in FLOATS | _INTEGERS, l
     requires=[_NUMBERS],
     exactness=Exactness.SPECIAL_VALUES,
     source="ONNX Max, Where: they differ where an operand is NaN, and in the sign of zero",
-    group="simplify",
 )
 def where_greater_to_max(m: Match, op: Builder) -> ir.Value:
     """The larger of two values that a comparison chooses is Max.
@@ -192,7 +191,6 @@ def where_greater_to_max(m: Match, op: Builder) -> ir.Value:
     requires=[_NUMBERS],
     exactness=Exactness.SPECIAL_VALUES,
     source="ONNX Min, Where: they differ where an operand is NaN, and in the sign of zero",
-    group="simplify",
 )
 def where_less_to_min(m: Match, op: Builder) -> ir.Value:
     """The smaller of two values that a comparison chooses is Min.

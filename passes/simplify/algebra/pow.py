@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, floating, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 x, a, b, c = values("x a b c")
 
@@ -54,7 +56,6 @@ def pow2_to_mul(m: Match, op: Builder) -> ir.Value:
     ],
     exactness=Exactness.SPECIAL_VALUES,
     source="ONNX Pow, Sqrt: they differ at -inf and -0.0",
-    group="simplify",
 )
 def pow_half_to_sqrt(m: Match, op: Builder) -> ir.Value:
     """The power of one half is the square root.
@@ -73,7 +74,6 @@ def pow_half_to_sqrt(m: Match, op: Builder) -> ir.Value:
     ],
     exactness=Exactness.ROUNDING,
     source="√s·√s = s where s is a sum of squares, and so not negative",
-    group="simplify",
 )
 def cancel_sqrt_square(m: Match, op: Builder) -> ir.Value:
     """The square of a magnitude needs no root.

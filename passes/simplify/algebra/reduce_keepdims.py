@@ -6,9 +6,11 @@ import numpy as np
 
 from .... import ir
 from ...analyses import Dim
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require, structural
+from ...rewriting.match import Match
 from ...rewriting.pattern import OneOf, any_call, op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 (target,) = values("target")
 

@@ -6,9 +6,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
+from ...rewriting.match import Match
 from ...rewriting.pattern import OneOf, any_call, op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 (axes,) = values("axes")
 
@@ -53,7 +55,6 @@ def _of_same(kind: str) -> OneOf:
     ],
     exactness=Exactness.SPECIAL_VALUES,
     source="ONNX ReduceSum, ReduceMean, ReduceMax, ReduceMin, ReduceProd: sums of sums are sums",
-    group="simplify",
 )
 def merge_reductions(m: Match, op: Builder) -> ir.Value:
     """Reduce once.

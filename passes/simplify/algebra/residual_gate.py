@@ -5,9 +5,11 @@ from __future__ import annotations
 from .... import ir
 from ...analyses import Shapes
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import floating, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 x, g = values("x g")
 
@@ -34,7 +36,6 @@ def _is_smaller(shapes: Shapes, gate: ir.Value, whole: ir.Value) -> bool:
     ],
     exactness=Exactness.SPECIAL_VALUES,
     source="x + xg = x(1 + g): the residual squeeze-and-excitation of PaddleOCR's RSE-FPN",
-    group="simplify",
 )
 def factor_residual_gate(m: Match, op: Builder) -> ir.Value:
     """Add to the small gate instead of to the large value.

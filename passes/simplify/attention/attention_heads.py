@@ -6,9 +6,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import Call, Var, op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from ...targets.cuda import HALVES
 
 q, k, v, mask, past_k, past_v, x, cos, sin, positions, heads_k, heads_v = values(
@@ -76,7 +78,6 @@ _INNER = (
     ],
     exactness=Exactness.ROUNDING,
     source="ONNX Attention-23: inputs of rank 3 have their heads side by side",
-    group="simplify",
 )
 def attention_4d_to_3d(m: Match, op: Builder) -> ir.Value:
     """Let the operator split the heads and merge them again.
@@ -106,7 +107,6 @@ def attention_4d_to_3d(m: Match, op: Builder) -> ir.Value:
     ],
     exactness=Exactness.ROUNDING,
     source="ONNX RotaryEmbedding-23: an input of rank 3 has its heads side by side",
-    group="simplify",
 )
 def rotary_embedding_4d_to_3d(m: Match, op: Builder) -> ir.Value:
     """Rotate before the heads are split, where the operator that follows may split them itself.
@@ -156,7 +156,6 @@ def _shares_heads(m: Match) -> bool:
     ],
     exactness=Exactness.ROUNDING,
     source="ONNX Attention-23: grouped queries share keys and values where there are fewer heads of them",
-    group="simplify",
 )
 def attention_repeat_kv_to_gqa(m: Match, op: Builder) -> ir.Value:
     """Let the operator share keys and values among the queries of a group.

@@ -5,9 +5,11 @@ from __future__ import annotations
 from .... import ir
 from ...analyses.float_range import float_range
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 z, zero = values("z zero")
 
@@ -42,7 +44,6 @@ def _infinite(m: Match) -> str | None:
     ],
     exactness=Exactness.SPECIAL_VALUES,
     source="torch 2.13 exporter, scaled_dot_product_attention; Softmax is NaN where a row has only -inf, +inf, or NaN",
-    group="simplify",
 )
 def eliminate_softmax_nan_guard(m: Match, op: Builder) -> ir.Value:
     """A Softmax of finite scores is never NaN. (A model that is fed NaN sees it, where the guard hid it.)

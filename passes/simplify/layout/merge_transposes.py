@@ -6,9 +6,12 @@ import numpy as np
 
 from .... import ir
 from ...analyses.symbolic import low, product
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
+from ...rewriting.match import Match
+from ...rewriting.operand import Operand
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, Operand, rule
+from ...rewriting.rule import rule
 
 x, first, second = values("x first second")
 

@@ -10,9 +10,12 @@ import numpy as np
 from .... import ir
 from ...analyses import Dim
 from ...analyses.symbolic import exact_quotient, product
+from ...pipeline.phase import Phase
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
+from ...rewriting.match import Match
 from ...rewriting.pattern import OneOf, op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from ..shape.constant_reshape import constant_target
 from .merge_transposes import permutation
 
@@ -244,7 +247,7 @@ def _keeps_order(m: Match) -> bool:
         ),
     ],
     source="ONNX Transpose, Reshape",
-    group="ort-specialize",  # attention and rotary embeddings of one head or row are recognized by their Transposes
+    phase=Phase.ORT_SPECIALIZE,  # attention and rotary embedding of one head or row are recognized by their Transposes
 )
 def trivial_transpose_to_reshape(m: Match, op: Builder) -> ir.Value:
     """A Transpose that moves only dims of 1 moves no element.

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import floating, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 x, y = values("x y")
 
@@ -92,7 +94,6 @@ def _moved(op: Builder, value: ir.Value, order: tuple[int, ...]) -> ir.Value:
     ],
     exactness=Exactness.ROUNDING,
     source="ONNX Einsum; ONNX Runtime's Einsum copies both operands into its own order first",
-    group="simplify",
 )
 def einsum_to_matmul(m: Match, op: Builder) -> ir.Value:
     """A batched product is MatMul.

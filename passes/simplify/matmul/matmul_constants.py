@@ -6,9 +6,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, finite, floating, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from ..weights.linear_ops import UNSHARED, Vector, carries
 
 x, w, a, b, s, bias = values("x w a b s bias")
@@ -26,7 +28,7 @@ def _rounded(m: Match, exact: Vector, like: str) -> ir.Array | None:
 
 
 def _with_weight(m: Match, op: Builder, exact: Vector) -> ir.Value | None:
-    """x times a weight, and the bias where there is one; None where the weight's type does not carry it."""
+    """X times a weight, and the bias where there is one; None where the weight's type does not carry it."""
     weight = _rounded(m, exact, "w")
     if weight is None:
         return None
@@ -55,7 +57,6 @@ def _product(m: Match) -> Vector:
     ],
     exactness=Exactness.SPECIAL_VALUES,
     source="(xA)B = x(AB)",
-    group="simplify",
 )
 def reassociate_constant_matmuls(m: Match, op: Builder) -> ir.Value | None:
     """Multiply the constants once.
@@ -89,7 +90,6 @@ _SCALED = (
     ],
     exactness=Exactness.SPECIAL_VALUES,
     source="Hu et al. 2021, LoRA, section 4.1: the adapter is merged for inference (arXiv:2106.09685)",
-    group="simplify",
     benefit=1,
 )
 def merge_lora(m: Match, op: Builder) -> ir.Value | None:
@@ -117,7 +117,6 @@ def merge_lora(m: Match, op: Builder) -> ir.Value | None:
     ],
     exactness=Exactness.SPECIAL_VALUES,
     source="xA + xB = x(A + B)",
-    group="simplify",
 )
 def merge_parallel_matmuls(m: Match, op: Builder) -> ir.Value | None:
     """Add the weights of two products of one value.

@@ -9,9 +9,12 @@ import numpy as np
 from .... import ir
 from ...analyses.integer_range import index_bounds
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, finite, profitable, require, structural
+from ...rewriting.match import Match
+from ...rewriting.operand import Operand
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, Operand, rule
+from ...rewriting.rule import rule
 from ..weights.linear_ops import UNSHARED
 
 ids, depth, pair, numbers, w = values("ids depth pair numbers w")
@@ -69,7 +72,6 @@ def _show_bounds(m: Match) -> str:
     ],
     exactness=Exactness.ROUNDING,
     source=_SOURCE,
-    group="simplify",
 )
 def onehot_matmul_to_gather(m: Match, op: Builder) -> ir.Value:
     """Rows of a matrix by their numbers, negative ones from the end; zeros where an index may have no row.
@@ -107,7 +109,6 @@ def _counts_up(m: Match) -> bool:
     ],
     exactness=Exactness.ROUNDING,
     source=_SOURCE,
-    group="simplify",
 )
 def equal_matmul_to_gather(m: Match, op: Builder) -> ir.Value:
     """Rows of a matrix by their numbers; where an index may have no row, zeros before the first and after the last.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from .... import ir
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.match import Match
+from ...rewriting.rule import rule
 from ..layout.merge_transposes import permutation
 from .depth_to_space import SHUFFLE
 

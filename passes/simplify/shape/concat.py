@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from .... import ir
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require, structural
+from ...rewriting.match import Match
 from ...rewriting.pattern import any_call
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .slice_ranges import axis_of
 
 

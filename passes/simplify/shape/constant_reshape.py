@@ -7,9 +7,11 @@ import numpy as np
 from .... import ir
 from ...analyses import Dim
 from ...analyses.symbolic import low
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 x, target = values("x target")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from .... import ir
 from ...analyses.symbolic import Dim
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from ..layout.merge_transposes import permutation
 
 x, grouping, target = values("x grouping target")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from .... import ir
+from ...pipeline.phase import Phase
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, require, structural
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .constant_reshape import constant_target
 from .slice_ranges import axis_of
 
@@ -88,7 +91,7 @@ def _repeats(m: Match) -> tuple[int, int, int] | None:
         structural("more than one time", lambda m: (found := _repeats(m)) is None or found[2] > 1),
     ],
     source="transformers repeat_kv (models/llama/modeling_llama.py): keys and values of grouped-query attention",
-    group="simplify",
+    phase=Phase.SIMPLIFY,
 )
 def expand_repeat_to_gather(m: Match, op: Builder) -> ir.Value | None:
     """Repeat the elements of an axis by one Gather.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from .... import ir
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .slice_ranges import axis_of
 
 x, numbers, shape = values("x numbers shape")

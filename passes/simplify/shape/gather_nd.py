@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from .... import ir
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values, variadic
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 (x,) = values("x")
 

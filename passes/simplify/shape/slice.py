@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from .... import ir
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require, structural
+from ...rewriting.match import Match
 from ...rewriting.pattern import any_call, op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .slice_ranges import Range, axis_of, ranges, slice_parameters, window
 
 starts, ends, axes, steps, index = values("starts ends axes steps index")

@@ -6,9 +6,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, finite, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .linear_ops import UNSHARED, along, inputs_of, rebuild, scaled_inputs
 
 x, w, b, c, d = values("x w b c d")
@@ -41,7 +43,6 @@ def _per_input(m: Match) -> bool:
     ],
     exactness=Exactness.ROUNDING,
     source="W(cx + d) = (cW)(x + d/c): the shift cannot go into a Conv that pads with zeros, the scale can",
-    group="simplify",
     benefit=-1,
 )
 def commute_scale_shift(m: Match, op: Builder) -> ir.Value | None:

@@ -6,9 +6,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, finite, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import Pattern, op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .linear_ops import (
     NO_PADDING,
     UNSHARED,
@@ -65,7 +67,6 @@ def _fold(m: Match, op: Builder, bias: Vector) -> ir.Value | None:
     requires=INFERENCE,
     exactness=Exactness.SPECIAL_VALUES,
     source="Jacob et al. 2018, section 3.2 (arXiv:1712.05877)",
-    group="simplify",
 )
 def fold_batchnorm_into_conv(m: Match, op: Builder) -> ir.Value | None:
     """Fold an inference BatchNormalization into the Conv or ConvTranspose that feeds it.
@@ -87,7 +88,6 @@ def fold_batchnorm_into_conv(m: Match, op: Builder) -> ir.Value | None:
     ),
     exactness=Exactness.ROUNDING,
     source="Jacob et al. 2018, section 3.2 (arXiv:1712.05877)",
-    group="simplify",
 )
 def fold_batchnorm_into_gemm(m: Match, op: Builder) -> ir.Value | None:
     """Fold an inference BatchNormalization into the Gemm or 2-D MatMul that feeds it.
@@ -117,7 +117,6 @@ def _reads_rows(m: Match) -> bool:
     ),
     exactness=Exactness.ROUNDING,
     source="Jacob et al. 2018, section 3.2 (arXiv:1712.05877)",
-    group="simplify",
 )
 def fold_batchnorm_into_next_linear(m: Match, op: Builder) -> ir.Value | None:
     """Fold an inference BatchNormalization into the Conv without padding, or the Gemm, that reads it.

@@ -6,9 +6,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
+from ...rewriting.match import Match
 from ...rewriting.pattern import any_call, op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 
 w, b = values("w b")
 
@@ -79,7 +81,6 @@ def _counts_padding(m: Match) -> bool:
         require("an average that counts what is padded", lambda m: m.has("Conv") or _counts_padding(m)),
     ],
     exactness=Exactness.ROUNDING,
-    group="simplify",
     source="ONNX Conv, AveragePool; MaxPool pads with -infinity, so no Pad goes into it",
 )
 def fold_pad_into_conv(m: Match, op: Builder) -> ir.Value:

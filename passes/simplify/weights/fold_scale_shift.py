@@ -6,9 +6,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, finite, floating, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import Pattern, op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .linear_ops import (
     NO_PADDING,
     UNSHARED,
@@ -85,7 +87,7 @@ PLAIN_GEMM = require("Gemm with beta = 1", lambda m: not m.has("Gemm") or linear
 
 
 def _is_half_of_gelu(m: Match) -> bool:
-    """x · (1 + erf(…)) · 0.5, or with tanh: without its half, ONNX Runtime does not fuse it to a Gelu."""
+    """X · (1 + erf(…)) · 0.5, or with tanh: without its half, ONNX Runtime does not fuse it to a Gelu."""
     product = m.x.value.producer()
     if product is None or product.op_type != "Mul" or m.c.scalar != 0.5:
         return False
@@ -109,7 +111,6 @@ NO_GELU = require(
     requires=(*CONSTANTS, MATRIX, PER_OUTPUT, NO_ZERO, UNSHARED, FINITE),
     exactness=Exactness.SPECIAL_VALUES,
     source=SOURCE,
-    group="simplify",
 )
 def fold_output_scale(m: Match, op: Builder) -> ir.Value | None:
     """Multiply the weights and the bias instead of the result.
@@ -129,7 +130,6 @@ def fold_output_scale(m: Match, op: Builder) -> ir.Value | None:
     requires=(*CONSTANTS, PER_OUTPUT, PLAIN_GEMM, FINITE),
     exactness=Exactness.ROUNDING,
     source=SOURCE,
-    group="simplify",
 )
 def fold_output_shift(m: Match, op: Builder) -> ir.Value | None:
     """Add to the bias instead of the result.
@@ -149,7 +149,6 @@ def fold_output_shift(m: Match, op: Builder) -> ir.Value | None:
     requires=(*CONSTANTS, MATRIX, PER_INPUT, KEEPS_DIMS, NO_ZERO, UNSHARED, FINITE, NO_GELU),
     exactness=Exactness.ROUNDING,
     source=SOURCE,
-    group="simplify",
 )
 def fold_input_scale(m: Match, op: Builder) -> ir.Value | None:
     """Multiply the weights instead of the input.
@@ -167,7 +166,6 @@ def fold_input_scale(m: Match, op: Builder) -> ir.Value | None:
     requires=(*CONSTANTS, PER_INPUT, KEEPS_DIMS, NO_PADDING, PLAIN_GEMM, FINITE),
     exactness=Exactness.ROUNDING,
     source=SOURCE,
-    group="simplify",
 )
 def fold_input_shift(m: Match, op: Builder) -> ir.Value | None:
     """Add what the weights make of the constant to the bias.

@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .... import ir
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
-from ...rewriting.rule import Builder, Condition, Match, Operand
+from ...rewriting.match import Condition, Match
+from ...rewriting.operand import Operand
 
 Vector = npt.NDArray[np.float64]
 
@@ -118,7 +120,8 @@ def rebuild(
     m: Match, op: Builder, weight: Vector | None, bias: Vector | None, *, data: ir.Value | None = None
 ) -> ir.Value | None:
     """The linear operator over `x`, or `data`, with another weight (None: its own) and bias; None where the type loses
-    them."""
+    them.
+    """
     old, dtype = linear(m), m.w.array.dtype
     inputs: list[ir.Value | None] = [m.x.value if data is None else data, m.w.value]
     if weight is not None:

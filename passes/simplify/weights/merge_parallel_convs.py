@@ -6,9 +6,12 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, finite, require
+from ...rewriting.match import Match
+from ...rewriting.operand import Operand
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, Operand, rule
+from ...rewriting.rule import rule
 from .linear_ops import UNSHARED, Vector, carries
 
 x, w, b, v, d, gamma, beta, mean, var = values("x w b v d gamma beta mean var")
@@ -68,7 +71,6 @@ def _offsets(m: Match) -> tuple[int, ...] | None:
     ],
     exactness=Exactness.SPECIAL_VALUES,
     source=SOURCE,
-    group="simplify",
 )
 def merge_parallel_convs(m: Match, op: Builder) -> ir.Value | None:
     """One convolution with the sum of the kernels, the smaller one padded.
@@ -156,7 +158,6 @@ def _inference(m: Match) -> bool:
     ],
     exactness=Exactness.SPECIAL_VALUES,
     source=SOURCE,
-    group="simplify",
 )
 def merge_repvgg_identity(m: Match, op: Builder) -> ir.Value | None:
     """The normalized input is a 1x1 convolution of it, which goes into the other convolution.

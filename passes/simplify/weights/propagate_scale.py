@@ -14,9 +14,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, finite, floating, require
+from ...rewriting.match import Condition, Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Condition, Match, rule
+from ...rewriting.rule import rule
 from .linear_ops import Vector, carries
 from .per_axis_constant import PerAxisConstant, before, fits, read
 
@@ -219,7 +221,6 @@ SOURCE = "s·(xW + b) = x(sW) + sb; Jacob et al. 2018, section 3.2 (arXiv:1712.0
     ],
     exactness=Exactness.SPECIAL_VALUES,
     source=SOURCE,
-    group="simplify",
     benefit=-1,
 )
 def propagate_scale(m: Match, op: Builder) -> ir.Value | None:
@@ -246,7 +247,6 @@ def propagate_scale(m: Match, op: Builder) -> ir.Value | None:
     ],
     exactness=Exactness.ROUNDING,
     source=SOURCE,
-    group="simplify",
     benefit=-1,
 )
 def propagate_scale_across_matmul(m: Match, op: Builder) -> ir.Value | None:

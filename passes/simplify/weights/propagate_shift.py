@@ -9,9 +9,11 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, finite, floating, require
+from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .linear_ops import Vector, carries
 from .per_axis_constant import VIEWS, PerAxisConstant, before, read
 
@@ -104,7 +106,6 @@ def _made(
     ],
     exactness=Exactness.ROUNDING,
     source="(x + a) + b = x + (a + b)",
-    group="simplify",
     benefit=-1,
 )
 def propagate_shift(m: Match, op: Builder) -> ir.Value:

@@ -10,9 +10,11 @@ import numpy as np
 from .... import ir
 from ...analyses import Shapes
 from ...pipeline.exactness import Exactness
+from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, profitable, require, structural
+from ...rewriting.match import Match
 from ...rewriting.pattern import any_call, op, values
-from ...rewriting.rule import Builder, Match, rule
+from ...rewriting.rule import rule
 from .linear_ops import UNSHARED
 
 w, b = values("w b")
@@ -132,7 +134,6 @@ def _is_told_no_channels(resize: ir.Node | None) -> bool:
         "W·Σ aᵢxᵢ + b = Σ aᵢ(W·xᵢ + b), as Σ aᵢ = 1; the decoder of SegFormer (arXiv:2105.15203, section 3.2): "
         "x3 alone, x1.35 on the whole model"
     ),
-    group="simplify",
 )
 def swap_resize_conv1x1(m: Match, op: Builder) -> ir.Value | None:
     """Convolve each image before it grows; the parts of a Concat are added instead.

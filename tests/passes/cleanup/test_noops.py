@@ -100,7 +100,7 @@ def test_a_clip_without_bounds_goes_with_what_it_does_to_infinities(bounds: str)
 
 def test_every_no_op_has_a_hit() -> None:
     dropping = {name for name, each in REGISTRY.rules.items() if each.module.endswith("cleanup.noops")}
-    assert {name for name in dropping if REGISTRY.rules[name].group == "canonicalize"} == {hit[0] for hit in HITS}
+    assert {name for name in dropping if REGISTRY.rules[name].phase == "canonicalize"} == {hit[0] for hit in HITS}
 
 
 def test_a_proof_that_fails_is_a_near_miss_and_a_constant_that_differs_is_none() -> None:

@@ -340,8 +340,8 @@ from optimize_graph import ir
 from optimize_graph.passes import Pipeline
 from optimize_graph.runtime import OrtEvaluator
 report = Pipeline.parse("default").run(ir.from_proto(onnx.load(sys.argv[1])), evaluator=OrtEvaluator())
-print(hashlib.sha256(ir.to_bytes(report.model)).hexdigest(), len(report.rewrites), len(report.refusals))
-print(*report.rewrites, *report.refusals, sep="\\n")
+print(hashlib.sha256(ir.to_bytes(report.model)).hexdigest(), len(report.rewrites), len(report.missed))
+print(*report.rewrites, *report.missed, sep="\\n")
 """
 
 MIXED = """<ir_version: 10, opset_import: ["": 21, "f": 1]>

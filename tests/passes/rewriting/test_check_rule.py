@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from optimize_graph import ir
@@ -13,16 +13,16 @@ from optimize_graph.passes import (
     Exactness,
     Match,
     Pass,
-    PassContext,
+    Phase,
     op,
     register,
     rule,
     values,
     variadic,
 )
-from optimize_graph.passes.pipeline.registry import GROUPS
 from optimize_graph.passes.rewriting import constraints as c
 from optimize_graph.passes.rewriting.check_rule import pattern_faults
+from optimize_graph.passes.rewriting.match import Condition
 
 x, y, weight, bias = values("x y weight bias")
 GEMM = op.Gemm(x, weight, bias.optional()).any_attributes()
@@ -34,10 +34,11 @@ def _scope() -> Iterator[None]:
         yield
 
 
-def declare(pattern: Any = GEMM, **options: Any) -> None:
-    def body(m: Match, op: Builder) -> ir.Value:
+def declare(pattern: Any = GEMM, *, body: Any = None, **options: Any) -> None:
+    def returns_x(m: Match, op: Builder) -> ir.Value:
         return m.x.value
 
+    body = body or returns_x
     body.__doc__ = "before: a\nafter: b"
     rule(pattern, **{"source": "a test", "name": "declared", **options})(body)
 
@@ -53,7 +54,7 @@ def declare(pattern: Any = GEMM, **options: Any) -> None:
         (c.attribute("Gem", "transA", 1), "Gem", "Gemm"),
         (c.constant(values("wait")[0]), "wait", ""),
     ],
-    ids=lambda each: each.text if isinstance(each, c.Condition) else None,
+    ids=lambda each: each.text if isinstance(each, Condition) else None,
 )
 def test_a_condition_on_a_name_that_the_pattern_does_not_bind_is_refused(
     condition: Any, wrong: str, nearest: str
@@ -84,9 +85,11 @@ def test_a_condition_on_the_rest_of_the_inputs_is_about_each_of_them() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"group": "canonicalise"}, "no pass runs group 'canonicalise'; did you mean 'canonicalize'?"),
-        ({"group": "fusion"}, "no pass runs group 'fusion'; did you mean 'fuse'?"),
-        ({"group": None}, "group is None"),
+        (
+            {"phase": "canonicalise"},
+            "phase is 'canonicalise', expected a member of Phase; did you mean 'canonicalize'?",
+        ),
+        ({"phase": 3}, "phase is 3, expected a member of Phase"),
         ({"exactness": "exact"}, "exactness is 'exact', expected a member of Exactness"),
         ({"benefit": "high"}, "benefit is 'high', expected an integer"),
         ({"source": ""}, "it names no source"),
@@ -145,27 +148,12 @@ def test_a_target_that_does_not_exist_is_refused() -> None:
         c.target("ort-gpu")
 
 
-def test_a_pass_of_ones_own_may_run_groups_of_its_own() -> None:
-    @register
-    class Mine(Pass):
-        """before: after:"""
-
-        name: ClassVar[str] = "mine"
-        groups: ClassVar[frozenset[str]] = frozenset({"mine-alone"})
-
-        def run(self, model: ir.Model, context: PassContext) -> None:
-            """Nothing."""
-
-    declare(group="mine-alone")
-    assert Mine.name in REGISTRY.passes
-
-
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
         ({"name": "two words"}, "is no name"),
         ({"name": "fine", "exactness": "exact"}, "expected a member of Exactness"),
-        ({"name": "fine", "groups": "simplify"}, "expected a frozenset"),
+        ({"name": "fine", "phases": "simplify"}, "expected a frozenset"),
     ],
 )
 def test_a_pass_that_declares_something_else_is_refused(declared: dict[str, Any], message: str) -> None:
@@ -176,6 +164,25 @@ def test_a_pass_that_declares_something_else_is_refused(declared: dict[str, Any]
 def test_the_rules_of_the_package_stand_up_to_what_is_asked_of_plugins() -> None:
     faults = {name: list(pattern_faults(each.pattern)) for name, each in REGISTRY.rules.items()}
     assert not {name: each for name, each in faults.items() if each}
-    assert frozenset().union(*(kind.groups for kind in REGISTRY.passes.values())) == GROUPS
-    assert {each.group for each in REGISTRY.rules.values()} <= GROUPS
+    assert frozenset().union(*(kind.phases for kind in REGISTRY.passes.values())) == frozenset(Phase)
     assert all(isinstance(each.exactness, Exactness) for each in REGISTRY.rules.values())
+
+
+@pytest.mark.parametrize(
+    ("body", "requires"),
+    [
+        (lambda m, op: op.Relu(m.scale), []),
+        (lambda m, op: op.Relu(m.x), [c.require("a scale", lambda m: m.scale.is_constant)]),
+        (lambda m, op: op.Relu(m.x), [c.require("a scale", lambda m: True, lambda m: str(m.scale.rank))]),
+        (lambda m, op: op.Relu(m.x), [c.let("a scale", lambda m: m.scale.scalar)]),
+    ],
+)
+def test_a_name_that_the_pattern_does_not_bind_is_refused_when_the_rule_is_registered(
+    body: Any, requires: list[Any]
+) -> None:
+    with pytest.raises(ir.PipelineError, match=r"reads m\.scale, which the pattern does not bind"):
+        declare(requires=requires, body=body)
+
+
+def test_names_that_every_match_has_may_be_read() -> None:
+    declare(body=lambda m, op: op.Relu(m.x) if m.shapes and m.root and m.has("x") else None)

@@ -15,9 +15,10 @@ from optimize_graph.jobs.optimization.target_versions import fit_versions
 from optimize_graph.passes import REGISTRY, AnalysisManager, Pass, PassContext, PassFailure, Pipeline, rule
 from optimize_graph.passes.analyses import Shapes
 from optimize_graph.passes.pipeline.rewrite_log import RewriteLog
+from optimize_graph.passes.rewriting.builder import Builder
 from optimize_graph.passes.rewriting.driver import apply_rules
+from optimize_graph.passes.rewriting.match import Match
 from optimize_graph.passes.rewriting.pattern import op, values
-from optimize_graph.passes.rewriting.rule import Builder, Match
 from optimize_graph.passes.targets.quantization_faults import DOES_NOT_OPEN, WRONG_VALUES, broken_nodes
 from optimize_graph.runtime import FeedSet, SessionOptions, open_session, verify
 

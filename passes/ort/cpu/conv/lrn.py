@@ -6,9 +6,11 @@ import numpy as np
 
 from ..... import ir
 from ....pipeline.exactness import Exactness
+from ....rewriting.builder import Builder
 from ....rewriting.constraints import require
+from ....rewriting.match import Match
 from ....rewriting.pattern import op, values
-from ....rewriting.rule import Builder, Match, rule
+from ....rewriting.rule import rule
 from .nchwc import FLOAT32, LARGE, ON_CPU, channels_of
 
 (x,) = values("x")
@@ -35,7 +37,6 @@ from .nchwc import FLOAT32, LARGE, ON_CPU, channels_of
     exactness=Exactness.SPECIAL_VALUES,
     is_heuristic=True,
     source="Krizhevsky et al. 2012, section 3.3; the kernel is scalar: x9 to x11 alone, x1.5 to x1.9 on whole models",
-    group="ort-specialize",
 )
 def decompose_lrn(m: Match, op: Builder) -> ir.Value | None:
     """Local response normalization over channels: the window sum is a 1x1 convolution with a band matrix.

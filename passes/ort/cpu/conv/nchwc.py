@@ -13,7 +13,7 @@ from math import prod
 from ..... import ir
 from ....analyses import Shapes
 from ....rewriting.constraints import profitable, require, target
-from ....rewriting.rule import Match
+from ....rewriting.match import Match
 
 BLOCK = 16
 _SMALLER_BLOCK = 8

@@ -6,9 +6,11 @@ import numpy as np
 
 from ..... import ir
 from ....pipeline.exactness import Exactness
+from ....rewriting.builder import Builder
 from ....rewriting.constraints import constant, finite, profitable, require
+from ....rewriting.match import Match
 from ....rewriting.pattern import op, values
-from ....rewriting.rule import Builder, Match, rule
+from ....rewriting.rule import rule
 from ....simplify.weights.linear_ops import along
 from .nchwc import FLOAT32, ON_CPU, takes_channels
 
@@ -49,7 +51,6 @@ def _is_blocked_or_large(m: Match) -> bool:
         "two scaled branches become blocked depthwise convolutions with a fused sum, and with a fused Relu where it "
         "comes last: x1.4 to x2.2 on mtcnn"
     ),
-    group="ort-specialize",
 )
 def decompose_prelu(m: Match, op: Builder) -> ir.Value | None:
     """PRelu as two scaled branches, which stay in the blocked layout.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..... import ir
+from ....rewriting.builder import Builder
 from ....rewriting.constraints import require
+from ....rewriting.match import Match
 from ....rewriting.pattern import any_call
-from ....rewriting.rule import Builder, Match, rule
+from ....rewriting.rule import rule
 from .nchwc import ON_CPU
 
 _LARGEST = 1 << 16  # pixels along an axis: float32 places them far more finely than half a pixel of the result
@@ -46,7 +48,6 @@ def _has_whole_factors(m: Match) -> bool:
         "(q·s + r + 0.5) / s - 0.5 lies within half a pixel of q for 0 <= r < s; ONNX Runtime's blocked layout has the "
         "asymmetric form: x1.7 to x2.8 after a convolution"
     ),
-    group="ort-specialize",
 )
 def resize_nearest_to_asymmetric(m: Match, op: Builder) -> ir.Value:
     """Enlarged by a whole factor, each pixel is repeated, whatever the mode says.

@@ -6,9 +6,11 @@ import numpy as np
 
 from ..... import ir
 from ....pipeline.exactness import Exactness
+from ....rewriting.builder import Builder
 from ....rewriting.constraints import constant, finite, require
+from ....rewriting.match import Match
 from ....rewriting.pattern import op, values
-from ....rewriting.rule import Builder, Match, rule
+from ....rewriting.rule import rule
 from ....simplify.weights.linear_ops import along
 from .nchwc import FLOAT32, ON_CPU, POOLS, channels_of, is_blocked
 
@@ -44,7 +46,6 @@ def _is_read_blocked(m: Match) -> bool:
         "ONNX Runtime's NCHWc transformer makes a BatchNormalization a blocked convolution, and an Add of a number two "
         "reorders: x1.1 on OCR models"
     ),
-    group="ort-specialize",
 )
 def scale_shift_to_batchnorm(m: Match, op: Builder) -> ir.Value | None:
     """A scale and a shift, or a shift, that padding or a pool keeps from going into the weights of a convolution.

@@ -9,9 +9,12 @@ import numpy as np
 
 from ..... import ir
 from ....pipeline.exactness import Exactness
+from ....pipeline.phase import Phase
+from ....rewriting.builder import Builder
 from ....rewriting.constraints import profitable, require, structural
+from ....rewriting.match import Match
 from ....rewriting.pattern import op, values
-from ....rewriting.rule import Builder, Match, rule
+from ....rewriting.rule import rule
 from .nchwc import BLOCK, FLOAT32, ON_CPU
 
 x, w, b, low, high = values("x w b low high")
@@ -240,7 +243,7 @@ def _activated(m: Match, op: Builder, value: ir.Value) -> ir.Value:
         "Winograd 1980; Lavin and Gray 2016, arXiv:1509.09308, along one axis: half the multiplications of a 3x3 "
         "window, and the layout stays blocked; ONNX Runtime 1.32 has no such kernel"
     ),
-    group="ort-algorithms",
+    phase=Phase.ORT_ALGORITHMS,
 )
 def decompose_conv_winograd(m: Match, op: Builder) -> ir.Value:
     """Four rows of a 3x3 convolution by six 1x3 convolutions instead of twelve.

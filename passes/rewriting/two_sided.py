@@ -1,0 +1,98 @@
+"""Rules that are one expression on either side: `rewrite("name", "What it does.", op.Where(c, x, x), x, …)`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from ... import ir
+from ..pipeline.exactness import Exactness
+from ..pipeline.phase import Phase
+from ..pipeline.registry import reject
+from .builder import Builder
+from .check_rule import names_in
+from .match import Condition, Match
+from .operand import Operand
+from .pattern import Call, Literal, OneOf, Pattern, Var, parts_of
+from .rule import Rule, rule
+
+
+def rewrite(
+    name: str,
+    summary: str,
+    before: Pattern,
+    after: Pattern,
+    *,
+    when: Sequence[Condition] = (),
+    source: str,
+    exactness: Exactness = Exactness.EXACT,
+    phase: Phase | None = None,
+    benefit: int = 0,
+    keeps_type: bool = False,
+) -> Rule:
+    """Register a rule whose replacement is an expression over the pattern's names.
+
+    In `after`, a variable or a call of `before` (the same object) is the value that it matched; any other call is built
+    with the attributes that it names. The other parameters are those of `rule`; `when` are its conditions.
+    Raises PipelineError as `rule` does, and for a variable that `before` does not bind.
+    """
+    bound = names_in(before)
+    unknown = [part.name for part in parts_of(after) if isinstance(part, Var) and part.name not in bound]
+    reject(f"rule {name!r}", [f"the pattern has no {each!r}{ir.did_you_mean(each, bound)}" for each in unknown])
+
+    def body(m: Match, op: Builder) -> Operand | ir.Value:
+        return _build(after, before, m, op)
+
+    body.__doc__ = f"{summary}\n\nbefore:  y = {spell(before)}\nafter:   y = {spell(after)}"
+    body.__module__ = sys._getframe(1).f_globals["__name__"]
+    body.__qualname__ = name
+    return rule(
+        before,
+        requires=when,
+        source=source,
+        exactness=exactness,
+        phase=phase,
+        benefit=benefit,
+        name=name,
+        keeps_type=keeps_type,
+    )(body)
+
+
+def _is_matched(call: Call, before: Pattern | None) -> bool:
+    match before:
+        case OneOf(choices):
+            return any(_is_matched(call, each) for each in choices)
+        case Call(inputs=inputs):
+            return before is call or any(_is_matched(call, each) for each in inputs or ())
+        case _:
+            return False
+
+
+def _build(after: Pattern | None, before: Pattern, m: Match, op: Builder) -> Operand | ir.Value:
+    match after:
+        case Var(name=name):
+            return m[after] if m.has(name) else Operand(name, None, m.shapes)
+        case Call(inputs=inputs):
+            if _is_matched(after, before):
+                return m[after]
+            operands = [None if each is None else _build(each, before, m, op) for each in inputs or ()]
+            return op.node(after.op_type, operands, domain=after.domain, attributes=dict(after.attributes))[0]  # type: ignore[arg-type]
+        case _:
+            raise TypeError(f"{after!r} cannot be built")
+
+
+def spell(pattern: Pattern | None) -> str:
+    """A pattern as ONNX text: `Where(c, x, y)`."""
+    match pattern:
+        case Var(name=name):
+            return name
+        case Literal(number=number):
+            return str(number)
+        case OneOf(choices):
+            return "  or  ".join(map(spell, choices))
+        case Call():
+            attributes = ", ".join(f"{key} = {value}" for key, value in pattern.attributes.items())
+            operands = ", ".join(map(spell, pattern.inputs)) if pattern.inputs is not None else "…"
+            return f"{pattern.op_type}{f'<{attributes}>' if attributes else ''}({operands})"
+        case _:
+            return "…"
