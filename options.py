@@ -1,17 +1,23 @@
-"""What may be asked of `optimize`."""
+"""Options of `optimize`, each declared once: default, check, help and command-line form.
+
+The parsers of the commands, the synopsis in README.md and the commands of reproducers are generated from these fields.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import numbers
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, NoReturn
+from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 TARGETS = ("ort-cpu", "ort-cuda", "onnx")
 PROVIDERS = ("cpu", "cuda")
 CPU_ISAS = ("portable", "avx2", "avx512", "host")
+
+Check = Callable[[str, object], object]
 
 
 class Range(NamedTuple):
@@ -26,242 +32,374 @@ class Range(NamedTuple):
         return f"{kind} from {self.low:g} to {self.high:.15g}"
 
     def has(self, number: float) -> bool:
-        return self.low <= number <= self.high  # never so for NaN
+        """Whether `number` is inside; NaN never is."""
+        return self.low <= number <= self.high
 
 
-_SECONDS: Final = Range(0.001, 1e6, False)
-RANGES: Final[Mapping[str, Range]] = {
-    "max_rewrites": Range(0, 1 << 31, True),
-    "opset": Range(0, 1000, True),  # which there are depends on the model: see the converter
-    "threads": Range(0, 1024, True),  # ONNX Runtime takes 160 KB for each before it runs anything
-    "seed": Range(0, (1 << 31) - 1, True),
-    "verify_timeout": _SECONDS,
-    "measure_seconds": _SECONDS,
-    "tune_budget": _SECONDS,
-    "seconds": _SECONDS,
-    "rtol": Range(0, 1e30, False),
-    "atol": Range(0, 1e30, False),
-}
-"""What numeric options may be: asked when the command is parsed, and when `Options` are made."""
+# --- kinds of values --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Options:
-    """What may be asked for; the defaults do the right thing. Raises OptionsError for a value that a field cannot have.
-
-    `passes`: the text of a pipeline (see docs/pipelines.md); by default the preset `default`.
-    `disable`: names of rules and passes that are to be left out. `max_rewrites`: stop after that many rewrites.
-    `input_shapes`: dims for inputs, `dims`: sizes for symbolic dims; both narrow the interface. `inputs`: `.npz` files
-    of the user's own inputs.
-    `freeze`: names of inputs with a default that become constants, out of the interface; `all` for all of them.
-    `opset`: convert to this one. `min_ort`: the oldest ONNX Runtime that must load the result (the installed one).
-    `rtol`, `atol`: a tolerance instead of the model's own noise floor. `verify_timeout`: time limit of verification.
-    `upcast_fp16`: compute float16 models in float32 inside; for target `ort-cpu`.
-    `fp16`: compute float32 models in float16 inside, for target `ort-cuda`; verified against what rounding the
-    original's inputs and weights to float16 changes.
-    `compress_constants`: write large constants that repeat one value as operators. `strip_metadata`: drop what the
-    exporter noted on nodes. `threads`: how many ONNX Runtime is to have; by default it is measured with one, and chosen
-    for one to four. With 0 it is measured with ONNX Runtime's own number, and chosen for one to four: results do not
-    depend on the machine. `cpu_isa`: the vector instructions of the CPU that the result is for: ONNX Runtime lays 16
-    channels of an image together with AVX-512, and 8 with AVX2. `portable` does what suits both, so that the result
-    does not depend on the machine that builds it; `host` takes those of this machine.
-    `measure_seconds`: the most time for latencies, of each point; `measure_at`: points by the sizes of symbolic dims.
-    `keep_slower`: deliver a result that is measured to be slower; otherwise the original is delivered then.
-    `model_profile`: look inside both models: where the time goes, and what lives while each node runs.
-    `tune`: measure the choices of profit on this machine and these inputs, within `tune_budget` seconds, and keep what
-    is faster; what was learned is remembered in `tune_cache` (a folder of the user's; "off" for nowhere).
-    `save_session_options`: try ONNX Runtime's own fusions too, and write which ones to switch off to this file (JSON).
-    `reproducer_dir`: the folder for what shows a rewrite that went wrong (by default beside the output).
-    `strict`: a rewrite that goes wrong is an error; otherwise it is left out and reported.
-    """
-
-    target: str = "ort-cpu"
-    passes: str = "default"
-    compress_constants: bool = False
-    strip_metadata: bool = False
-    upcast_fp16: bool = False
-    fp16: bool = False
-    disable: tuple[str, ...] = ()
-    max_rewrites: int | None = None
-    opset: int | None = None
-    min_ort: str | None = None
-    input_shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
-    dims: Mapping[str, int] = field(default_factory=dict)
-    freeze: tuple[str, ...] = ()
-    inputs: tuple[Path, ...] = ()
-    verify: bool = True
-    verify_timeout: float = 120.0
-    rtol: float | None = None
-    atol: float | None = None
-    measure: bool = False
-    keep_slower: bool = False
-    measure_seconds: float = 6.0
-    measure_at: tuple[Mapping[str, int], ...] = ()
-    threads: int | None = None
-    cpu_isa: Literal["portable", "avx2", "avx512", "host"] = "portable"
-    provider: Literal["cpu", "cuda"] = "cpu"
-    custom_ops: tuple[Path, ...] = ()
-    follow_symlinks: bool = False
-    plugins: tuple[str, ...] = ()
-    model_profile: bool = False
-    tune: bool = False
-    tune_budget: float = 60.0
-    tune_cache: Path | Literal["off"] | None = None
-    save_session_options: Path | None = None
-    reproducer_dir: Path | None = None
-    strict: bool = False
-    verify_each: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, check in _CHECKS.items():
-            object.__setattr__(self, name, check(name, getattr(self, name)))
-
-
-# --- what a field may be ----------------------------------------------------------------------------------------------
-
-_Check = Callable[[str, object], object]
-
-
-def _refuse(name: str, given: object, allowed: str, hint: str = "") -> NoReturn:
+def _reject(name: str, given: object, allowed: str, hint: str = "") -> NoReturn:
     from .ir.diagnostics import Diagnostic, OptionsError  # late: it is heavy, and options rarely wrong
 
     message = f"option {name!r} is {given!r} ({type(given).__name__}), expected {allowed}"
     raise OptionsError(Diagnostic("invalid-option", message, hint=hint))
 
 
-def _flag(name: str, given: object) -> object:
+@dataclass(frozen=True)
+class Kind:
+    """Values of an option. `check` gives the value as the field holds it, or raises OptionsError.
+
+    On the command line: one word each (`parse`: to the value), or none (a flag); `is_repeated`: any number of times.
+    """
+
+    check: Check
+    parse: Callable[[str], object] = str
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    is_flag: bool = False
+    is_repeated: bool = False
+
+
+def _check_flag(name: str, given: object) -> object:
     if not isinstance(given, bool):
-        _refuse(name, given, "True or False")
+        _reject(name, given, "True or False")
     return given
 
 
-def _number(name: str, given: object) -> object:
-    allowed = RANGES[name]
-    kind = numbers.Integral if allowed.is_integer else numbers.Real
-    if isinstance(given, bool) or not isinstance(given, kind) or not allowed.has(float(given)):
-        _refuse(name, given, str(allowed))
-    return int(float(given)) if allowed.is_integer else float(given)  # below 2^53: exact
+FLAG: Final = Kind(_check_flag, is_flag=True)
 
 
-def _text(name: str, given: object) -> object:
-    if not isinstance(given, str) or not given:
-        _refuse(name, given, "a text that is not empty")
-    return given
+def number(allowed: Range, metavar: str = "N") -> Kind:
+    """Numbers in a range; those of NumPy, too."""
 
-
-def _path(name: str, given: object) -> object:
-    if not isinstance(given, Path):
-        _refuse(name, given, "a pathlib.Path")
-    return given
-
-
-def _version(name: str, given: object) -> object:
-    if not isinstance(given, str) or not re.fullmatch(r"\d+\.\d+(\.\d+)?([.+-].*)?", given):
-        _refuse(name, given, "a version like '1.22'")
-    return given
-
-
-def _one_of(*choices: str) -> _Check:
     def check(name: str, given: object) -> object:
-        if given not in choices:
-            from .ir.diagnostics import did_you_mean  # late, as in `_refuse`
+        kind = numbers.Integral if allowed.is_integer else numbers.Real
+        if isinstance(given, bool) or not isinstance(given, kind) or not allowed.has(float(given)):
+            _reject(name, given, str(allowed))
+        return int(float(given)) if allowed.is_integer else float(given)  # below 2^53: exact
 
-            hint = did_you_mean(str(given), choices).removeprefix("; ")
-            _refuse(name, given, f"one of {', '.join(map(repr, choices))}", hint)
+    def parse(text: str) -> object:
+        """Raises ValueError for what is outside."""
+        try:
+            given = int(text) if allowed.is_integer else float(text)
+        except ValueError:
+            given = float("nan")
+        if not allowed.has(given):
+            raise ValueError(f"{text!r} is not {allowed}")
         return given
 
-    return check
+    return Kind(check, parse, metavar)
 
 
-def _optional(check: _Check) -> _Check:
-    return lambda name, given: None if given is None else check(name, given)
+def _check_text(name: str, given: object) -> object:
+    if not isinstance(given, str) or not given:
+        _reject(name, given, "a text that is not empty")
+    return given
 
 
-def _several(check: _Check, what: str) -> _Check:
-    """A tuple or a list, of which each element passes `check`; kept as a tuple."""
+def _check_path(name: str, given: object) -> object:
+    if not isinstance(given, Path):
+        _reject(name, given, "a pathlib.Path")
+    return given
 
-    def checked(name: str, given: object) -> object:
+
+def _check_version(name: str, given: object) -> object:
+    if not isinstance(given, str) or not re.fullmatch(r"\d+\.\d+(\.\d+)?([.+-].*)?", given):
+        _reject(name, given, "a version like '1.22'")
+    return given
+
+
+def _check_cache(name: str, given: object) -> object:
+    if given != "off" and not isinstance(given, Path):
+        _reject(name, given, "a pathlib.Path, 'off' or None")
+    return given
+
+
+def text(metavar: str) -> Kind:
+    """A text that is not empty."""
+    return Kind(_check_text, metavar=metavar)
+
+
+def path(metavar: str) -> Kind:
+    """A path."""
+    return Kind(_check_path, Path, metavar)
+
+
+def one_of(*choices: str) -> Kind:
+    """One of a few words."""
+
+    def check(name: str, given: object) -> object:
+        if given not in choices:
+            from .ir.diagnostics import did_you_mean  # late, as in `_reject`
+
+            hint = did_you_mean(str(given), choices).removeprefix("; ")
+            _reject(name, given, f"one of {', '.join(map(repr, choices))}", hint)
+        return given
+
+    return Kind(check, choices=choices)
+
+
+def optional(kind: Kind) -> Kind:
+    """The same, or None."""
+    return dataclasses.replace(kind, check=lambda name, given: None if given is None else kind.check(name, given))
+
+
+def several(kind: Kind, what: str) -> Kind:
+    """A tuple or a list of values of one kind; kept as a tuple."""
+
+    def check(name: str, given: object) -> object:
         if not isinstance(given, (tuple, list)):
             hint = f"write ({given!r},)" if isinstance(given, (str, Path)) else ""
-            _refuse(name, given, f"a tuple of {what}", hint)
-        return tuple(check(name, each) for each in given)
+            _reject(name, given, f"a tuple of {what}", hint)
+        return tuple(kind.check(name, each) for each in given)
 
-    return checked
+    return dataclasses.replace(kind, check=check, is_repeated=True)
 
 
 def _is_size(given: object) -> bool:
     return isinstance(given, numbers.Integral) and not isinstance(given, bool) and int(given) >= 0
 
 
-def _sizes(name: str, given: object) -> object:
+def _check_sizes(name: str, given: object) -> object:
     allowed = "a mapping from names of dims to sizes, {'batch': 8}"
     if not isinstance(given, Mapping):
-        _refuse(name, given, allowed)
+        _reject(name, given, allowed)
     for symbol, size in given.items():
         if not isinstance(symbol, str) or not symbol or not _is_size(size):
-            _refuse(name, given, allowed)
+            _reject(name, given, allowed)
     return {symbol: int(size) for symbol, size in given.items()}
 
 
-def _shapes(name: str, given: object) -> object:
+def _check_shapes(name: str, given: object) -> object:
     allowed = "a mapping from names of inputs to dims, {'image': (1, 3, 224, 224)}"
     if not isinstance(given, Mapping):
-        _refuse(name, given, allowed)
+        _reject(name, given, allowed)
     for each, dims in given.items():
         is_list = isinstance(dims, Sequence) and not isinstance(dims, str)
         if not isinstance(each, str) or not is_list or not all(isinstance(d, str) or _is_size(d) for d in dims):
-            _refuse(name, given, allowed)
+            _reject(name, given, allowed)
     return {each: tuple(dim if isinstance(dim, str) else int(dim) for dim in dims) for each, dims in given.items()}
 
 
-def _cache(name: str, given: object) -> object:
-    if given != "off" and not isinstance(given, Path):
-        _refuse(name, given, "a pathlib.Path, 'off' or None")
-    return given
+def parse_dim(word: str) -> tuple[str, int]:
+    """`NAME=8`. Raises ValueError."""
+    name, equals, size = word.rpartition("=")
+    if not equals or not name or not size.isdigit():
+        raise ValueError(f"{word!r} is not NAME=8")
+    return name, int(size)
 
 
-_CHECKS: Final[Mapping[str, _Check]] = {
-    "target": _one_of(*TARGETS),
-    "passes": _text,
-    "disable": _several(_text, "names of rules and passes"),
-    "max_rewrites": _optional(_number),
-    "opset": _optional(_number),
-    "min_ort": _optional(_version),
-    "input_shapes": _shapes,
-    "dims": _sizes,
-    "freeze": _several(_text, "names of inputs"),
-    "inputs": _several(_path, "pathlib.Path"),
-    "verify_timeout": _number,
-    "rtol": _optional(_number),
-    "atol": _optional(_number),
-    "measure_seconds": _number,
-    "measure_at": _several(_sizes, "mappings from names of dims to sizes"),
-    "threads": _optional(_number),
-    "cpu_isa": _one_of(*CPU_ISAS),
-    "provider": _one_of(*PROVIDERS),
-    "custom_ops": _several(_path, "pathlib.Path"),
-    "plugins": _several(_text, "names of modules"),
-    "tune_budget": _number,
-    "tune_cache": _optional(_cache),
-    "save_session_options": _optional(_path),
-    "reproducer_dir": _optional(_path),
-    "seed": _number,
-    **dict.fromkeys(
-        (
-            "compress_constants",
-            "strip_metadata",
-            "upcast_fp16",
-            "fp16",
-            "verify",
-            "measure",
-            "keep_slower",
-            "follow_symlinks",
-            "model_profile",
-            "tune",
-            "strict",
-            "verify_each",
-        ),
-        _flag,
-    ),
-}
+def parse_point(word: str) -> dict[str, int]:
+    """`DIM=8,DIM=128`. Raises ValueError."""
+    return dict(parse_dim(part.strip()) for part in word.split(","))
+
+
+def parse_input_shape(word: str) -> tuple[str, tuple[int | str, ...]]:
+    """`NAME:1,3,224,224`; a dim may be a name. Raises ValueError."""
+    name, colon, dims = word.rpartition(":")
+    if not colon or not name:
+        raise ValueError(f"{word!r} is not NAME:1,3,224,224")
+    parts = [part.strip() for part in dims.split(",")] if dims.strip() else []
+    if not all(part.isdigit() or part.isidentifier() for part in parts):
+        raise ValueError(f"{dims!r} is not a list of sizes or names")
+    return name, tuple(int(part) if part.isdigit() else part for part in parts)
+
+
+DIMS: Final = Kind(_check_sizes, parse_dim, "NAME=8", is_repeated=True)
+SHAPES: Final = Kind(_check_shapes, parse_input_shape, "NAME:1,3,224,224", is_repeated=True)
+POINT: Final = Kind(_check_sizes, parse_point, "DIM=8,DIM=128")
+VERSION: Final = Kind(_check_version, metavar="VERSION")
+CACHE: Final = Kind(_check_cache, lambda word: word if word == "off" else Path(word), "DIR|off")
+SECONDS: Final = number(Range(0.001, 1e6, False), "S")
+
+
+# --- declarations -----------------------------------------------------------------------------------------------------
+
+Group = Literal["optimization", "verification", "execution", "measurement", "tuning", "output", ""]
+"""Where an option is listed; "" for those that Python alone has."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a field is given: its kind, group, help, and its flag on the command line."""
+
+    kind: Kind
+    group: Group
+    help: str
+    flag: str
+    metavar: str
+
+    @property
+    def is_negated(self) -> bool:
+        """Whether the flag switches off what is on by default."""
+        return self.flag.startswith("--no-")
+
+    def words(self, value: object) -> list[str]:
+        """The words of a command that give `value`."""
+        if self.kind.is_flag:
+            return [self.flag] if value is not self.is_negated else []
+        if value is None:
+            return []
+        values = value if self.kind.is_repeated and isinstance(value, tuple) else (value,)
+        return [word for each in values for word in (self.flag, str(each))]
+
+
+def option(default: Any, kind: Kind, group: Group, help: str, *, flag: str = "", metavar: str = "") -> Any:  # noqa: A002
+    """A field of `Options`. `flag`: by default the field's name with dashes."""
+    declared = Option(kind, group, help, flag, metavar or kind.metavar)
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata={"option": declared})
+    return field(default=default, metadata={"option": declared})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `optimize`; the defaults do the right thing. Raises OptionsError for a value that a field cannot have.
+
+    The help of each field says what it does: `Options.__dataclass_fields__`, `optimize-graph --help`, docs/options.md.
+    """
+
+    target: str = option("ort-cpu", one_of(*TARGETS), "optimization", "runtime to optimize for")
+    cpu_isa: Literal["portable", "avx2", "avx512", "host"] = option(
+        "portable",
+        one_of(*CPU_ISAS),
+        "optimization",
+        "CPU instruction set to optimize for: ONNX Runtime blocks 16 channels with AVX-512 and 8 with AVX2; portable "
+        "does what suits both, host takes this CPU's",
+    )
+    min_ort: str | None = option(
+        None, optional(VERSION), "optimization", "oldest ONNX Runtime that must load the result (the installed one)"
+    )
+    opset: int | None = option(
+        None, optional(number(Range(0, 1000, True))), "optimization", "convert the model to this opset first"
+    )
+    passes: str = option(
+        "default", text("TEXT"), "optimization", "preset or pipeline, as 'fixpoint(constant-fold,cse),dce'"
+    )
+    disable: tuple[str, ...] = option(
+        (), several(text("RULE"), "names of rules and passes"), "optimization", "leave out a rule or pass"
+    )
+    max_rewrites: int | None = option(
+        None, optional(number(Range(0, 1 << 31, True))), "optimization", "stop after N rewrites"
+    )
+    input_shapes: Mapping[str, Sequence[int | str]] = option(
+        {}, SHAPES, "optimization", "fix the dims of an input", flag="--input-shape"
+    )
+    dims: Mapping[str, int] = option({}, DIMS, "optimization", "fix a symbolic dim", flag="--dim")
+    freeze: tuple[str, ...] = option(
+        (),
+        several(text("NAME|all"), "names of inputs"),
+        "optimization",
+        "make an input that has a default a constant, out of the interface",
+    )
+    upcast_fp16: bool = option(
+        False, FLAG, "optimization", "compute float16 in float32 inside: faster on CPUs, for ort-cpu"
+    )
+    fp16: bool = option(
+        False,
+        FLAG,
+        "optimization",
+        "compute float32 in float16 inside, where that is safe, for ort-cuda; verified against what rounding the "
+        "original's inputs and weights to float16 changes",
+    )
+    compress_constants: bool = option(
+        False, FLAG, "optimization", "write large constants of one repeated value as operators"
+    )
+    strip_metadata: bool = option(
+        False, FLAG, "optimization", "drop metadata that the exporter wrote on nodes: stack traces, docs"
+    )
+    plugins: tuple[str, ...] = option(
+        (),
+        several(text("MODULE"), "names of modules"),
+        "optimization",
+        "import a module of rules or passes",
+        flag="--plugin",
+    )
+    verify: bool = option(True, FLAG, "verification", "write the result without comparing it", flag="--no-verify")
+    verify_timeout: float = option(120.0, SECONDS, "verification", "time limit of verification")
+    rtol: float | None = option(
+        None,
+        optional(number(Range(0, 1e30, False), "R")),
+        "verification",
+        "relative tolerance instead of the model's own noise floor",
+    )
+    atol: float | None = option(
+        None,
+        optional(number(Range(0, 1e30, False), "A")),
+        "verification",
+        "absolute tolerance instead of the model's own noise floor",
+    )
+    inputs: tuple[Path, ...] = option((), several(path("FILE.npz"), "pathlib.Path"), "execution", "inputs of yours")
+    threads: int | None = option(
+        None,  # ONNX Runtime takes 160 KB for each thread before it runs anything
+        optional(number(Range(0, 1024, True))),
+        "execution",
+        "threads that ONNX Runtime will have, 0 for its own number (measured with 1, chosen for 1 to 4)",
+    )
+    provider: Literal["cpu", "cuda"] = option("cpu", one_of(*PROVIDERS), "execution", "where models run")
+    custom_ops: tuple[Path, ...] = option(
+        (), several(path("LIB"), "pathlib.Path"), "execution", "library of custom operators"
+    )
+    seed: int = option(0, number(Range(0, (1 << 31) - 1, True)), "execution", "seed of generated inputs")
+    follow_symlinks: bool = option(False, FLAG, "execution", "follow symbolic links to the model and its data")
+    measure: bool = option(False, FLAG, "measurement", "measure latency, load time and memory, before and after")
+    measure_seconds: float = option(6.0, SECONDS, "measurement", "time limit of latencies, per --at")
+    measure_at: tuple[Mapping[str, int], ...] = option(
+        (),
+        several(POINT, "mappings from names of dims to sizes"),
+        "measurement",
+        "measure at these sizes of symbolic dims",
+        flag="--at",
+    )
+    keep_slower: bool = option(
+        False, FLAG, "measurement", "deliver a result that is measured to be slower than the original"
+    )
+    tune: bool = option(
+        False, FLAG, "tuning", "measure the heuristic choices on this machine and inputs, and keep what is faster"
+    )
+    tune_budget: float = option(60.0, SECONDS, "tuning", "time limit of tuning")
+    tune_cache: Path | Literal["off"] | None = option(
+        None, optional(CACHE), "tuning", "where what was learned is kept (the user's cache folder)"
+    )
+    save_session_options: Path | None = option(
+        None,
+        optional(path("FILE.json")),
+        "tuning",
+        "try ONNX Runtime's own fusions, too, and write which ones to switch off",
+    )
+    reproducer_dir: Path | None = option(
+        None, optional(path("DIR")), "output", "folder of reproducers of faulty rewrites (OUT.onnx.reproducers)"
+    )
+    strict: bool = option(False, FLAG, "output", "fail on a faulty rewrite instead of excluding it")
+    verify_each: bool = option(False, FLAG, "output", "check the model after each pass (slow)")
+    model_profile: bool = option(
+        False, FLAG, "", "profile both models: where the time goes, and what is live while each node runs"
+    )
+
+    def __post_init__(self) -> None:
+        for name, declared in declarations():
+            object.__setattr__(self, name, declared.kind.check(name, getattr(self, name)))
+
+    def words(self, names: Sequence[str]) -> list[str]:
+        """The words of a command that give these options, as far as they are not the defaults."""
+        default = Options()
+        return [
+            word
+            for name, declared in declarations()
+            if name in names and getattr(self, name) != getattr(default, name)
+            for word in declared.words(getattr(self, name))
+        ]
+
+
+def declarations() -> Iterator[tuple[str, Option]]:
+    """The fields of `Options` with their declarations, in order."""
+    for each in dataclasses.fields(Options):
+        declared: Option = each.metadata["option"]
+        flag = declared.flag or f"--{each.name.replace('_', '-')}"
+        yield each.name, dataclasses.replace(declared, flag=flag)
+
+
+def default_of(name: str) -> object:
+    """The default of a field."""
+    return getattr(Options(), name)

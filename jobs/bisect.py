@@ -15,7 +15,7 @@ from ..passes.pipeline.registry import REGISTRY
 from ..passes.pipeline.rewrite_log import Exclusions, Rewrite
 from .model_source import Given, Source
 from .optimization.fault_isolation import Search
-from .optimization.pipeline_runner import Optimizer
+from .optimization.pipeline_runner import PipelineRunner
 from .temporary_folder import workspace
 
 
@@ -28,6 +28,7 @@ class BisectResult:
     why: str = ""
 
     def to_json(self) -> dict[str, object]:
+        """The fields with plain JSON values."""
         rewrite = None if self.rewrite is None else self.rewrite.to_json()
         return {"rewrites": self.rewrites, "rewrite": rewrite, "why": self.why}
 
@@ -47,13 +48,12 @@ def bisect(
     Raises VerificationError where something is wrong before any rewrite, and what `optimize` raises.
     """
     options = options or Options()
-    exclusions = Exclusions(frozenset(options.disable))
     with REGISTRY.using(options.plugins), workspace() as folder:
-        optimizer = Optimizer(Source.of(model, options), options, tell=progress)
-        report = optimizer.run(exclusions=exclusions, on_failure="skip")
-        exclusions |= Exclusions(frozenset(each.faulty for each in report.failures))
-        wrong = _failing(test, folder) if test is not None else _differing(optimizer, folder, progress)
-        search = Search(lambda limit: optimizer.run(limit=limit, exclusions=exclusions), wrong, len(report.rewrites))
+        runner = PipelineRunner(Source.of(model, options), options, tell=progress)
+        report = runner.run(on_failure="skip")
+        config = runner.default_config.excluding(Exclusions(frozenset(each.faulty for each in report.failures)))
+        wrong = _failing(test, folder) if test is not None else _differing(runner, folder, progress)
+        search = Search(lambda limit: runner.run(config, limit=limit), wrong, len(report.rewrites))
         progress("bisect")
         if said := wrong(report):
             number = search.first_wrong()
@@ -101,16 +101,16 @@ def _failing(test: str, folder: Path) -> Callable[[PipelineResult], str]:
     return wrong
 
 
-def _differing(optimizer: Optimizer, folder: Path, tell: Callable[[str], None]) -> Callable[[PipelineResult], str]:
+def _differing(runner: PipelineRunner, folder: Path, tell: Callable[[str], None]) -> Callable[[PipelineResult], str]:
     from .optimization.evaluation import Evaluation, as_verification_error
 
-    evaluation = Evaluation(optimizer.source, optimizer.options, folder, tell)
-    fitted = optimizer.fresh()
+    evaluation = Evaluation(runner.source, runner.options, folder, tell)
+    converted = runner.fresh()
 
     def wrong(report: PipelineResult) -> str:
         path = folder / "result.onnx"
         ir.save(report.model, path)
         with as_verification_error():
-            return evaluation.verify(path, report, fitted).problem
+            return evaluation.verify(path, report, converted).problem
 
     return wrong

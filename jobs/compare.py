@@ -29,6 +29,7 @@ class OutputGap:
     problem: str = ""
 
     def to_json(self) -> dict[str, object]:
+        """The fields with plain JSON values."""
         return {**asdict(self), "worst": None if self.worst is None else self.worst.to_json()}
 
 
@@ -51,6 +52,7 @@ class Comparison:
         return self.verification.ok and not self.interface
 
     def to_json(self) -> dict[str, object]:
+        """The fields with plain JSON values."""
         return {
             "agrees": self.agrees,
             "verification": self.verification.to_json(),

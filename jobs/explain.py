@@ -13,7 +13,7 @@ from ..passes.pipeline.rewrite_log import MissedRewrite, Rewrite
 from ..passes.rewriting.explain_match import fit
 from ..passes.rewriting.rule import Rule
 from .model_source import Given, Source
-from .optimization.pipeline_runner import Optimizer
+from .optimization.pipeline_runner import PipelineRunner
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Mismatch:
 class Explanation:
     """What one rule or pass did with a model.
 
-    `rewrites`: where it fired. `missed`: where its pattern fitted and a condition did not hold. `mismatches`: the
+    `rewrites`: where it fired. `missed`: where its pattern converted and a condition did not hold. `mismatches`: the
     nodes of the result with the operator that it starts from, where the pattern does not fit; the nearest first.
     """
 
@@ -41,6 +41,7 @@ class Explanation:
     mismatches: Sequence[Mismatch]
 
     def to_json(self) -> dict[str, object]:
+        """The fields with plain JSON values."""
         found = asdict(self)
         found["rewrites"] = [each.to_json() for each in self.rewrites]
         return found
@@ -53,16 +54,16 @@ def explain(rule: str, model: Given, options: Options | None = None) -> Explanat
     """
     options = options or Options()
     with REGISTRY.using(options.plugins):
-        return _explain(rule, Optimizer(Source.of(model, options), options))
+        return _explain(rule, PipelineRunner(Source.of(model, options), options))
 
 
-def _explain(rule: str, optimizer: Optimizer) -> Explanation:
+def _explain(rule: str, runner: PipelineRunner) -> Explanation:
     found = REGISTRY.rules.get(rule)
     kind = REGISTRY.passes.get(rule)
     if found is None and kind is None:
         message = f"no rule or pass is called {rule!r}{ir.did_you_mean(rule, {*REGISTRY.rules, *REGISTRY.passes})}"
         raise ir.PipelineError(ir.Diagnostic("unknown-rule", message, hint="see optimize-graph passes"))
-    report = optimizer.run(on_failure="skip")
+    report = runner.run(on_failure="skip")
     rewrites = [each for each in report.rewrites if each.rule == rule]
     missed = [each for each in report.missed if each.rule == rule]
     known = {each.where for each in missed}

@@ -51,6 +51,7 @@ class Inspection:
     profile: runtime.Profile | None = None
 
     def to_json(self) -> dict[str, object]:
+        """The fields with plain JSON values."""
         return asdict(self)
 
 

@@ -31,6 +31,7 @@ class Standing:
     model_stats: ModelStats
 
     def to_json(self) -> dict[str, object]:
+        """The fields with plain JSON values."""
         return {
             "latency": asdict(self.timing.run),
             "load": asdict(self.timing.load),
@@ -50,6 +51,7 @@ class Point:
     standings: tuple[Standing, ...]
 
     def to_json(self) -> dict[str, object]:
+        """The fields with plain JSON values."""
         return {
             "inputs": self.description,
             "sizes": dict(self.sizes),
@@ -70,6 +72,7 @@ class Measurement:
     options: runtime.SessionOptions
 
     def to_json(self) -> dict[str, object]:
+        """The fields with plain JSON values."""
         return {
             "file_bytes": list(self.files),
             "points": [point.to_json() for point in self.points],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from .. import ir
 from ..options import Options
-from .optimization.target_versions import ConvertedModel, fit_versions, verify_target
+from .optimization.target_versions import ConvertedModel, convert_versions, verify_target
 
 if TYPE_CHECKING:
     import onnx
@@ -33,6 +33,7 @@ class Source:
 
     @classmethod
     def of(cls, given: Given, options: Options) -> Source:
+        """The source that `options` describe."""
         return cls(
             Path(given) if isinstance(given, str) else given,
             options.follow_symlinks,
@@ -68,9 +69,9 @@ class Source:
         ir.fix_dims(model, self.dims or {})
         return model
 
-    def fit(self, model: ir.Model) -> ConvertedModel:
+    def convert(self, model: ir.Model) -> ConvertedModel:
         """A model at the versions that were asked for."""
-        return fit_versions(model, self.opset, self.min_ort, target=self.target, verify_target=self.verify_target)
+        return convert_versions(model, self.opset, self.min_ort, target=self.target, verify_target=self.verify_target)
 
     def file(self, folder: Path) -> Path:
         """A file that ONNX Runtime can open, in `folder` where the model came without one."""

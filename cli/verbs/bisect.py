@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="IN.onnx", help="the model to optimize")
     parser.add_argument("--test", metavar="COMMAND", help="a command that exits with 0 for a good result, {} its path")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="write the models right before and right after it")
-    arguments.add_proven_job(parser)
+    arguments.add_groups(parser, "optimization", "execution")
+    arguments.add(parser, "verify_timeout", "rtol", "atol")
     arguments.add_json(parser)
 
 

@@ -12,8 +12,8 @@ from .. import DONE, UNVERIFIED, arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", type=Path, metavar="A.onnx", help="the reference")
     parser.add_argument("second", type=Path, metavar="B.onnx", help="what is compared with it")
-    arguments.add_tolerance(parser)
-    arguments.add_session(parser)
+    arguments.add(parser, "verify_timeout", "rtol", "atol")
+    arguments.add(parser, *arguments.PER_MODEL)
     arguments.add_json(parser)
 
 

@@ -11,9 +11,8 @@ from .. import arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rule", metavar="RULE", help="a rule or pass (see: optimize-graph passes)")
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="the model")
-    arguments.add_job(parser)
-    arguments.add_threads(parser)
-    parser.add_argument("--follow-symlinks", action="store_true", help="follow links to the model and its data")
+    arguments.add_groups(parser, "optimization")
+    arguments.add(parser, "threads", "follow_symlinks")
     arguments.add_json(parser)
 
 

@@ -12,13 +12,13 @@ from .. import arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="the model to look into")
     parser.add_argument("--profile", action="store_true", dest="timed", help="run it under ONNX Runtime's profiler")
-    arguments.add_points(parser)
-    arguments.add_session(parser)
+    arguments.add(parser, "measure_at")
+    arguments.add(parser, *arguments.PER_MODEL)
     arguments.add_json(parser)
 
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    if len(given.at) + len(given.inputs) > 1:
+    if len(given.measure_at) + len(given.inputs) > 1:
         parser.error("one --at or one --inputs is enough")
     from ...jobs.inspect import inspect
     from ...render.tables.inspection import print_inspection
@@ -26,7 +26,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     with arguments.progress(given.json) as progress:
         found = inspect(
             given.model,
-            at=given.at[0] if given.at else None,
+            at=given.measure_at[0] if given.measure_at else None,
             inputs=given.inputs[0] if given.inputs else None,
             timed=given.timed,
             options=arguments.session_options(given),

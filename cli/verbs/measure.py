@@ -11,15 +11,9 @@ from .. import arguments
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx", help="the first is the reference")
-    arguments.add_points(parser)
-    parser.add_argument(
-        "--seconds",
-        type=arguments.number("seconds"),
-        default=6.0,
-        metavar="S",
-        help="the most time for latencies, per --at (6)",
-    )
-    arguments.add_session(parser)
+    arguments.add(parser, "measure_at")
+    arguments.add_seconds(parser, 6.0, "the most time for latencies, per --at")
+    arguments.add(parser, *arguments.PER_MODEL)
     arguments.add_json(parser)
 
 
@@ -30,7 +24,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     with arguments.progress(given.json) as progress:
         found = measure(
             given.models,
-            at=given.at,
+            at=given.measure_at,
             inputs=given.inputs,
             options=arguments.session_options(given),
             seconds=given.seconds,

@@ -27,43 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT.onnx",
         help="where the result goes; may be IN.onnx",
     )
-    arguments.add_job(parser)
-    verification = parser.add_argument_group("verification and measurement")
-    verification.add_argument(
-        "--no-verify", action="store_false", dest="verify", help="write the result without comparing it"
-    )
-    arguments.add_tolerance(verification)
-    verification.add_argument(
-        "--measure", action="store_true", help="measure latency, load time and memory, before and after"
-    )
-    verification.add_argument(
-        "--measure-seconds",
-        type=arguments.number("measure_seconds"),
-        default=6.0,
-        metavar="S",
-        help="the most time for latencies, per --at (6)",
-    )
-    verification.add_argument(
-        "--keep-slower", action="store_true", help="deliver a result that is measured to be slower than the original"
-    )
-    arguments.add_points(verification, dest="measure_at")
-    arguments.add_session(verification)
-
-    tuning = parser.add_argument_group("tuning")
-    tuning.add_argument("--tune", action="store_true", help="measure the choices here and keep what is faster")
-    tuning.add_argument(
-        "--tune-budget", type=arguments.number("tune_budget"), default=60.0, metavar="S", help="time for that (60)"
-    )
-    tuning.add_argument(
-        "--tune-cache", type=_folder_or_off, metavar="DIR", help="where what was learned is kept; 'off' for nowhere"
-    )
-    tuning.add_argument(
-        "--save-session-options",
-        type=arguments.output_file,
-        metavar="FILE.json",
-        help="try ONNX Runtime's own fusions too, and write which ones to switch off",
-    )
-
+    arguments.add_groups(parser, "optimization", "verification", "execution", "measurement", "tuning")
     output = parser.add_argument_group("output")
     output.add_argument("--dry-run", action="store_true", help="do everything but write")
     output.add_argument(
@@ -72,19 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=arguments.output_file,
         metavar="FILE",
-        help="write what was done: .json for builds, .html to look at (which measures, too)",
-    )
-    output.add_argument(
-        "--reproducer-dir",
-        type=Path,
-        metavar="DIR",
-        help="where what shows a wrong rewrite goes (OUT.onnx.reproducers)",
+        help="write a report: .json for builds, .html to look at (which measures, too)",
     )
     arguments.add_json(output)
-    output.add_argument("--strict", action="store_true", help="a rewrite that goes wrong is an error, not left out")
-    output.add_argument("--verify-each", action="store_true", help="check the model after each pass (slow)")
+    arguments.add(output, "reproducer_dir", "strict", "verify_each")
     output.add_argument(
-        "-v", "--verbose", action="count", default=0, help="-v: rewrites by rule; -vv: each, and near misses"
+        "-v", "--verbose", action="count", default=0, help="-v: rewrites by rule; -vv: each, and missed rewrites"
     )
     output.add_argument("-q", "--quiet", action="store_true", help="print nothing but warnings and errors")
 
@@ -120,10 +77,6 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     elif not given.quiet:
         print_result(result, verbosity=given.verbose)
     return 0
-
-
-def _folder_or_off(text: str) -> Path | str:
-    return text if text == "off" else Path(text)
 
 
 def _say_remarks(result: Result, *, everything: bool) -> None:

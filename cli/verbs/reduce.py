@@ -19,10 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--test", metavar="COMMAND", help="a command that exits with 0 where a part ({}) shows it")
     parser.add_argument("--around", default="", metavar="VALUE", help="look near this value first")
-    parser.add_argument(
-        "--seconds", type=arguments.number("seconds"), default=120.0, metavar="S", help="time for the search (120)"
-    )
-    arguments.add_proven_job(parser)
+    arguments.add_seconds(parser, 120.0, "time for the search")
+    arguments.add_groups(parser, "optimization", "execution")
+    arguments.add(parser, "verify_timeout", "rtol", "atol")
     arguments.add_json(parser)
 
 

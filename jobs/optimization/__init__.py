@@ -1,0 +1,1 @@
+"""The main job: rewrite, verify, isolate faults, tune, measure, deliver."""

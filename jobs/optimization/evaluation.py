@@ -19,9 +19,9 @@ from ...passes.pipeline.exactness import Exactness
 from ...passes.pipeline.pipeline import PipelineResult
 from ...runtime.benchmark.peak_memory import available_memory
 from ..measure import Measurement, Subject, measure_on, point_feeds, shapes_of
+from ..model_profile import ModelProfile
 from ..model_source import Source
 from .pipeline_runner import exactness_of
-from .result import ModelProfile
 from .target_versions import ConvertedModel
 
 PROFILES = 3
@@ -44,10 +44,12 @@ class Evaluation:
 
     @cached_property
     def original(self) -> Path:
+        """The file of the original."""
         return self.source.file(self.folder)
 
     @cached_property
     def model(self) -> ir.Model:
+        """The original."""
         return self.source.load()
 
     @cached_property
@@ -92,6 +94,7 @@ class Evaluation:
         return typical
 
     def reference(self, exact: bool, in_half: bool) -> runtime.Reference:
+        """The original as what results are compared with: bit for bit, or in float16."""
         if (exact, in_half) not in self._references:
             self._references[exact, in_half] = runtime.Reference(
                 self.original,
@@ -104,13 +107,13 @@ class Evaluation:
             )
         return self._references[exact, in_half]
 
-    def verify(self, path: Path, report: PipelineResult, fitted: ConvertedModel) -> runtime.Verification:
+    def verify(self, path: Path, report: PipelineResult, converted: ConvertedModel) -> runtime.Verification:
         """Compare the file at `path` with the original on every set of inputs."""
         with as_verification_error():
             feeds = self.feeds
             self.tell("verify")
             seconds, self.spent = self.options.verify_timeout - self.spent, 0.0
-            return self._reference_for(report, fitted).verify(path, feeds, seconds, result_model=report.model)
+            return self._reference_for(report, converted).verify(path, feeds, seconds, result_model=report.model)
 
     def problem(self, report: PipelineResult, failed: runtime.Verification, until: float) -> str:
         """Why another result is wrong, compared as one that `failed` was and on the inputs where it did; else empty.
@@ -150,8 +153,8 @@ class Evaluation:
         )
         return before, after
 
-    def _reference_for(self, report: PipelineResult, fitted: ConvertedModel) -> runtime.Reference:
-        return self.reference(exactness_of(report, fitted) is Exactness.EXACT, computes_in_half(report))
+    def _reference_for(self, report: PipelineResult, converted: ConvertedModel) -> runtime.Reference:
+        return self.reference(exactness_of(report, converted) is Exactness.EXACT, computes_in_half(report))
 
 
 def computes_in_half(report: PipelineResult) -> bool:

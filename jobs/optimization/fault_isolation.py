@@ -1,13 +1,13 @@
-"""Quarantine: the rewrite that made a result wrong is found by halving, left out, and put on show.
+"""Fault isolation: bisect to the rewrite that made a result wrong, exclude it, write a minimal reproducer.
 
-Rewrites are numbered, and a run that stops after n of them is the start of every longer one. So the first wrong rewrite
-of a thousand is found with ten runs, each from the original.
+Rewrites are numbered, and a run that stops after n of them is the prefix of every longer run. So the first faulty
+rewrite of a thousand takes ten runs to find, each from the original (delta debugging of a sequence: Zeller 1999).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from ... import ir
@@ -15,19 +15,22 @@ from ...passes.pipeline.pass_ import is_foreign
 from ...passes.pipeline.pipeline import Failure, PipelineResult
 from ...passes.pipeline.registry import REGISTRY
 from ...passes.pipeline.rewrite_log import Exclusions
-from .pipeline_runner import Optimizer
+from .pipeline_runner import PipelineRunner
+from .run_config import RunConfig
 
-NOT_REPEATABLE = "it does not do the same every time"
+NOT_REPEATABLE = "the rule is not deterministic"
 RUNS = 6
+
+WriteReproducer = Callable[["FaultyRewrite", ir.Model, int], str]
 
 
 @dataclass(frozen=True)
 class FaultyRewrite:
-    """A rewrite that was left out: the `number`-th of its run, by `rule` at the value `where`, and why.
+    """A rewrite that is excluded: the `number`-th of its run, by `rule` at the value `where`, and why.
 
-    `raised`: it did not make the result wrong, it raised. `whole`: the rule was left out everywhere. `reproducer`: the
-    command that replays it on the smallest model that shows it; empty where none was asked for or could be cut out, or
-    the rule has one already.
+    `raised`: the rule raised an exception; otherwise it made the result wrong. `whole`: the rule is excluded
+    everywhere. `reproducer`: the command that replays it on the smallest model that shows the fault; empty where none
+    was asked for or could be cut out, or where the rule has one already.
     """
 
     rule: str
@@ -38,139 +41,142 @@ class FaultyRewrite:
     raised: bool = False
     reproducer: str = ""
 
+    @classmethod
+    def of_failure(cls, failure: Failure) -> FaultyRewrite:
+        """A rule or pass that raised."""
+        return cls(failure.faulty, failure.where, failure.rewrites + 1, failure.reason, whole=True, raised=True)
+
     def exclusions(self) -> Exclusions:
-        """What a run must leave out."""
+        """What further runs exclude."""
         if self.whole:
             return Exclusions(frozenset({self.rule}))
         return Exclusions(places=frozenset({(self.rule, self.where)}))
 
     def remark(self) -> ir.Diagnostic:
-        """What is told."""
+        """The warning of the report."""
         place = f" at {self.where}" if self.where else ""
         what = f"{self.rule} failed{place}" if self.raised else f"{self.rule}{place} makes the result wrong"
-        left = "the rule is left out" if self.whole else "that rewrite is left out"
-        hint = f"to see it again: {self.reproducer}" if self.reproducer else ""
-        return ir.Diagnostic("isolated", f"{what}, and {left}: {self.why}", hint=hint, severity=ir.Severity.WARNING)
+        excluded = "the rule is excluded" if self.whole else "that rewrite is excluded"
+        hint = f"to reproduce: {self.reproducer}" if self.reproducer else ""
+        return ir.Diagnostic("isolated", f"{what}, and {excluded}: {self.why}", hint=hint, severity=ir.Severity.WARNING)
 
     def to_json(self) -> dict[str, object]:
+        """The fields with plain JSON values."""
         return asdict(self)
 
 
 class FaultIsolator:
-    """The culprits of one call so far.
+    """Finds faulty rewrites and keeps those of one job.
 
-    `show`: writes the reproducer of a culprit, given the model right before it, and gives back its command.
+    `write_reproducer`: writes the reproducer of a faulty rewrite, given the model right before it and its index among
+    the faulty ones, and gives back its command; None where none are wanted.
     """
 
     def __init__(
         self,
-        optimizer: Optimizer,
-        show: Callable[[FaultyRewrite, ir.Model, int], str] | None,
+        runner: PipelineRunner,
+        write_reproducer: WriteReproducer | None,
         *,
         tell: Callable[[str], None] = lambda step: None,
     ) -> None:
-        self.optimizer, self.show, self.tell = optimizer, show, tell
-        self.exclusions = Exclusions(frozenset(optimizer.options.disable))
-        self.force: frozenset[str] = frozenset()
+        self.runner, self.write_reproducer, self.tell = runner, write_reproducer, tell
         self.faulty_rewrites: list[FaultyRewrite] = []
-        self.weak_searches = 0  # for what weak outputs could not confirm
-
-    def add_failures(self, failures: Sequence[Failure]) -> None:
-        """Take in rules that raised: the run went on without them already."""
-        for each in failures:
-            self._add(FaultyRewrite(each.faulty, each.where, each.rewrites + 1, each.reason, whole=True, raised=True))
+        self.weak_searches = 0  # searches for faults that weak outputs could not confirm
 
     def find(
-        self, report: PipelineResult, wrong: Callable[[PipelineResult], str], until: float
+        self, result: PipelineResult, config: RunConfig, problem: Callable[[PipelineResult], str], until: float
     ) -> FaultyRewrite | None:
-        """Find the rewrite that makes `report` wrong, and leave it out; None where it is nobody's, or time is up.
+        """Find the rewrite that makes `result` wrong; None where no single one does, or at `until`.
 
-        `wrong` says what is wrong with a result; empty when nothing is. A rule that is caught twice, or does not do
-        the same every time, is left out as a whole.
+        `problem` says what is wrong with a result; empty when nothing is. A rule that is found twice, or that is not
+        deterministic, is faulty as a whole.
         """
-        search = Search(self._run, wrong, len(report.rewrites), until)
+        search = Search(lambda limit: self._run(config, limit), problem, len(result.rewrites), until)
         number = search.first_wrong()
         if number is None:
-            return self._find_unnumbered(search, until)
-        rewrite = self._run(number).rewrites[number - 1]
+            return self._find_unnumbered(search, config, until)
+        rewrite = self._run(config, number).rewrites[number - 1]
         whole = not search.is_repeatable or any(each.rule == rewrite.rule for each in self.faulty_rewrites)
-        return self._add(
-            FaultyRewrite(rewrite.rule, rewrite.where, number, search.reasons.get(number, NOT_REPEATABLE), whole)
-        )
+        why = search.reasons.get(number, NOT_REPEATABLE)
+        return self.add(FaultyRewrite(rewrite.rule, rewrite.where, number, why, whole), config)
 
-    def _find_unnumbered(self, search: Search, until: float) -> FaultyRewrite | None:
-        """Find the pass or rule of a plugin that changes the model without asking the journal: in a run that allows no
-        rewrite, the result is wrong with it and right without it.
+    def _find_unnumbered(self, search: Search, config: RunConfig, until: float) -> FaultyRewrite | None:
+        """Find the pass or rule of a plugin that changes the model without recording a rewrite.
+
+        In a run that allows no rewrite, the result is wrong with it and right without it.
         """
         if not search.is_wrong(0):
             return None
         names = [*(each.name for each in REGISTRY.passes.values() if is_foreign(each.__module__))]
         names += [each.name for each in REGISTRY.rules.values() if is_foreign(each.module)]
-        names = [name for name in names if name not in self.exclusions.names]
-        if not names or search.wrong(self._run(0, frozenset(names))):
+        names = [name for name in names if name not in config.exclusions.names]
+        if not names or search.problem(self._run(config, 0, frozenset(names))):
             return None
         for name in names:
             if time.monotonic() > until:
                 return None
-            if problem := search.wrong(self._run(0, frozenset(names) - {name})):
-                why = f"it changes the model without asking for permission: {problem}"
-                return self._add(FaultyRewrite(name, "", 0, why, whole=True), is_reproducible=False)
+            if problem := search.problem(self._run(config, 0, frozenset(names) - {name})):
+                why = f"it changes the model without recording a rewrite: {problem}"
+                self.faulty_rewrites.append(FaultyRewrite(name, "", 0, why, whole=True))
+                return self.faulty_rewrites[-1]
         return None
 
-    def _run(self, limit: int, silenced: frozenset[str] = frozenset()) -> PipelineResult:
-        exclusions = self.exclusions | Exclusions(silenced)
-        return self.optimizer.run(limit=limit, exclusions=exclusions, force=self.force, on_failure="skip")
+    def _run(self, config: RunConfig, limit: int, excluded: frozenset[str] = frozenset()) -> PipelineResult:
+        return self.runner.run(config.excluding(Exclusions(excluded)), limit=limit, on_failure="skip")
 
-    def _add(self, faulty: FaultyRewrite, *, is_reproducible: bool = True) -> FaultyRewrite:
-        known = any(each.rule == faulty.rule for each in self.faulty_rewrites)
-        if self.show is not None and not known and is_reproducible:
+    def add(self, faulty: FaultyRewrite, config: RunConfig) -> FaultyRewrite:
+        """Keep a faulty rewrite of a run with `config`, with its reproducer where it is the first of its rule."""
+        is_known = any(each.rule == faulty.rule for each in self.faulty_rewrites)
+        if self.write_reproducer is not None and not is_known:
             self.tell(f"reproducer of {faulty.rule}")
-            before = self._run(faulty.number - 1, frozenset({faulty.rule} if faulty.raised else ()))
-            faulty = replace(faulty, reproducer=self.show(faulty, before.model, len(self.faulty_rewrites) + 1))
+            before = self._run(config, faulty.number - 1, frozenset({faulty.rule} if faulty.raised else ()))
+            command = self.write_reproducer(faulty, before.model, len(self.faulty_rewrites) + 1)
+            faulty = replace(faulty, reproducer=command)
         self.faulty_rewrites.append(faulty)
-        self.exclusions |= faulty.exclusions()
         return faulty
 
 
 class Search:
-    """Halving over the number of rewrites. `reasons`: what was wrong after so many, where something was."""
+    """Bisection over the number of rewrites. `reasons`: what was wrong after so many, where something was."""
 
     def __init__(
         self,
         run: Callable[[int], PipelineResult],
-        wrong: Callable[[PipelineResult], str],
+        problem: Callable[[PipelineResult], str],
         count: int,
         until: float = float("inf"),
     ) -> None:
-        self.run, self.wrong, self.count, self.until = run, wrong, count, until
+        self.run, self.problem, self.count, self.until = run, problem, count, until
         self.reasons: dict[int, str] = {}
         self.is_repeatable = True
 
     def first_wrong(self) -> int | None:
-        """The number of a rewrite before which all is well and after which it is not; None where there is none.
+        """The number of a rewrite before which the result is right and after which it is wrong; None without one.
 
-        Where the same run is right once and wrong once, it is that of the first rewrite that differs between two runs.
+        Where the same run is right once and wrong once, it is the first rewrite that differs between two runs.
         """
         if self.is_wrong(0):
             return None
         if not self.differs(self.count, runs=2) and self.is_wrong(self.count):
-            found = self.halve(self.is_wrong)
-            if found is None or (self.is_wrong(found) and not self.is_wrong(found - 1)):
-                return found
+            number = self.bisect(self.is_wrong)
+            if number is None or (self.is_wrong(number) and not self.is_wrong(number - 1)):
+                return number
         self.is_repeatable = False
-        return self.halve(self.differs) if self.differs(self.count) else None
+        return self.bisect(self.differs) if self.differs(self.count) else None
 
     def is_wrong(self, number: int) -> bool:
-        if said := self.wrong(self.run(number)):
-            self.reasons[number] = said
-        return bool(said)
+        """Whether the result after `number` rewrites is wrong; why is kept in `reasons`."""
+        if problem := self.problem(self.run(number)):
+            self.reasons[number] = problem
+        return bool(problem)
 
     def differs(self, number: int, runs: int = RUNS) -> bool:
-        """Whether so many rewrites give different models in several runs: chance may have it that two are alike."""
+        """Whether `number` rewrites give different models in several runs: two of them may be equal by chance."""
         first = ir.fingerprint(self.run(number).model)
         return any(ir.fingerprint(self.run(number).model) != first for _ in range(runs - 1))
 
-    def halve(self, is_bad: Callable[[int], bool]) -> int | None:
+    def bisect(self, is_bad: Callable[[int], bool]) -> int | None:
+        """The least bad number, given that 0 is good and `count` is bad; None when the time is up."""
         good, bad = 0, self.count
         while bad - good > 1:
             if time.monotonic() > self.until:

@@ -1,31 +1,36 @@
-"""The public face: `optimize` takes a model and gives back one that computes the same, with the evidence."""
+"""Optimize a model: rewrite, verify, isolate faults, tune, measure, deliver.
+
+A straight line of steps. Each candidate is staged beside its place: the very file that is verified and measured is
+renamed into place at the end.
+"""
 
 from __future__ import annotations
 
 import filecmp
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import ir
 from ...options import Options
-from ...passes.pipeline.exactness import Exactness
 from ...passes.pipeline.instruments import Instrument
 from ...passes.pipeline.pass_ import PassFailure
 from ...passes.pipeline.pipeline import PipelineResult, seconds_by_pass
 from ...passes.pipeline.registry import REGISTRY
 from ...passes.pipeline.rewrite_log import Exclusions
-from ...passes.rewriting.kernel_check import WHERE_VERIFIED
 from ..model_source import Given, Source
 from ..temporary_folder import workspace
+from . import remarks
 from .build_record import build_record, file_hashes, input_hashes
 from .fault_isolation import FaultIsolator, FaultyRewrite
-from .pipeline_runner import Optimizer, exactness_of
+from .pipeline_runner import PipelineRunner, exactness_of
 from .result import Result, Size, size_of
+from .run_config import RunConfig
 from .target_versions import ConvertedModel
 
 if TYPE_CHECKING:
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
     from .tune import Tuning
 
 WEAK_SEARCHES = 2
-"""Rewrites that are looked for one by one, where a weak output cannot confirm them, before all inexact ones go."""
+"""Searches for single faulty rewrites that weak outputs cannot confirm, before all inexact rewrites are excluded."""
 
 LOG = logging.getLogger("optimize_graph")
 
@@ -50,8 +55,8 @@ def optimize(
 ) -> Result:
     """Optimize a model; write the result to `output` when it is given, and only once it is verified.
 
-    `progress` is told what is being done. `model` is left as it is, unless `output` is its own path.
-    Raises ModelError, PipelineError, MachineError or VerificationError; each carries a Diagnostic.
+    `progress` is called with the name of each step. `model` stays as it is, unless `output` is its own path.
+    Raises ModelError, PipelineError, EnvironmentSetupError or VerificationError; each carries a Diagnostic.
     """
     options = options or Options()
 
@@ -59,247 +64,268 @@ def optimize(
         LOG.debug(step)
         progress(step)
 
-    with REGISTRY.using(options.plugins), workspace() as folder:
-        optimizer = Optimizer(Source.of(model, options), options, tell=tell, instruments=instruments)
-        return _Job(optimizer, None if output is None else Path(output), folder, tell).run()
+    with REGISTRY.using(options.plugins), workspace() as folder, ExitStack() as staged_files:
+        runner = PipelineRunner(Source.of(model, options), options, tell=tell, instruments=instruments)
+        output = None if output is None else Path(output)
+        return _Job(runner, output, folder, tell, staged_files).run()
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A result of the pipeline, its staged file, and how it compares with the original (None: not asked for)."""
+
+    result: PipelineResult
+    staged: ir.Staged
+    verification: Verification | None
 
 
 class _Job:
     """One call of `optimize`."""
 
-    def __init__(self, optimizer: Optimizer, output: Path | None, folder: Path, tell: Callable[[str], None]) -> None:
-        self.optimizer, self.output, self.folder, self.tell = optimizer, output, folder, tell
-        self.source, self.options = optimizer.source, optimizer.options
+    def __init__(
+        self,
+        runner: PipelineRunner,
+        output: Path | None,
+        folder: Path,
+        tell: Callable[[str], None],
+        staged_files: ExitStack,
+    ) -> None:
+        self.runner, self.output, self.folder, self.tell, self.staged_files = runner, output, folder, tell, staged_files
+        self.source, self.options = runner.source, runner.options
+        self.config = runner.default_config
+        self.isolator = FaultIsolator(runner, self.write_reproducer if self.writes_reproducers else None, tell=tell)
         self.remarks: list[ir.Diagnostic] = []
-        self.failed_on = 0  # the place of the set of inputs that shows what went wrong
-        self.given_hashes: Mapping[str, object] | None = None
-        self._evaluation: Evaluation | None = None
-
-    @property
-    def evaluation(self) -> Evaluation:
-        """Made late: ONNX Runtime takes a moment, and `--no-verify` does without."""
-        if self._evaluation is None:
-            from .evaluation import Evaluation
-
-            self._evaluation = Evaluation(self.source, self.options, self.folder, self.tell)
-        return self._evaluation
+        self.tuning: Tuning | None = None
+        self.failed_on = 0  # the index of the set of inputs on which verification failed
 
     def run(self) -> Result:
-        self.tell("load")
-        given = self.source.load()
-        self.given_hashes = input_hashes(self.source, ir.data_files(given))
-        before = size_of(given)
-        fitted = self.source.fit(given)
-        self.remarks = [*ir.load_remarks(given), *fitted.remarks, *_overridable(given)]
-        if lost := ir.not_representable(fitted.model):
-            self.remarks.append(_unchanged(lost))
-            return self.pass_through(fitted, before)
-        isolator = FaultIsolator(self.optimizer, self.show if self.shows else None, tell=self.tell)
-        report = self.rewrite(fitted, isolator)
-        tuning: Tuning | None = None
-        while True:
-            with self.stage(report) as staged:
-                verification = self.verify(staged, report, fitted)
-                if verification is None or verification.ok:
-                    if self.options.tune and tuning is None:
-                        tuning = self.tune(isolator)
-                        if (other := self.tuned(tuning, isolator)) is not None:
-                            report = other
-                            continue
-                    if self.options.strict and not (tuning is not None and tuning.keeps_original):
-                        self.check_determinism(report, isolator)
-                    result = self.result(report, fitted, before, isolator.faulty_rewrites, verification)
-                    result.tuning = tuning
-                    self.measure(result, staged)
-                    if report.rewrites and not self.options.keep_slower and (speed := _slower(result.measurement)):
-                        self.remarks.append(_original_kept(speed))
-                        report = PipelineResult.unchanged(self.optimizer.fresh().model, str(self.optimizer.pipeline))
-                        continue
-                    self.finish(result, staged)
-                    return result
-            self.exclude_faulty_rewrite(isolator, report, verification)
-            report = self.rewrite(self.optimizer.fresh(), isolator)
+        """Take the job from the original to the delivered file."""
+        original = self.load()
+        converted = self.source.convert(original)
+        self.remarks = [*ir.load_remarks(original), *converted.remarks, *remarks.overridable_weights(original)]
+        if lost := ir.not_representable(converted.model):
+            return self.pass_through(converted, lost)
+        candidate = self.verified(self.rewrite(converted), converted)
+        if self.options.tune:
+            candidate = self.tuned(candidate, converted)
+        if self.options.strict and not (self.tuning is not None and self.tuning.keeps_original):
+            self.check_determinism(candidate.result)
+        return self.measured(candidate, converted)
 
     # --- the steps --------------------------------------------------------------------------------------------------
 
-    def verify(self, staged: ir.Staged, report: PipelineResult, fitted: ConvertedModel) -> Verification | None:
-        """Compare the staged file with the original, unless it has the very same bytes; None where nothing is asked."""
-        if not self.options.verify:
-            return None
-        given = self.source.given
-        is_file = isinstance(given, Path) and not report.rewrites and not ir.data_files(report.model)
-        if is_file and filecmp.cmp(self.source.file(self.folder), staged.path, shallow=False):
-            return _identical()
-        return self.evaluation.verify(staged.path, report, fitted)
+    def load(self) -> ir.Model:
+        """The original, whose size and hashes are kept for the report."""
+        self.tell("load")
+        original = self.source.load()
+        self.original_hashes: Mapping[str, object] | None = input_hashes(self.source, ir.data_files(original))
+        self.original_size: Size = size_of(original)
+        return original
 
-    def rewrite(self, fitted: ConvertedModel, isolator: FaultIsolator) -> PipelineResult:
-        """Run the pipeline without what is in quarantine; what raises joins it."""
+    def rewrite(self, converted: ConvertedModel) -> PipelineResult:
+        """Run the pipeline with the present configuration. A rule that raises is excluded from then on."""
         try:
-            report = self.optimizer.run(
-                fitted,
-                exclusions=isolator.exclusions,
-                force=isolator.force,
-                on_failure="raise" if self.options.strict else "skip",
-            )
+            on_failure = "raise" if self.options.strict else "skip"
+            result = self.runner.run(self.config, converted, on_failure=on_failure)  # type: ignore[arg-type]
         except PassFailure as failure:
             raise ir.VerificationError(
                 ir.Diagnostic("pass-failed", str(failure), hint=f"leave it out: --disable {failure.faulty}")
             ) from failure
-        isolator.add_failures(report.failures)
-        return report
+        for each in result.failures:
+            self.exclude(self.isolator.add(FaultyRewrite.of_failure(each), self.config))
+        return result
 
-    def exclude_faulty_rewrite(
-        self, isolator: FaultIsolator, report: PipelineResult, verification: Verification
-    ) -> None:
-        """Raises VerificationError where nobody is found in time, and with `strict`."""
-        if verification.weak and not isolator.exclusions.inexact and isolator.weak_searches >= WEAK_SEARCHES:
-            isolator.exclusions |= Exclusions(inexact=True)
-            self.remarks.append(_only_exact(verification))
+    def verified(self, result: PipelineResult, converted: ConvertedModel) -> _Candidate:
+        """Stage and verify a result; while it is wrong, exclude the faulty rewrite and rewrite once more."""
+        while True:
+            staged = self.stage(lambda target, model=result.model: ir.stage(model, target))  # type: ignore[misc]
+            verification = self.verify(staged, result, converted)
+            if verification is None or verification.ok:
+                return _Candidate(result, staged, verification)
+            self.staged_files.close()
+            self.exclude_faulty_rewrite(result, verification)
+            result = self.rewrite(self.runner.fresh())
+
+    def verify(self, staged: ir.Staged, result: PipelineResult, converted: ConvertedModel) -> Verification | None:
+        """Compare the staged file with the original, unless it has the very same bytes; None where not asked for."""
+        if not self.options.verify:
+            return None
+        given = self.source.given
+        is_file = isinstance(given, Path) and not result.rewrites and not ir.data_files(result.model)
+        if is_file and filecmp.cmp(self.source.file(self.folder), staged.path, shallow=False):
+            return _identical()
+        return self.evaluation.verify(staged.path, result, converted)
+
+    def exclude(self, faulty: FaultyRewrite) -> None:
+        """Let further runs exclude a faulty rewrite."""
+        self.config = self.config.excluding(faulty.exclusions())
+
+    def exclude_faulty_rewrite(self, result: PipelineResult, verification: Verification) -> None:
+        """Bisect to the rewrite that makes `result` wrong and exclude it.
+
+        Raises VerificationError where none is found in time, and with `strict`.
+        """
+        if verification.weak and not self.config.exclusions.inexact and self.isolator.weak_searches >= WEAK_SEARCHES:
+            self.config = self.config.excluding(Exclusions(inexact=True))
+            self.remarks.append(remarks.exact_rewrites_only(verification))
             return
-        isolator.weak_searches += verification.weak
-        self.tell("quarantine")
+        self.isolator.weak_searches += verification.weak
+        self.tell("isolate the faulty rewrite")
         until = time.monotonic() + self.options.verify_timeout
         self.failed_on = verification.failed_on or 0
         faulty: FaultyRewrite | None = None
         try:
-            faulty = isolator.find(report, lambda each: self.evaluation.problem(each, verification, until), until)
+            faulty = self.isolator.find(
+                result, self.config, lambda other: self.evaluation.problem(other, verification, until), until
+            )
         except ir.ModelError as error:
             from ...runtime import is_out_of_time
 
             if not is_out_of_time(error):
                 raise
         if faulty is None or self.options.strict:
-            raise _rejected(verification, report, faulty, is_late=time.monotonic() > until)
+            raise remarks.rejected(verification, result, faulty, is_late=time.monotonic() > until)
+        self.exclude(faulty)
 
-    def tune(self, isolator: FaultIsolator) -> Tuning:
-        """Find what is faster here, or remember it, and have runs do that from now on."""
+    def tuned(self, candidate: _Candidate, converted: ConvertedModel) -> _Candidate:
+        """Find the heuristic choices that are faster here, or remember them; the result with these, or the original."""
+        self.tuning = tuning = self.tune()
+        self.config = RunConfig(self.config.exclusions | tuning.choices.exclusions, tuning.choices.force)
+        if tuning.keeps_original:
+            self.remarks.append(remarks.nothing_faster(tuning))
+            return self.verified(self.original_result(), converted)
+        if tuning.choices.left_out or tuning.choices.force:
+            return self.verified(self.rewrite(self.runner.fresh()), converted)
+        return candidate
+
+    def tune(self) -> Tuning:
+        """What tuning finds, or what the cache has of the same model, machine and inputs."""
         from .tune import Tuner
         from .tuning_cache import TuningCache, cache_key
 
-        asked = self.options
-        with_session = asked.save_session_options is not None
-        cache = None if asked.tune_cache == "off" else TuningCache(asked.tune_cache)
-        key, found = "", None
+        options, evaluation = self.options, self.evaluation
+        with_session = options.save_session_options is not None
+        cache = None if options.tune_cache == "off" else TuningCache(options.tune_cache)
+        key, tuning = "", None
         if cache is not None:
-            model, feeds = self.optimizer.fresh().model, self.evaluation.timed_feeds.feeds
-            key = cache_key(self.optimizer, model, feeds, self.evaluation.how, with_session=with_session)
-            found = cache.find(key, asked.tune_budget)
-        if found is None:
-            found = Tuner(
-                self.optimizer,
-                self.evaluation,
-                isolator.exclusions,
+            model, feeds = self.runner.fresh().model, evaluation.timed_feeds.feeds
+            key = cache_key(self.runner, model, feeds, evaluation.how, with_session=with_session)
+            tuning = cache.find(key, options.tune_budget)
+        if tuning is None:
+            tuner = Tuner(
+                self.runner,
+                evaluation,
+                self.config.exclusions,
                 self.folder,
-                budget_s=asked.tune_budget,
+                budget_s=options.tune_budget,
                 with_session=with_session,
                 tell=self.tell,
-            ).run()
+            )
+            tuning = tuner.run()
             if cache is not None:
-                cache.keep(key, found)
-        isolator.exclusions |= found.choices.exclusions
-        isolator.force = found.choices.force
-        return found
+                cache.keep(key, tuning)
+        return tuning
 
-    def tuned(self, tuning: Tuning, isolator: FaultIsolator) -> PipelineResult | None:
-        """What tuning would rather deliver; None where that is what is there."""
-        if tuning.keeps_original:
-            self.remarks.append(_not_faster(tuning))
-            return PipelineResult.unchanged(self.optimizer.fresh().model, str(self.optimizer.pipeline))
-        if tuning.choices.left_out or tuning.choices.force:
-            return self.rewrite(self.optimizer.fresh(), isolator)
-        return None
+    def check_determinism(self, result: PipelineResult) -> None:
+        """Raise VerificationError where another run gives another model: the next build may be wrong."""
+        other = self.runner.run(self.config, on_failure="skip")
+        if ir.fingerprint(other.model) != ir.fingerprint(result.model):
+            raise remarks.not_deterministic(result, other)
 
-    def check_determinism(self, report: PipelineResult, isolator: FaultIsolator) -> None:
-        """Raises VerificationError where another run gives another model: the next build may be wrong."""
-        again = self.optimizer.run(exclusions=isolator.exclusions, force=isolator.force, on_failure="skip")
-        if ir.fingerprint(again.model) != ir.fingerprint(report.model):
-            pairs = zip_longest(report.rewrites, again.rewrites)
-            first = next((one or two for one, two in pairs if one != two), None)
-            found = f"rules that fired: {_rules_of(report)}"
-            if first is not None:
-                found = f"{first.rule} at {first.where} is the first to differ"
-            message = f"another run gives another model; {found}"
-            raise ir.VerificationError(ir.Diagnostic("not-repeatable", message, hint="nothing was written"))
-
-    @property
-    def shows(self) -> bool:
-        """Whether reproducers are written."""
-        return self.options.verify and self.place_of_reproducers is not None
-
-    @property
-    def place_of_reproducers(self) -> Path | None:
-        beside = None if self.output is None else self.output.with_name(f"{self.output.name}.reproducers")
-        return self.options.reproducer_dir or beside
-
-    def show(self, faulty: FaultyRewrite, before: ir.Model, number: int) -> str:
-        from .evaluation import as_verification_error
-        from .reproducer import write_reproducer
-
-        assert self.place_of_reproducers is not None
-        place = self.place_of_reproducers / f"{number}-{faulty.rule}"
-        with as_verification_error():
-            feeds = self.evaluation.feeds[self.failed_on].feeds
-        return write_reproducer(place, before, faulty.rule, faulty.where, feeds, self.optimizer)
-
-    def result(
-        self,
-        report: PipelineResult,
-        fitted: ConvertedModel,
-        before: Size,
-        faulty_rewrites: Sequence[FaultyRewrite],
-        verification: Verification | None,
-    ) -> Result:
-        return Result(
-            report.model,
-            before,
-            size_of(report.model),
-            report.rewrites,
-            report.missed,
-            [
-                *self.remarks,
-                *report.remarks,
-                *_special_values(report),
-                *_unverifiable(report),
-                *(each.remark() for each in faulty_rewrites),
-            ],
-            tuple(faulty_rewrites),
-            exactness_of(report, fitted),
-            report.pipeline,
-            seconds_by_pass(report.results),
-            verification,
-        )
-
-    def pass_through(self, fitted: ConvertedModel, before: Size) -> Result:
-        """Deliver what rewriting would harm as it came."""
-        report = PipelineResult.unchanged(fitted.model, str(self.optimizer.pipeline))
-        with self.staged(lambda target: self.source.stage_unchanged(fitted.model, target)) as staged:
-            verification = _identical() if self.options.verify else None
-            result = self.result(report, fitted, before, (), verification)
-            self.measure(result, staged)
-            self.finish(result, staged)
+    def measured(self, candidate: _Candidate, converted: ConvertedModel) -> Result:
+        """Deliver the result; the original where it is measured to be slower, unless that is wanted."""
+        result = self.result_of(candidate, converted)
+        if self.options.measure:
+            result.measurement = self.evaluation.measure(candidate.staged.path, result.model)
+            speed = _slower(result.measurement)
+            if speed is not None and candidate.result.rewrites and not self.options.keep_slower:
+                self.remarks.append(remarks.slower(speed))
+                return self.measured(self.verified(self.original_result(), converted), converted)
+        self.deliver(result, candidate.staged)
         return result
 
-    def stage(self, report: PipelineResult) -> ir.Staged:
-        """The result beside the place where it will go: that very file is verified and measured."""
-        return self.staged(lambda target: ir.stage(report.model, target))
-
-    def staged(self, write: Callable[[Path], ir.Staged]) -> ir.Staged:
-        self.tell("write")
-        return write(self.output or self.folder / "result.onnx")
-
-    def measure(self, result: Result, staged: ir.Staged) -> None:
-        if self.options.measure:
-            result.measurement = self.evaluation.measure(staged.path, result.model)
-
-    def finish(self, result: Result, staged: ir.Staged) -> None:
+    def deliver(self, result: Result, staged: ir.Staged) -> None:
+        """Profile and record what was asked for, then rename the staged file into place."""
         if self.options.model_profile:
             result.model_profile = self.evaluation.model_profile(staged.path, result.model)
         if self.options.save_session_options is not None and result.tuning is not None:
             result.tuning.write_session_options(self.options.save_session_options)
         written = None if self.output is None else file_hashes(staged.path, staged.data)
-        result.build = build_record(self.options, self.given_hashes, written)
+        result.build = build_record(self.options, self.original_hashes, written)
         if self.output is not None:
             staged.commit()
+
+    def pass_through(self, converted: ConvertedModel, lost: Sequence[str]) -> Result:
+        """Deliver unchanged what rewriting would damage."""
+        self.remarks.append(remarks.passed_through(lost))
+        staged = self.stage(lambda target: self.source.stage_unchanged(converted.model, target))
+        result = PipelineResult.unchanged(converted.model, str(self.runner.pipeline))
+        return self.measured(_Candidate(result, staged, _identical() if self.options.verify else None), converted)
+
+    # --- what the steps use -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """Created when it is needed: ONNX Runtime takes a moment, and `--no-verify` does without."""
+        from .evaluation import Evaluation
+
+        return Evaluation(self.source, self.options, self.folder, self.tell)
+
+    def stage(self, write: Callable[[Path], ir.Staged]) -> ir.Staged:
+        """Write a candidate beside the place where it will go; the one before it is discarded."""
+        self.tell("write")
+        self.staged_files.close()
+        return self.staged_files.enter_context(write(self.output or self.folder / "result.onnx"))
+
+    def original_result(self) -> PipelineResult:
+        """The original as a result without rewrites."""
+        return PipelineResult.unchanged(self.runner.fresh().model, str(self.runner.pipeline))
+
+    @property
+    def reproducer_dir(self) -> Path | None:
+        """Where reproducers go: by default beside the output."""
+        beside = None if self.output is None else self.output.with_name(f"{self.output.name}.reproducers")
+        return self.options.reproducer_dir or beside
+
+    @property
+    def writes_reproducers(self) -> bool:
+        """Whether reproducers are written."""
+        return self.options.verify and self.reproducer_dir is not None
+
+    def write_reproducer(self, faulty: FaultyRewrite, before: ir.Model, number: int) -> str:
+        """Write the reproducer of a faulty rewrite of `before`; its command."""
+        from .evaluation import as_verification_error
+        from .reproducer import write_reproducer
+
+        folder = self.reproducer_dir or self.folder
+        with as_verification_error():
+            feeds = self.evaluation.feeds[self.failed_on].feeds
+        target = folder / f"{number}-{faulty.rule}"
+        return write_reproducer(target, before, faulty.rule, faulty.where, feeds, self.runner)
+
+    def result_of(self, candidate: _Candidate, converted: ConvertedModel) -> Result:
+        """What the caller gets of a candidate."""
+        result, faulty = candidate.result, self.isolator.faulty_rewrites
+        return Result(
+            result.model,
+            self.original_size,
+            size_of(result.model),
+            result.rewrites,
+            result.missed,
+            [
+                *self.remarks,
+                *result.remarks,
+                *remarks.special_values(result),
+                *remarks.not_verifiable(result),
+                *(each.remark() for each in faulty),
+            ],
+            tuple(faulty),
+            exactness_of(result, converted),
+            result.pipeline,
+            seconds_by_pass(result.results),
+            candidate.verification,
+            tuning=self.tuning,
+        )
 
 
 def _identical() -> Verification:
@@ -308,87 +334,9 @@ def _identical() -> Verification:
     return Verification(ok=True, exact=True, notes=("the file is delivered byte for byte as it was",))
 
 
-def _overridable(model: ir.Model) -> Iterator[ir.Diagnostic]:
-    """Weights that callers may override are no constants, for ONNX Runtime neither: that costs speed."""
-    weights = [value for value in model.graph.inputs if ir.is_overridable(value)]
-    if weights:
-        nbytes = sum(value.const_value.nbytes for value in weights if value.const_value is not None)
-        message = (
-            f"{len(weights)} weights ({nbytes:,} bytes) are also inputs, which callers may override: what reads them "
-            "is not folded, and ONNX Runtime neither folds nor prepacks them (a small network took x1.33 the time)"
-        )
-        hint = "--freeze all (or NAME) makes them constants and takes them out of the interface"
-        yield ir.Diagnostic("overridable-weights", message, hint=hint, severity=ir.Severity.WARNING)
-
-
-def _unverifiable(report: PipelineResult) -> Iterator[ir.Diagnostic]:
-    """What only another provider could verify is not written."""
-    found = Counter(miss.rule for miss in report.missed if miss.condition == WHERE_VERIFIED)
-    if found:
-        rules = ", ".join(f"{rule} ({count})" for rule, count in sorted(found.items()))
-        message = f"left out, for want of a kernel that could verify the result here: {rules}"
-        hint = "--provider cuda verifies it, --no-verify goes without"
-        yield ir.Diagnostic("not-verifiable-here", message, hint=hint, severity=ir.Severity.WARNING)
-
-
-def _special_values(report: PipelineResult) -> list[ir.Diagnostic]:
-    """The rules that fired and may make another value of infinities, NaN or a zero's sign."""
-    rules = {each.rule for each in report.log.rewrites if each.exactness is Exactness.SPECIAL_VALUES}
-    if not rules:
-        return []
-    names = ", ".join(sorted(rules))
-    message = f"infinities, NaN, the sign of zero and numbers near overflow may become other values: {names}"
-    hint = "--disable leaves a rule out; for usual numbers these rules are as exact as any that round"
-    return [ir.Diagnostic("special-values", message, hint=hint, severity=ir.Severity.REMARK)]
-
-
-def _only_exact(verification: Verification) -> ir.Diagnostic:
-    message = f"only exact rewrites are delivered, bit for bit: {verification.problem}"
-    hint = "--rtol and --atol say what may differ"
-    return ir.Diagnostic("only-exact", message, hint=hint, severity=ir.Severity.WARNING)
-
-
-def _slower(measurement: Measurement | None) -> Ratio | None:
+def _slower(measurement: Measurement) -> Ratio | None:
     """The worst speed of a result that is slower with confidence at some point and faster at none; else None."""
-    speeds = [] if measurement is None else [point.standings[1].timing.speed for point in measurement.points]
+    speeds = [point.standings[1].timing.speed for point in measurement.points]
     if any(speed.is_faster for speed in speeds) or not any(speed.is_slower for speed in speeds):
         return None
     return min(speeds, key=lambda each: each.median)
-
-
-def _original_kept(speed: Ratio) -> ir.Diagnostic:
-    message = f"the result is slower here, x{speed.median:.2f} [{speed.low:.2f}, {speed.high:.2f}]"
-    hint = "--tune looks for what is faster, --keep-slower delivers the result all the same"
-    return ir.Diagnostic("slower", f"{message}: the original is delivered", hint=hint, severity=ir.Severity.WARNING)
-
-
-def _not_faster(tuning: Tuning) -> ir.Diagnostic:
-    message = f"nothing that was tried is as fast as the original, which is delivered: {tuning.summary()}"
-    return ir.Diagnostic("original-is-faster", message, severity=ir.Severity.WARNING)
-
-
-def _unchanged(lost: Sequence[str]) -> ir.Diagnostic:
-    return ir.Diagnostic(
-        "passed-through",
-        f"the model has {', '.join(lost)}, which rewriting would lose: it is written as it came",
-        severity=ir.Severity.WARNING,
-    )
-
-
-def _rules_of(report: PipelineResult) -> str:
-    """The rules that fired, each once, in order."""
-    return ", ".join(dict.fromkeys(rewrite.rule for rewrite in report.rewrites)) or "none"
-
-
-def _rejected(
-    verification: Verification, report: PipelineResult, faulty: FaultyRewrite | None, *, is_late: bool = False
-) -> ir.VerificationError:
-    if faulty is None:
-        found = "; there was no time to find out why" if is_late else ""
-        hint = "--verify-timeout gives more time; " if is_late else ""
-        hint += f"rules that fired: {_rules_of(report)}; --disable leaves one out"
-    else:
-        found, hint = f"; it is {faulty.rule} at {faulty.where}", f"--disable {faulty.rule} leaves it out"
-        hint += f"; to see it again: {faulty.reproducer}" if faulty.reproducer else ""
-    message = f"{verification.summary()}{found}"
-    return ir.VerificationError(ir.Diagnostic("verification-failed", message, hint=f"nothing was written; {hint}"))

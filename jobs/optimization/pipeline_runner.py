@@ -17,13 +17,14 @@ from ...passes.pipeline.rewrite_log import Exclusions
 from ...passes.targets.ort_releases import loads_in
 from ...runtime.ort.device import widest_vectors
 from ..model_source import Source
+from .run_config import RunConfig
 from .target_versions import ConvertedModel, installed_release, verify_target
 
 _BLOCKS = {"avx2": (8,), "avx512": (16,), "portable": Settings.blocks}
 """Channels that ONNX Runtime lays together, by the CPU's vectors (onnxruntime/core/mlas/lib/platform.cpp)."""
 
 
-class Optimizer:
+class PipelineRunner:
     """Runs are independent of each other: each starts from the original as it was given.
 
     The plugins of `options` must be in force (`REGISTRY.using`) when one is made and when it runs.
@@ -53,31 +54,33 @@ class Optimizer:
 
     def fresh(self) -> ConvertedModel:
         """The original at the versions that were asked for."""
-        return self.source.fit(self.source.load())
+        return self.source.convert(self.source.load())
+
+    @property
+    def default_config(self) -> RunConfig:
+        """What the options exclude."""
+        return RunConfig(Exclusions(frozenset(self.options.disable)))
 
     def run(
         self,
-        fitted: ConvertedModel | None = None,
+        config: RunConfig | None = None,
+        converted: ConvertedModel | None = None,
         *,
         limit: int | None = None,
-        exclusions: Exclusions | None = None,
-        force: frozenset[str] = frozenset(),
         on_failure: Literal["raise", "skip"] = "raise",
     ) -> PipelineResult:
-        """Run on `fitted`, which is used up, or on a fresh original.
-
-        `eager`: rules that do also what is not expected to pay. Raises PassFailure with on_failure="raise".
-        """
+        """Run on `converted`, which is used up, or on a fresh original. Raises PassFailure with on_failure="raise"."""
         from ...runtime.constant_evaluator import OrtEvaluator
 
-        model = (fitted or self.fresh()).model
+        config = config or self.default_config
+        model = (converted or self.fresh()).model
         checks = [VerifyEach()] if self.options.verify_each else []
         return self.pipeline.run(
             model,
             [Progress(self.tell), *checks, *self.instruments],
             evaluator=OrtEvaluator(),
-            settings=replace(self.settings, force=force),
-            exclusions=exclusions or Exclusions(frozenset(self.options.disable)),
+            settings=replace(self.settings, force=config.force),
+            exclusions=config.exclusions,
             limit=self.options.max_rewrites if limit is None else limit,
             on_failure=on_failure,
             restore=lambda: self.fresh().model,
@@ -108,9 +111,9 @@ def pipeline_text(options: Options) -> str:
     return ",".join(steps)
 
 
-def exactness_of(report: PipelineResult, fitted: ConvertedModel) -> Exactness:
+def exactness_of(report: PipelineResult, converted: ConvertedModel) -> Exactness:
     """How much a result may differ: a conversion of opsets may round otherwise too."""
-    return max(report.log.exactness, Exactness.ROUNDING if fitted.converted else Exactness.EXACT)
+    return max(report.log.exactness, Exactness.ROUNDING if converted.is_converted else Exactness.EXACT)
 
 
 def _highest_opset(options: Options) -> int:

@@ -18,21 +18,24 @@ from ...passes.pipeline.pipeline import Fixpoint, Pipeline
 from ...passes.pipeline.registry import REGISTRY
 from ..model_source import Source
 from .evaluation import computes_in_half
-from .pipeline_runner import Optimizer
+from .pipeline_runner import PipelineRunner
 from .target_versions import installed_versions
 
 SECONDS = 30.0  # for cutting one out
 
+REPLAYED = "passes target cpu_isa seed plugins custom_ops min_ort threads rtol atol".split()
+"""Options that the command of a reproducer repeats."""
+
 
 def write_reproducer(
-    place: Path, before: ir.Model, rule: str, where: str, feeds: runtime.Feeds, optimizer: Optimizer
+    place: Path, before: ir.Model, rule: str, where: str, feeds: runtime.Feeds, runner: PipelineRunner
 ) -> str:
     """Cut out of `before`, on which `rule` goes wrong at `where`, what shows it; write it to the folder `place`.
 
     Gives back the command that replays it; empty where `rule` does nothing wrong by itself on any part of the model.
     Raises MachineError when the folder cannot be written.
     """
-    options = alone(rule, optimizer)
+    options = alone(rule, runner)
 
     def cut(*, looks_again: bool) -> runtime.Piece | None:
         until = time.monotonic() + SECONDS
@@ -52,15 +55,15 @@ def write_reproducer(
         return ""
     if piece is None:
         return ""
-    command = ["optimize-graph", str(place / "model.onnx"), "--dry-run", "--strict", *words(options)]
+    command = ["optimize-graph", str(place / "model.onnx"), "--dry-run", "--strict", *options.words(REPLAYED)]
     command += ["--inputs", str(place / "inputs.npz")] if piece.feeds else []
-    said = {"schema": 1, "rule": rule, "where": where, "nodes": piece.nodes, "model": optimizer.source.name}
+    said = {"schema": 1, "rule": rule, "where": where, "nodes": piece.nodes, "model": runner.source.name}
     try:
         place.mkdir(parents=True, exist_ok=True)
         (place / "model.onnx").write_bytes(piece.model)
         if piece.feeds:
             runtime.write_feeds(place / "inputs.npz", piece.feeds)
-        document = {**said, "command": command, "pipeline": str(optimizer.pipeline), "versions": installed_versions()}
+        document = {**said, "command": command, "pipeline": str(runner.pipeline), "versions": installed_versions()}
         (place / "reproducer.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ir.EnvironmentSetupError(ir.Diagnostic("reproducer-not-written", f"{place}: {error.strerror}")) from error
@@ -80,8 +83,8 @@ def goes_wrong(
     `looks_again`: see `runtime.Reference`. What cannot be told in `seconds` counts as right.
     """
     try:
-        optimizer = Optimizer(Source(piece.model), options)
-        report, again = optimizer.run(), optimizer.run()
+        runner = PipelineRunner(Source(piece.model), options)
+        report, again = runner.run(), runner.run()
         if ir.fingerprint(report.model) != ir.fingerprint(again.model):
             return True
         reference = runtime.Reference(
@@ -101,12 +104,12 @@ def goes_wrong(
         return False
 
 
-def alone(rule: str, optimizer: Optimizer) -> Options:
+def alone(rule: str, runner: PipelineRunner) -> Options:
     """Options under which one rule or pass runs as it did in the whole pipeline, and nothing else does."""
     text = f"rewrite{{rules={rule}}}"
     if rule not in REGISTRY.rules:
-        text = next((pipeline_parser.show(each) for each in _passes(optimizer.pipeline) if each.name == rule), rule)
-    plain = without_interface(optimizer.options)
+        text = next((pipeline_parser.show(each) for each in _passes(runner.pipeline) if each.name == rule), rule)
+    plain = without_interface(runner.options)
     more = replace(plain, compress_constants=False, strip_metadata=False, upcast_fp16=False, fp16=False)
     return replace(more, passes=text, disable=(), max_rewrites=None)
 
@@ -122,21 +125,3 @@ def _passes(pipeline: Pipeline | Fixpoint) -> Iterator[Pass]:
             yield from _passes(step)
         else:
             yield step
-
-
-def words(options: Options) -> list[str]:
-    """What the command needs to be told of these options."""
-    told = ["--passes", options.passes, "--target", options.target, "--seed", str(options.seed)]
-    for name, values in (("--plugin", options.plugins), ("--custom-ops", options.custom_ops)):
-        for value in values:
-            told += [name, str(value)]
-    numbers = {
-        "--min-ort": options.min_ort,
-        "--threads": options.threads,
-        "--cpu-isa": options.cpu_isa,
-        "--rtol": options.rtol,
-        "--atol": options.atol,
-    }
-    for name, number in numbers.items():
-        told += [] if number is None else [name, str(number)]
-    return told

@@ -12,8 +12,9 @@ from ...passes.pipeline.exactness import Exactness
 from ...passes.pipeline.rewrite_log import MissedRewrite, Rewrite
 
 if TYPE_CHECKING:
-    from ...runtime import Profile, Verification
+    from ...runtime import Verification
     from ..measure import Measurement
+    from ..model_profile import ModelProfile
     from .fault_isolation import FaultyRewrite
     from .tune import Tuning
 
@@ -26,24 +27,11 @@ class Size:
     weight_bytes: int
 
 
-@dataclass(frozen=True)
-class ModelProfile:
-    """A model from inside: nodes of each operator, where the time goes, and what lives while each node runs (bytes)."""
-
-    operators: Mapping[str, int]
-    profile: Profile
-    live_bytes: Sequence[int] | None
-
-    def to_json(self) -> dict[str, object]:
-        live = None if self.live_bytes is None else list(self.live_bytes)
-        return {"operators": dict(self.operators), "profile": self.profile.to_json(), "live_bytes": live}
-
-
 @dataclass
 class Result:
     """What `optimize` gives back. `model` reads its weights from the delivered file, or from memory.
 
-    `quarantined`: rewrites and rules that went wrong and were left out. `build`: hashes of input and output, options,
+    `isolated`: rewrites and rules that were faulty and are excluded. `build`: hashes of input and output, options,
     host and plugins, as the report has them.
     """
 

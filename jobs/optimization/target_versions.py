@@ -18,14 +18,14 @@ _ML = "ai.onnx.ml"
 
 @dataclass(frozen=True)
 class ConvertedModel:
-    """A model at the versions that were asked for; `converted` says whether operators were rewritten for that."""
+    """A model at the versions that were asked for; `is_converted` says whether operators were rewritten for that."""
 
     model: ir.Model
-    converted: bool = False
+    is_converted: bool = False
     remarks: Sequence[ir.Diagnostic] = ()
 
 
-def fit_versions(
+def convert_versions(
     model: ir.Model,
     opset: int | None = None,
     min_ort: str | None = None,
@@ -58,21 +58,21 @@ def fit_versions(
     if opset is None and min_ort is not None and current is not None and current > support.opset:
         wanted = support.opset
     remarks = []
-    fitted = model
+    converted = model
     if wanted is not None:
         runtime = target if target.startswith("ort-") else "ort-cpu"
         settings = Settings(runtime, verify_target=verify_target, release=release)
         conversion = convert_for_target(model, wanted, settings, highest_ir=support.ir_version)
-        fitted = conversion.model
+        converted = conversion.model
         problems = [_not_runnable(each, wanted, current, release) for each in conversion.obstacles]
         if problems and target.startswith("ort-"):
             raise ir.ModelError(problems[0])
         remarks += [replace(each, severity=ir.Severity.WARNING) for each in problems]
-    if fitted is not model:
+    if converted is not model:
         remarks.append(_remark("opset-converted", f"converted from opset {current} to {wanted}"))
     if min_ort is not None:
-        remarks += _lower(fitted, release, support)
-    return ConvertedModel(fitted, fitted is not model, remarks)
+        remarks += _lower(converted, release, support)
+    return ConvertedModel(converted, converted is not model, remarks)
 
 
 def check_release(version: str) -> None:

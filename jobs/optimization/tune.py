@@ -21,7 +21,8 @@ from ...passes.pipeline.pipeline import PipelineResult
 from ...passes.pipeline.registry import REGISTRY
 from ...passes.pipeline.rewrite_log import Exclusions, Group
 from .evaluation import Evaluation
-from .pipeline_runner import Optimizer
+from .pipeline_runner import PipelineRunner
+from .run_config import RunConfig
 
 LAST_SHARE = 0.25
 """Of the budget, for comparing the best with the original and with where the search began."""
@@ -33,7 +34,7 @@ FUSIONS = tuple(
     MatMulScaleFusion MatmulTransposeFusion SimplifiedLayerNormFusion TransposeOptimizer BiasSoftmaxFusion
     DynamicQuantizeMatMulFusion""".split()
 )
-"""Fusions of ONNX Runtime, as onnxruntime/core/optimizer/graph_transformer_utils.cc names them."""
+"""Fusions of ONNX Runtime, as onnxruntime/core/runner/graph_transformer_utils.cc names them."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,11 @@ class Choices:
 
     @property
     def exclusions(self) -> Exclusions:
+        """The rewrites that runs exclude."""
         return Exclusions(groups=self.left_out)
 
     def to_json(self) -> dict[str, object]:
+        """The fields with plain JSON values."""
         return {
             "left_out": sorted(map(list, self.left_out)),
             "force": sorted(self.force),
@@ -131,6 +134,7 @@ class Tuning:
         return f"{said}; {how}{end}; kept: {', '.join(kept) or 'the defaults'}"
 
     def to_json(self) -> dict[str, object]:
+        """The fields with plain JSON values."""
         return {**asdict(self), "choices": self.choices.to_json()}
 
     @classmethod
@@ -163,7 +167,7 @@ class Tuner:
 
     def __init__(
         self,
-        optimizer: Optimizer,
+        runner: PipelineRunner,
         evaluation: Evaluation,
         exclusions: Exclusions,
         folder: Path,
@@ -172,7 +176,7 @@ class Tuner:
         with_session: bool = False,
         tell: Callable[[str], None] = lambda step: None,
     ) -> None:
-        self.optimizer, self.evaluation, self.exclusions, self.folder = optimizer, evaluation, exclusions, folder
+        self.runner, self.evaluation, self.exclusions, self.folder = runner, evaluation, exclusions, folder
         self.budget_s, self.with_session, self.tell = budget_s, with_session, tell
         self.trials: list[Trial] = []
         self.seen: set[str] = set()
@@ -222,9 +226,9 @@ class Tuner:
         return found + [(f"without {rule} at {where}", Choices(frozenset({(rule, where)}))) for rule, where in single]
 
     def rewritten(self, choices: Choices) -> PipelineResult:
-        return self.optimizer.run(
-            exclusions=self.exclusions | choices.exclusions, force=choices.force, on_failure="skip"
-        )
+        """The original rewritten with these choices."""
+        config = RunConfig(self.exclusions | choices.exclusions, choices.force)
+        return self.runner.run(config, on_failure="skip")
 
     def saved(self, choices: Choices, report: PipelineResult) -> _Candidate | None:
         """The model that some choices made; None where it was tried already."""
@@ -252,9 +256,11 @@ class Tuner:
             shaped.unlink(missing_ok=True)
 
     def options(self, choices: Choices) -> runtime.SessionOptions:
+        """The session options of a candidate."""
         return replace(self.evaluation.how, disabled_optimizers=tuple(sorted(choices.disabled)))
 
     def tried(self, best: _Candidate, move: tuple[str, Choices], seconds: float) -> _Candidate:
+        """The best candidate after a move was tried: the new one where it is faster."""
         what, choices = move
         if choices.left_out and choices.left_out <= best.choices.left_out:
             return best
@@ -291,7 +297,7 @@ class Tuner:
             [self.options(each.choices) for each in candidates],
             budget_s=seconds,
             is_decided=is_decided,
-            seed=self.optimizer.options.seed,
+            seed=self.runner.options.seed,
         )
         return [each.speed for each in timings]
 
@@ -314,6 +320,7 @@ class Tuner:
         return Tuning(best.choices, self.trials, speed, gain, time.monotonic() - start, is_complete)
 
     def show(self, done: int, rest: int) -> None:
+        """Tell how far the search is."""
         ratio = 1.0
         for each in self.trials:
             ratio *= each.speed.median if each.kept else 1.0

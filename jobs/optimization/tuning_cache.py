@@ -13,7 +13,7 @@ import platformdirs
 
 from ... import ir, runtime
 from ...passes.pipeline.registry import REGISTRY
-from .pipeline_runner import Optimizer
+from .pipeline_runner import PipelineRunner
 from .target_versions import installed_versions
 from .tune import Tuning
 
@@ -54,16 +54,16 @@ class TuningCache:
 
 
 def cache_key(
-    optimizer: Optimizer, model: ir.Model, feeds: runtime.Feeds, how: runtime.SessionOptions, *, with_session: bool
+    runner: PipelineRunner, model: ir.Model, feeds: runtime.Feeds, how: runtime.SessionOptions, *, with_session: bool
 ) -> str:
     """What a choice depends on: the model's structure, the pipeline, versions, sizes, and where it runs."""
     versions = installed_versions()
     parts: Sequence[object] = (
         ir.fingerprint(model),
-        str(optimizer.pipeline),
-        repr(optimizer.settings),
-        sorted(optimizer.options.disable),
-        optimizer.options.max_rewrites,
+        str(runner.pipeline),
+        repr(runner.settings),
+        sorted(runner.options.disable),
+        runner.options.max_rewrites,
         _rules(),
         versions.get("optimize-graph"),
         versions["onnxruntime"],

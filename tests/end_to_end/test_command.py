@@ -220,9 +220,9 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
 
 
 def test_a_fault_in_the_pipeline_is_pointed_at(chain: Path) -> None:
-    done = command(chain, "--dry-run", "--passes", "fixpoint(fold,nonsense),dce")
+    done = command(chain, "--dry-run", "--passes", "fixpoint(cse,nonsense),dce")
     assert done.returncode == 1
-    assert "              ^" in done.stderr
+    assert "             ^" in done.stderr
     assert "nonsense" in done.stderr
 
 

@@ -15,7 +15,8 @@ from optimize_graph.cli import main
 from optimize_graph.jobs.model_source import Source
 from optimize_graph.jobs.optimization import tune
 from optimize_graph.jobs.optimization.evaluation import Evaluation
-from optimize_graph.jobs.optimization.pipeline_runner import Optimizer
+from optimize_graph.jobs.optimization.pipeline_runner import PipelineRunner
+from optimize_graph.jobs.optimization.run_config import RunConfig
 from optimize_graph.jobs.optimization.tune import Choices, Tuner, Tuning
 from optimize_graph.jobs.optimization.tuning_cache import TuningCache, cache_key
 from optimize_graph.passes import REGISTRY, Exclusions
@@ -88,11 +89,11 @@ def test_what_pays_stays(model: Path, played: Callable[[dict[str, float]], None]
 
 
 def test_a_single_group_of_a_rule_may_be_left_out(model: Path) -> None:
-    optimizer = Optimizer(Source.of(model, Options()), Options())
-    report = optimizer.run()
+    runner = PipelineRunner(Source.of(model, Options()), Options())
+    report = runner.run()
     groups = {each.group for each in report.rewrites if each.rule == "add-to-sum-before-norm"}
     assert len(groups) == 1  # both additions look alike
-    rewrites = optimizer.run(exclusions=Exclusions(groups=frozenset(groups))).rewrites
+    rewrites = runner.run(RunConfig(Exclusions(groups=frozenset(groups)))).rewrites
     assert "add-to-sum-before-norm" not in {each.rule for each in rewrites}
 
 
@@ -216,14 +217,14 @@ def test_what_is_not_expected_to_pay_is_tried_wherever_it_is_legal(tmp_path: Pat
     graph = "g (float[1, 3, 4, 4] x) => (float[1, 3, 4, 4] y) { y = Softmax<axis = 1>(x) }"
     path = tmp_path / "model.onnx"
     onnx.save(onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> {graph}'), path)
-    optimizer = Optimizer(Source.of(path, Options()), Options())
-    report = optimizer.run()
+    runner = PipelineRunner(Source.of(path, Options()), Options())
+    report = runner.run()
     assert [(each.rule, each.is_profit) for each in report.missed] == [("decompose-softmax-outer-axis", True)]
-    evaluation = Evaluation(optimizer.source, Options(), tmp_path, lambda step: None)
-    tuner = Tuner(optimizer, evaluation, Exclusions(), tmp_path, budget_s=1)
+    evaluation = Evaluation(runner.source, Options(), tmp_path, lambda step: None)
+    tuner = Tuner(runner, evaluation, Exclusions(), tmp_path, budget_s=1)
     assert [what for what, _ in tuner.moves(report)] == ["decompose-softmax-outer-axis wherever it is legal"]
-    force = optimizer.run(force=frozenset({"decompose-softmax-outer-axis"}))
-    assert [each.rule for each in force.rewrites] == ["decompose-softmax-outer-axis"]
+    forced = runner.run(RunConfig(force=frozenset({"decompose-softmax-outer-axis"})))
+    assert [each.rule for each in forced.rewrites] == ["decompose-softmax-outer-axis"]
 
 
 def test_fusions_of_the_runtime_are_tried_when_their_file_is_asked_for(
@@ -273,10 +274,10 @@ def test_a_cache_that_cannot_be_written_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_other_rules_are_another_key(model: Path, tmp_path: Path) -> None:
-    optimizer = Optimizer(Source.of(model, Options()), Options())
+    runner = PipelineRunner(Source.of(model, Options()), Options())
 
     def key() -> str:
-        return cache_key(optimizer, optimizer.fresh().model, {}, SessionOptions(), with_session=False)
+        return cache_key(runner, runner.fresh().model, {}, SessionOptions(), with_session=False)
 
     first = key()
     with REGISTRY.scope():
@@ -304,7 +305,7 @@ def test_a_search_that_had_little_time_is_done_again_with_more(tmp_path: Path) -
 
 
 def test_a_rewrite_says_what_others_of_its_kind_share(model: Path) -> None:
-    report = Optimizer(Source.of(model, Options()), Options()).run()
+    report = PipelineRunner(Source.of(model, Options()), Options()).run()
     gelu = next(each for each in report.rewrites if each.rule == "recognize-gelu")
     assert gelu.group == ("recognize-gelu", "Div, Erf, Add, Mul, Mul FLOAT[2, 4, 16]")
     assert ir.text(report.model)

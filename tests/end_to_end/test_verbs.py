@@ -18,7 +18,7 @@ import pytest
 from optimize_graph import Options
 from optimize_graph.cli import main, names, parser_of
 from optimize_graph.jobs.model_source import Source
-from optimize_graph.jobs.optimization.pipeline_runner import Optimizer
+from optimize_graph.jobs.optimization.pipeline_runner import PipelineRunner
 from optimize_graph.jobs.optimization.reproducer import goes_wrong
 from optimize_graph.passes import REGISTRY, Exactness, op, rule, values
 from optimize_graph.runtime import Piece
@@ -203,7 +203,7 @@ def test_a_part_that_is_computed_in_float16_is_compared_as_such() -> None:
     made.graph.initializer.append(onnx.numpy_helper.from_array(random.normal(size=(8, 8)).astype(np.float32), "w"))
     piece = Piece(made.SerializeToString(), {"x": random.normal(size=(4, 8)).astype(np.float32)}, 2)
     options = Options(passes="convert-to-fp16", target="ort-cuda")
-    assert Optimizer(Source(piece.model), options).run().rewrites
+    assert PipelineRunner(Source(piece.model), options).run().rewrites
     assert not goes_wrong(piece, options)
 
 

@@ -13,7 +13,7 @@ import onnx.parser
 import onnxruntime
 import pytest
 from optimize_graph import ir
-from optimize_graph.jobs.optimization.target_versions import fit_versions, installed_release
+from optimize_graph.jobs.optimization.target_versions import convert_versions, installed_release
 from optimize_graph.passes.targets.ort_releases import RELEASES, loads_in
 
 MEAN_17 = """<ir_version: 8, opset_import: ["": 17]> g (float[N,3] x) => (float[N] y) {
@@ -113,45 +113,45 @@ def test_for_another_runtime_an_opset_without_a_kernel_here_is_a_warning(tmp_pat
 
 def test_a_model_stays_at_its_versions_when_nothing_is_asked() -> None:
     model = read(MEAN_23)
-    fitted = fit_versions(model)
+    fitted = convert_versions(model)
     assert fitted.model is model
-    assert (fitted.converted, list(fitted.remarks)) == (False, [])
+    assert (fitted.is_converted, list(fitted.remarks)) == (False, [])
     assert (ir.standard_opset(model), model.ir_version) == (23, 11)
 
 
 def test_a_runtime_that_loads_the_model_changes_nothing() -> None:
     model = read(MEAN_23)
-    assert fit_versions(model, min_ort="1.23").model is model
+    assert convert_versions(model, min_ort="1.23").model is model
     assert (ir.standard_opset(model), model.ir_version) == (23, 11)
 
 
 def test_conversion_raises_the_ir_version_no_higher_than_the_runtime_reads() -> None:
     # The page says IR version 8 for 1.15, onnx pairs opset 19 with 9.
-    fitted = fit_versions(read(MEAN_17), opset=19, min_ort="1.15").model
+    fitted = convert_versions(read(MEAN_17), opset=19, min_ort="1.15").model
     assert (ir.standard_opset(fitted), fitted.ir_version) == (19, 8)
 
 
 def test_the_installed_runtime_bounds_the_opset() -> None:
     highest = loads_in(installed_release()).opset
     with pytest.raises(ir.PipelineError) as caught:
-        fit_versions(read(MEAN_17), opset=highest + 1)
+        convert_versions(read(MEAN_17), opset=highest + 1)
     assert caught.value.diagnostic.code == "opset-above-runtime"
     assert installed_release() in str(caught.value)
 
 
 def test_a_type_that_needs_the_ir_version_is_named() -> None:
     with pytest.raises(ir.ModelError, match=r"FLOAT8E4M3FN.* needs 9") as caught:
-        fit_versions(read(FLOAT8_18), min_ort="1.14")
+        convert_versions(read(FLOAT8_18), min_ort="1.14")
     assert caught.value.diagnostic.code == "newer-than-runtime"
 
 
 def test_a_type_that_an_older_opset_lacks_is_refused() -> None:
     with pytest.raises(ir.ModelError, match="Cast cannot be converted from opset 19 to 18"):
-        fit_versions(read(FLOAT8_19), min_ort="1.14")
+        convert_versions(read(FLOAT8_19), min_ort="1.14")
 
 
 def test_an_ml_opset_is_lowered_when_the_operators_are_the_same() -> None:
-    fitted = fit_versions(read(BINARIZER_5), min_ort="1.20").model
+    fitted = convert_versions(read(BINARIZER_5), min_ort="1.20").model
     assert fitted.opset_imports["ai.onnx.ml"] == 4
     assert ir.verify(fitted) == []
 
@@ -160,7 +160,7 @@ def test_an_ml_operator_that_is_too_new_is_named() -> None:
     proto = onnx.parser.parse_model(BINARIZER_5)
     proto.graph.node[0].op_type = "TreeEnsemble"
     with pytest.raises(ir.ModelError, match="TreeEnsemble needs 5"):
-        fit_versions(ir.from_proto(proto), min_ort="1.20")
+        convert_versions(ir.from_proto(proto), min_ort="1.20")
 
 
 def test_a_model_that_passes_unchanged_is_refused_where_it_would_have_to_change() -> None:
@@ -168,7 +168,7 @@ def test_a_model_that_passes_unchanged_is_refused_where_it_would_have_to_change(
     proto.training_info.add()
     proto.ir_version = 11
     with pytest.raises(ir.ModelError, match="training_info"):
-        fit_versions(ir.from_proto(proto), min_ort="1.17")
+        convert_versions(ir.from_proto(proto), min_ort="1.17")
 
 
 # --- the data ---------------------------------------------------------------------------------------------------------

@@ -299,5 +299,5 @@ def test_the_command_names_the_rule_and_succeeds(model: Path, capsys: pytest.Cap
     plant(lambda m, op: op.Tahn(m.x))
     assert main([str(model), str(model.with_name("out.onnx")), "--json"]) == 0
     said = capsys.readouterr()
-    assert "planted failed at a, and the rule is left out" in said.err
+    assert "planted failed at a, and the rule is excluded" in said.err
     assert '"rule": "planted"' in said.out

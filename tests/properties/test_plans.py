@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto
 from optimize_graph import Options, ir, optimize
 from optimize_graph.jobs.model_source import Source
-from optimize_graph.jobs.optimization.pipeline_runner import Optimizer
+from optimize_graph.jobs.optimization.pipeline_runner import PipelineRunner
 from optimize_graph.runtime import SessionOptions, open_session
 from support.golden import CASES, parse
 
@@ -115,7 +115,7 @@ def test_no_node_of_nested_tilings_reads_what_was_replaced(watched: list[str], t
 def test_no_node_of_the_golden_models_reads_what_was_replaced(watched: list[str]) -> None:
     for case in CASES:
         options = Options(verify=False)
-        Optimizer(Source.of(parse(case.before), options), options).run(on_failure="skip")
+        PipelineRunner(Source.of(parse(case.before), options), options).run(on_failure="skip")
         assert not watched, (str(case), watched[:3])
 
 

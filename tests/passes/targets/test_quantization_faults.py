@@ -11,7 +11,7 @@ import onnx
 import onnx.parser
 import pytest
 from optimize_graph import Options, ir, optimize
-from optimize_graph.jobs.optimization.target_versions import fit_versions
+from optimize_graph.jobs.optimization.target_versions import convert_versions
 from optimize_graph.passes import REGISTRY, AnalysisManager, Pass, PassContext, PassFailure, Pipeline, rule
 from optimize_graph.passes.analyses import Shapes
 from optimize_graph.passes.pipeline.rewrite_log import RewriteLog
@@ -115,20 +115,20 @@ def test_a_conversion_respells_what_the_other_side_of_21_breaks(zero_point: str,
     given = model("int8", zero_point, opset)
     if wanted < 20:
         wanted = 19
-    fitted = fit_versions(given, wanted).model
+    fitted = convert_versions(given, wanted).model
     assert ir.standard_opset(fitted) == wanted
     assert (stated(fitted), observed(fitted)) == ("", "")
 
 
 def test_a_conversion_that_onnxruntime_would_break_is_refused_with_what_to_do() -> None:
     with pytest.raises(ir.ModelError, match=r"DequantizeLinear cannot be used at opset 21.*'d'.*no session") as caught:
-        fit_versions(model("int8", "three", 20), 21)
+        convert_versions(model("int8", "three", 20), 21)
     assert caught.value.diagnostic.code == "opset-not-runnable"
     assert "keep opset 20" in caught.value.diagnostic.hint and "--target onnx" in caught.value.diagnostic.hint
 
 
 def test_a_conversion_for_another_runtime_warns_of_what_onnxruntime_would_break() -> None:
-    fitted = fit_versions(model("int8", "three", 20), 21, target="onnx")
+    fitted = convert_versions(model("int8", "three", 20), 21, target="onnx")
     assert ir.standard_opset(fitted.model) == 21
     (warning,) = [each for each in fitted.remarks if each.severity is ir.Severity.WARNING]
     assert warning.code == "opset-not-runnable"
