@@ -17,7 +17,7 @@ from .rewriting.builder import Builder
 from .rewriting.constraints import let, profitable, require, structural
 from .rewriting.match import Condition, Match
 from .rewriting.operand import Operand
-from .rewriting.pattern import any_call, approx, op, values, variadic
+from .rewriting.pattern import any_call, approx, op, roots, values, variadic
 from .rewriting.rule import Rule, rule
 from .rewriting.two_sided import rewrite
 
@@ -60,6 +60,7 @@ __all__ = [
     "register",
     "require",
     "rewrite",
+    "roots",
     "rule",
     "spell",
     "structural",

@@ -1,4 +1,4 @@
-"""The passes that run rules: by group, or by name."""
+"""The passes that run rules: by phase, or by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .rewriting.rule import Rule
 
 
 def run_rules(rules: Iterable[Rule], model: ir.Model, context: PassContext, limit: int | None) -> None:
-    """Apply rules with up-to-date shapes: facts about values that are there stay true, new values get theirs."""
+    """Apply rules with up-to-date shapes."""
     context.analyses.get(Shapes).refresh(model)
     apply_rules(rules, model, context, limit=limit)
 
@@ -51,7 +51,7 @@ class Canonicalize(Pass):
 @register
 @dataclass(frozen=True)
 class Simplify(Canonicalize):
-    """Apply every rule of phase `fuse`: several operators become one, at most up to rounding.
+    """Apply every rule of phase `simplify`: several operators become one, at most up to rounding.
 
     before:  y = BatchNormalization(Conv(x, w), …)
     after:   y = Conv(x, w', b')
@@ -66,12 +66,12 @@ _QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
 
 
 def quantizer_in(model: ir.Model) -> ir.Node | None:
-    """A node that makes a whole step of what an operator's kernel rounds otherwise than its body."""
+    """A node that quantizes: rounding otherwise before it may change the result by a whole step."""
     return next((node for node in ir.nodes(model) if node.op_type in _QUANTIZERS), None)
 
 
 class UnlessQuantized(Canonicalize):
-    """Rules after which operators round otherwise: not in models that quantize what is computed."""
+    """Apply rules that change rounding, except in models with quantizers."""
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         quantizer = quantizer_in(model)
@@ -98,7 +98,7 @@ class Recognize(UnlessQuantized):
 @register
 @dataclass(frozen=True)
 class OrtSpecialize(Canonicalize):
-    """Apply every rule of phase `legalize`: what the target runs best, after everything else.
+    """Apply every rule of phase `ort-specialize`: the operators that ONNX Runtime runs best, after everything else.
 
     before:  z = LayerNormalization(Add(x, y), …)
     after:   z = LayerNormalization(Sum(x, y), …)
@@ -112,7 +112,7 @@ class OrtSpecialize(Canonicalize):
 @register
 @dataclass(frozen=True)
 class OrtAlgorithms(UnlessQuantized):
-    """Apply every rule of phase `ort-algorithms`: less arithmetic in more operators, when nothing looks for the plain
+    """Apply every rule of phase `ort-algorithms`: less arithmetic in more operators, when no pass matches the plain
     operator any more.
 
     before:  y = Conv(x, w)

@@ -1,4 +1,4 @@
-"""How much a rewrite may change what a model computes: part of every rule's and every pass's type."""
+"""Exactness classes: how much a rewrite may change what a model computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions over an `onnx_graphsurgeon.Graph` as passes: how many engineers edit models today."""
+"""Passes from functions that edit an `onnx_graphsurgeon.Graph`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Edit = Callable[[Any], Any]
 def surgeon_pass(name: str) -> Callable[[Edit], Edit]:
     """Decorator: register a function that edits an `onnx_graphsurgeon.Graph` (or gives back another) as a pass.
 
-    The pass counts as approximate: what it does is compared with the original like every result. What that form cannot
-    carry is put back from the model or refused (`ir.from_surgeon`).
+    The pass counts as approximate; its result is verified like every other. What that form cannot hold is restored
+    from the model or refused (`ir.from_surgeon`).
 
     before:  the model as an onnx_graphsurgeon.Graph
     after:   what the function makes of it

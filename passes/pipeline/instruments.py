@@ -1,4 +1,4 @@
-"""Instruments: told before and after each pass. They time, print, check; none of them changes the model."""
+"""Instruments: hooks before and after each pass that time, print or check, and never change the model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class CheckFailed(Exception):
 
 
 class Instrument(Protocol):
-    """Told before and after each pass. `after_pass` may raise `CheckFailed` to reject the pass."""
+    """Hooks before and after each pass. `after_pass` may raise `CheckFailed` to reject the pass."""
 
     def before_pass(self, name: str, model: ir.Model) -> None: ...
     def after_pass(self, name: str, model: ir.Model, changed: bool) -> None: ...
 
 
 class VerifyEach:
-    """Reject a pass that leaves the model malformed, or that says less than it did.
+    """Reject a pass that leaves the model malformed, or that changes it without the `Rewriter`.
 
     A pass whose changes went around the `Rewriter` is caught by the fingerprint: unchanged must mean the same digest.
     """

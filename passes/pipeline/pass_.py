@@ -18,7 +18,7 @@ USUAL_THREADS = (1, 4)
 
 
 class Evaluator(Protocol):
-    """Computes nodes ahead of time. Handed in from outside: passes know no runtime."""
+    """Computes nodes ahead of time. Injected: passes do not depend on a runtime."""
 
     def evaluate(
         self,
@@ -32,16 +32,16 @@ class Evaluator(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for a whole run.
+    """Settings of a whole run.
 
     `highest_opset`: the highest standard opset that a pass may raise the model to; 0 keeps the model's own.
     `release`: the oldest ONNX Runtime that must load the result; the newest known where it is empty.
-    `checked_on`: another target that must run the result, too: the one that it is verified on; "" for none.
+    `verify_target`: another target that must run the result: the one that verifies it; "" for none.
     `growth_bytes`: how much larger than what it frees the result of folding may be.
     `fp16`: float32 will become float16 at the end, so that kernels are chosen for that.
     `threads`: the fewest and the most that ONNX Runtime will have: with more of them, more operators cost more.
     `blocks`: how many channels ONNX Runtime lays together on the CPUs that the result is for: 8 with AVX2, else 16.
-    `eager`: rules and passes that are to do also what is not expected to pay.
+    `force`: rules and passes that ignore expected profit.
     """
 
     target: str = "ort-cpu"
@@ -57,7 +57,7 @@ class Settings:
 
 @dataclass
 class PassContext:
-    """What a pass works with: the door, the facts, the journal, and what was handed in."""
+    """What a pass works with: the rewriter, the analyses, the log of rewrites, the evaluator and the settings."""
 
     rewriter: ir.Rewriter
     analyses: AnalysisManager
@@ -70,21 +70,23 @@ class PassContext:
         return frozenset(self.rewriter.model.functions)
 
     def profitable(self, name: str, where: str, condition: str, because: str, *, expected: bool) -> bool:
-        """Whether pass `name` is to do what is right, and `expected` to pay or not; if not done, it is a near miss."""
+        """Whether pass `name` does a legal rewrite: `expected` to pay, or forced; else a missed rewrite is logged."""
         if expected or name in self.settings.force:
             return True
         self.log.miss(MissedRewrite(name, where, condition, because, is_profit=True))
         return False
 
     def hides_operators(self) -> bool:
-        """Whether a function of the model stands for operators of the standard: their names then tell nothing."""
+        """Whether a function of the model stands for operators of the standard: their names then say nothing."""
         return any(domain == "" for domain, _, _ in self.rewriter.model.functions)
 
 
 class Pass(ABC):
-    """A change of a whole model. Subclasses are frozen dataclasses; their fields are the options of their text form.
+    """A transformation of a whole model.
 
-    `is_choice`: what it does is right either way, and done because it is expected to pay: a tuner may think otherwise.
+    Subclasses are frozen dataclasses; their fields are the options of the text form.
+
+    `is_heuristic`: its rewrites are legal either way and done for expected profit: tuning may decide otherwise.
     `phases`: the phases whose rules it runs.
     """
 
@@ -96,11 +98,11 @@ class Pass(ABC):
 
     @abstractmethod
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Change `model` through `context.rewriter`, asking `context.journal` before each rewrite."""
+        """Change `model` through `context.rewriter`, asking `context.log.try_rewrite` before each rewrite."""
 
 
 class PassFailure(Exception):
-    """A pass or rule raised, or left the model malformed. `culprit` is the name to disable, `where` the place."""
+    """A pass or rule raised, or left the model malformed. `faulty` is the name to disable, `where` the value."""
 
     def __init__(self, faulty: str, reason: str, where: str = "") -> None:
         super().__init__(f"{faulty}: {reason}")
@@ -115,12 +117,12 @@ def is_foreign(module: str) -> bool:
 
 
 def where(node: ir.Node) -> str:
-    """How a node is called in the journal: by its first named output, which is stable, else by its own name."""
+    """The name of a node in logs: its first named output, which is stable, else its own name."""
     return next((value.name for value in node.outputs if value.name), node.name or node.op_type)
 
 
 def sketch(nodes: Sequence[ir.Node]) -> Sketch:
-    """A group of nodes as it can be drawn."""
+    """A group of nodes as a drawing."""
     places = {node: place for place, node in enumerate(nodes)}
     producers = ([value.producer() for value in node.inputs if value is not None] for node in nodes)
     return tuple(
@@ -130,7 +132,7 @@ def sketch(nodes: Sequence[ir.Node]) -> Sketch:
 
 
 def spell(nodes: Sequence[ir.Node]) -> str:
-    """How a group of nodes is spelled in the journal: `Conv, BatchNormalization`."""
+    """A group of nodes in words: `Conv, BatchNormalization`."""
     return ", ".join(map(_operator, nodes)) or "nothing"
 
 

@@ -1,4 +1,4 @@
-"""Pipelines: steps in order, fixpoints that are bounded, failures that are left out and reported."""
+"""Pipelines: passes in order, bounded fixpoints, faulty passes and rules excluded and reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .rewrite_log import Exclusions, MissedRewrite, Rewrite, RewriteLog
 
 @dataclass(frozen=True)
 class Fixpoint:
-    """Run `steps` again and again until none of them changes anything, at most `limit` times."""
+    """Run `steps` until none of them changes the model, at most `limit` times."""
 
     steps: tuple[Pass | Fixpoint, ...]
     limit: int = 12
@@ -33,7 +33,7 @@ class Fixpoint:
 
 @dataclass(frozen=True)
 class PassResult:
-    """One run of one pass: made by the pipeline, never self-reported."""
+    """One run of one pass, as the pipeline observed it."""
 
     step: Pass
     changed: bool
@@ -47,7 +47,7 @@ class PassResult:
 
 @dataclass(frozen=True)
 class Failure:
-    """A pass or rule that was left out: it raised or left the model malformed, at `where`, after so many rewrites."""
+    """A pass or rule that is excluded: it raised or left the model malformed, at `where`, after so many rewrites."""
 
     faulty: str
     reason: str
@@ -57,7 +57,7 @@ class Failure:
 
 @dataclass
 class PipelineResult:
-    """What a run did. `model` is the result: the model that was given, or, after a failure, a fresh copy of it."""
+    """The result of a run. `model`: the model of the call, rewritten; after a failure a fresh copy of it."""
 
     model: ir.Model
     pipeline: str
@@ -68,7 +68,7 @@ class PipelineResult:
 
     @classmethod
     def unchanged(cls, model: ir.Model, pipeline: str) -> PipelineResult:
-        """The report of a run that did nothing."""
+        """The result of a run without rewrites."""
         return cls(model, pipeline, RewriteLog())
 
     @property
@@ -112,8 +112,8 @@ class Pipeline:
     ) -> PipelineResult:
         """Run on `model`, in place.
 
-        A pass or rule that raises, or that leaves the model malformed, is at fault: with on_failure="skip" it is
-        disabled, reported, and the run starts again from the original, which `restore` gives (by default a copy
+        A pass or rule that raises, or that leaves the model malformed, is faulty: with on_failure="skip" it is
+        excluded and reported, and the run starts again from the original, which `restore` gives (by default a copy
         taken before the start). Raises PassFailure with on_failure="raise".
         """
         if on_failure == "skip" and restore is None:
@@ -156,8 +156,8 @@ class Pipeline:
     ) -> tuple[PassFailure, int]:
         """Trace a malformed model to the rewrite, or the pass, that left it so; and how many rewrites came before.
 
-        What raised, or what was last run, may only have met the damage. Bisects over the number of rewrites: log2 of
-        them runs, each from the original.
+        The pass that raised, or the last one, may only have met the damage. Bisects over the number of rewrites, each
+        run from the original.
         """
 
         def malformed(limit: int) -> tuple[str, _Run]:
@@ -180,7 +180,7 @@ class Pipeline:
             good, bad = (good, middle) if malformed(middle)[0] else (middle, bad)
         found, run = malformed(bad)
         if not found or len(run.context.log.rewrites) < bad:
-            return raised, count  # after the last rewrite, or not the same every time
+            return raised, count  # after the last rewrite, or not deterministic
         rewrite = run.context.log.rewrites[bad - 1]
         return PassFailure(rewrite.rule, f"the model is malformed afterwards: {found}", rewrite.where), bad - 1
 
@@ -209,11 +209,11 @@ class _Run:
         for step in pipeline.steps:
             self.step(step)
         if not any(isinstance(each, VerifyEach) for each in self.instruments):
-            self.blame_if_malformed(pipeline)
+            self.raise_if_malformed(pipeline)
         return PipelineResult(self.model, str(pipeline), self.context.log, self.results, list(left_out), self.remarks)
 
-    def blame_if_malformed(self, pipeline: Pipeline) -> None:
-        """The cheap check, once at the end. Who did it is looked for only when something is wrong."""
+    def raise_if_malformed(self, pipeline: Pipeline) -> None:
+        """Verify the model once, at the end; the faulty rewrite is traced only when it is malformed."""
         if problems := ir.verify(self.model):
             last = next((each.name for each in reversed(self.results) if each.changed), str(pipeline))
             raise PassFailure(last, f"the model is malformed afterwards: {problems[0]}")
@@ -236,7 +236,7 @@ class _Run:
             if self.context.rewriter.changes == changes:
                 if self.known_at == changes:
                     return
-                # What the steps kept of analyses is true, but a fresh look at what they left may tell more.
+                # Preserved analyses are true, but recomputed ones may be more precise.
                 self.context.analyses.invalidate()
                 self.idle_at.clear()
                 self.known_at = changes
@@ -262,12 +262,12 @@ class _Run:
             step.run(self.model, self.context)
         except (PassFailure, ir.OptimizeGraphError):
             raise
-        except (Exception, SystemExit) as error:  # a pass may be anybody's code: it is left out, and said
+        except (Exception, SystemExit) as error:  # a plugin's code may raise anything: it is excluded and reported
             raise PassFailure(step.name, f"{type(error).__name__}: {error}") from error
         seconds = time.perf_counter() - started
         changed = rewriter.changes != changes
         if is_foreign(type(step).__module__):
-            ir.stamp_versions(self.model)  # what another library put in may have no versions
+            ir.stamp_versions(self.model)  # nodes of another library may have no versions
         if changed:
             self.context.analyses.invalidate(step.preserves)
             self.keep_quantization_sound(step)
@@ -294,7 +294,7 @@ class _Run:
         return dict(broken_nodes(self.model, self.dtype))
 
     def dtype(self, value: ir.Value) -> ir.DataType | None:
-        """Asked for a DequantizeLinear alone: shapes are not computed for this in other models."""
+        """The element type of a value. Shapes are computed only for models with DequantizeLinear."""
         known = ir.declared_dtype(value)
         if known is not None:
             return known

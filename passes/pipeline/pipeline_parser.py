@@ -1,4 +1,4 @@
-"""The text form of pipelines: `fixpoint(canonicalize,fold,cse,dce),fuse{limit=3}`. Errors point at the place."""
+"""The text form of pipelines: `fixpoint(canonicalize,cse,dce),simplify{limit=3}`. Errors point at the column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry of passes, rules and presets. Each registers where it is defined; there is no central list.
+"""The registry of passes, rules and presets: they register by decorator, and there is no central list.
 
 The catalogue's folders are imported on first use, then the entry points of group `optimize_graph.plugins`.
 """
@@ -43,7 +43,9 @@ class Owner(NamedTuple):
 
 @dataclass
 class _Layer:
-    """What was registered together. Replaced and never changed in place: other threads may iterate over it."""
+    """Registrations of one plugin, or of the package.
+
+    Replaced, never changed in place: other threads may iterate over it."""
 
     passes: Mapping[str, type[Pass]] = field(default_factory=dict)
     rules: Mapping[str, Rule] = field(default_factory=dict)
@@ -56,7 +58,7 @@ class _Layer:
 
 
 class Registry:
-    """Passes, rules and presets by name. A name belongs to one definition: duplicates are refused, naming both owners.
+    """Passes, rules and presets by name. A name belongs to one definition: duplicates are an error.
 
     Defining the same name again in the same place (module and qualified name, or anywhere in `__main__`) replaces it.
     Safe to use from several threads.
@@ -224,7 +226,7 @@ def reject(what: str, faults: Sequence[str]) -> None:
 
 
 def name_faults(name: object) -> list[str]:
-    """What keeps a name from being written in the text of a pipeline or in --disable."""
+    """Why a name cannot be written in the text of a pipeline or in --disable."""
     if isinstance(name, str) and NAME.fullmatch(name):
         return []
     return [f"{name!r} is no name: expected letters, digits, dashes, dots, and a letter first"]

@@ -1,7 +1,7 @@
-"""The journal: every rewrite numbered, every near miss with its reason, and the permission to go on.
+"""The log of a run: every rewrite numbered, every missed rewrite with its reason.
 
-A rewrite asks `permit` before it touches anything. That one place is where `Limit(n)` stops the n-th, where a disabled
-rule or an excluded place is passed over, and where the numbers come from that bisection halves.
+A rewrite asks `try_rewrite` before it changes anything. That is the one place that decides whether it is allowed: the
+limit, excluded rules and rewrites, and the numbers over which fault isolation bisects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Group: TypeAlias = tuple[str, str]
 
 
 class Sketched(NamedTuple):
-    """An operator in a drawing, and the places in it of those whose results it reads."""
+    """An operator in a drawing, and the indices of its operands' producers."""
 
     operator: str
     reads: tuple[int, ...]
@@ -28,10 +28,10 @@ Sketch: TypeAlias = tuple[Sketched, ...]
 
 @dataclass(frozen=True)
 class Rewrite:
-    """One rewrite that was done: `rule` at the value called `where`.
+    """One rewrite: `rule` at the value called `where`.
 
-    `signature` is what it has in common with others of its kind: the operators that it replaced, and the dims.
-    `drawing`: what stood there before and after, where that is more than a list.
+    `signature`: the operators that it replaced and the dims, equal for rewrites of one kind. `drawing`: the operators
+    before and after, as graphs.
     """
 
     number: int
@@ -45,7 +45,7 @@ class Rewrite:
 
     @property
     def group(self) -> Group:
-        """Those of its kind, which are worth doing together or not at all."""
+        """The key of rewrites of one kind, which pay together or not at all."""
         return self.rule, self.signature
 
     def __str__(self) -> str:
@@ -58,10 +58,10 @@ class Rewrite:
 
 @dataclass(frozen=True)
 class MissedRewrite:
-    """One near miss: the pattern of `rule` matched at `where`, and `condition` did not hold because of `because`.
+    """A missed rewrite: the pattern of `rule` matched at `where`, and `condition` did not hold because of `because`.
 
-    `is_profit`: the rewrite would be right, but is not expected to pay. `is_fault`: the rule is wrong there, not the
-    place unsuitable; a run that excludes faulty rules excludes it.
+    `is_profit`: the rewrite would be right, but is not expected to pay. `is_fault`: the rule is faulty
+    there, not inapplicable; a run that excludes faulty rules excludes it.
     """
 
     rule: str
@@ -75,12 +75,12 @@ class MissedRewrite:
         return False
 
     def __str__(self) -> str:
-        return f"{self.rule} at {self.where}: refused, needs {self.condition}: {self.because}"
+        return f"{self.rule} at {self.where}: missed, requires {self.condition}: {self.because}"
 
 
 @dataclass(frozen=True)
 class Exclusions:
-    """What is left out of a run: rules and passes by `names`, rewrites by `places` (rule, where) and by `groups`.
+    """What a run excludes: rules and passes by `names`, rewrites by `places` (rule, where) and by `groups`.
 
     `inexact`: all rewrites that are not exact, too.
     """
@@ -99,7 +99,7 @@ class Exclusions:
         )
 
     def forbids(self, rule: str, where: str, signature: str, exactness: Exactness) -> bool:
-        """Whether a rewrite is left out."""
+        """Whether a rewrite is excluded."""
         if self.inexact and exactness is not Exactness.EXACT:
             return True
         return rule in self.names or (rule, where) in self.places or (rule, signature) in self.groups
@@ -111,7 +111,7 @@ def _signature(before: str, dims: str) -> str:
 
 @dataclass
 class RewriteLog:
-    """What happened in one run of a pipeline, and what may happen: `limit` allows that many rewrites in all."""
+    """The rewrites and missed rewrites of one run. `limit`: how many rewrites are allowed."""
 
     limit: int | None = None
     exclusions: Exclusions = field(default_factory=Exclusions)
@@ -119,7 +119,7 @@ class RewriteLog:
     _missed: dict[tuple[str, str], MissedRewrite] = field(default_factory=dict)
 
     def allows(self, rule: str, where: str, before: str, exactness: Exactness, dims: str = "") -> bool:
-        """Whether `permit` would say yes: asked before anything is built, so that what is left out is not even run."""
+        """Whether `try_rewrite` would allow it: asked before the body runs."""
         if self.limit is not None and len(self.rewrites) >= self.limit:
             return False
         return not self.exclusions.forbids(rule, where, _signature(before, dims), exactness)
@@ -134,7 +134,7 @@ class RewriteLog:
         dims: str = "",
         drawing: tuple[Sketch, Sketch] | None = None,
     ) -> bool:
-        """Number and record the rewrite that is about to be done, or say that it must not be.
+        """Number and record the next rewrite; False where it is not allowed.
 
         `dims`: of what it replaces, where rewrites that differ in them may differ in profit.
         """
@@ -147,17 +147,17 @@ class RewriteLog:
         return True
 
     def miss(self, miss: MissedRewrite) -> None:
-        """Record a near miss; a later one of the same rule at the same place takes its place."""
+        """Record a missed rewrite; it replaces an earlier one of the same rule at the same value."""
         self._missed[miss.rule, miss.where] = miss
 
     @property
     def missed(self) -> list[MissedRewrite]:
-        """The near misses that still stand, in the order in which they were first met."""
+        """The missed rewrites that were not done later, in the order in which they were first met."""
         return list(self._missed.values())
 
     @property
     def exactness(self) -> Exactness:
-        """That of the least exact rewrite that was done."""
+        """The class of the least exact rewrite."""
         return max((rewrite.exactness for rewrite in self.rewrites), default=Exactness.EXACT)
 
     def by_rule(self) -> Counter[str]:

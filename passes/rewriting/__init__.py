@@ -1,0 +1,1 @@
+"""Rewrite rules: patterns, conditions, builders and the driver that applies them."""

@@ -13,8 +13,8 @@ from .operand import Operand
 
 
 class Builder:
-    """Makes the nodes of a replacement: `op.Conv(m.x, weight, strides=[1, 1])`. Nothing is in the graph before the rule
-    has been permitted.
+    """Creates the nodes of a replacement, `op.Conv(m.x, weight, strides=[1, 1])`; they are inserted once the rewrite is
+    allowed.
     """
 
     def __init__(self, match: Match, rule: str) -> None:
@@ -25,16 +25,16 @@ class Builder:
 
     @property
     def opset(self) -> int:
-        """The standard's opset where the replacement will stand."""
+        """The standard's opset at the root."""
         graph = self._match.root.graph
         assert graph is not None
         return self._match.context.rewriter.imports_of(graph).get("", 0)
 
     def replace(self, old: Operand | ir.Value, new: ir.Value) -> None:
-        """Let `new` stand for an inner value too, besides what the body returns for the root.
+        """Let `new` replace an inner value, besides what the body returns for the root.
 
-        Only for a value that nobody outside the match reads, the callers of the graph apart: `new` is made where the
-        root stands.
+        Only for a value without users outside the match, the outputs of the graph apart: `new` is inserted before the
+        root.
         """
         self.replaced.append((old.value if isinstance(old, Operand) else old, new))
 
@@ -61,7 +61,7 @@ class Builder:
     ) -> Sequence[ir.Value]:
         """A node with several outputs. `version` says the opset of a domain that the model does not import yet.
 
-        `unwanted`: the places of optional outputs that are left out.
+        `unwanted`: the indices of optional outputs that are left out.
         """
         rewriter = self._match.context.rewriter
         graph = self._match.root.graph

@@ -1,7 +1,7 @@
 """Check a rule's replacement when its body has built it, before anything in the graph changes.
 
-A defect is a fault of the rule and raises in the driver, which names it. That a place does not suit a right rule (no
-kernel for its types, other dims) is no defect: see the guards in `driver.py`.
+A malformed replacement raises in the driver, which names the rule. A node that a correct rule does not apply to (no
+kernel for its types, other dims) is no fault: see the guards in `driver.py`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ _State: TypeAlias = tuple[object, ...]
 
 
 class ReplacementError(Exception):
-    """The body of a rule built something malformed, or changed what it had no right to change."""
+    """The body of a rule built something malformed, or changed the graph."""
 
 
-def check_replacement(match: Match, result: ir.Value, builder: Builder) -> None:
-    """Raise ReplacementError for a replacement that no graph may contain.
+def check_replacement(match: Match, results: Sequence[tuple[ir.Value, ir.Value]], builder: Builder) -> None:
+    """Raise ReplacementError for a replacement that no graph may contain. `results`: pairs of an old and a new value.
 
     Checked: operators, number of inputs and outputs, attributes and their types, element types of operands as far as
-    they are known (`match.shapes` must have learnt about the nodes), and that every value that is read is defined in a
-    scope around the root.
+    they are known (`match.shapes` must know the nodes), and that every operand is defined in a scope around the root.
     """
     defined = _Defined(match)
-    replaced = {match.root.outputs[0], *(old for old, _ in builder.replaced)}
+    replaced = {old for old, _ in (*results, *builder.replaced)}
     for node in builder.nodes:
         _check_node(node, match)
         for value in node.inputs:
@@ -41,8 +40,9 @@ def check_replacement(match: Match, result: ir.Value, builder: Builder) -> None:
                 if value in replaced:
                     raise ReplacementError(f"{node.op_type} reads {value.name!r}, which it is to replace")
         defined.built.update(node.outputs)
-    defined.check(result, "the result")  # its type and dims: see the driver's guard
-    users = (user for user in match.root.outputs[0].consumers() if user.graph is match.root.graph)
+    for _, result in results:
+        defined.check(result, "the result")  # its type and dims: see the driver's guard
+    users = (user for old, _ in results for user in old.consumers() if user.graph is match.root.graph)
     replaceable = {value for node in (*match.nodes(), *users) for value in node.outputs}
     for old, new in builder.replaced:
         if old not in replaceable:
@@ -51,7 +51,7 @@ def check_replacement(match: Match, result: ir.Value, builder: Builder) -> None:
 
 
 class _Defined:
-    """Which values are defined where the root stands: those of the match, those of scopes around it, those built."""
+    """The values that are defined at the root: those of the match, of enclosing scopes, and of the replacement."""
 
     def __init__(self, match: Match) -> None:
         self.match = match
@@ -60,7 +60,7 @@ class _Defined:
         self._scopes: set[ir.Graph] | None = None
 
     def check(self, value: ir.Value, reader: str) -> None:
-        """Raise ReplacementError for a value that `reader` cannot read. Whether it is computed before: see `verify`."""
+        """Raise ReplacementError for an operand of `reader` that is not defined. Its order is checked by `verify`."""
         if value in self.built or value in self._matched or value.graph is self.match.root.graph:
             return
         if value.graph is None:

@@ -1,7 +1,7 @@
 """Check what a rule declares, before anything runs: names, types, and patterns against the schemas of the standard.
 
-A rule whose pattern no model can fit, or whose condition names something that the pattern does not bind, would stay
-silent. Custom domains have no schemas here and are not checked.
+A rule whose pattern matches no model, or whose condition names something that the pattern does not bind, would never
+fire. Custom domains have no schemas here and are not checked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..pipeline.exactness import Exactness
 from ..pipeline.pass_ import is_foreign
 from ..pipeline.phase import Phase
 from .match import Condition, Match
-from .pattern import Call, Literal, OneOf, Pattern, Var, Variadic, calls_in, parts_of
+from .pattern import Call, Literal, OneOf, Output, Pattern, Roots, Var, Variadic, calls_in, parts_of
 from .rule import Rule
 
 _LAST = 1 << 30
@@ -34,6 +34,8 @@ def declaration_faults(rule: Rule) -> Iterator[str]:
     if not isinstance(rule.phase, Phase):
         hint = ir.did_you_mean(str(rule.phase), [each.value for each in Phase])
         yield f"phase is {rule.phase!r}, expected a member of Phase{hint}"
+    if isinstance(rule.outputs, bool) or not isinstance(rule.outputs, int) or rule.outputs < 1:
+        yield f"outputs is {rule.outputs!r}, expected an integer from 1"
     if isinstance(rule.benefit, bool) or not isinstance(rule.benefit, int):
         yield f"benefit is {rule.benefit!r}, expected an integer"
     if not rule.roots:
@@ -96,6 +98,11 @@ def _nested_names(pattern: Pattern | None, above: frozenset[str] = frozenset()) 
     match pattern:
         case OneOf(choices):
             return {name for choice in choices for name in _nested_names(choice, above)}
+        case Output(call):
+            return _nested_names(call, above)
+        case Roots(calls):
+            twice = {call.name for call in calls if [each.name for each in calls].count(call.name) > 1}
+            return twice.union(*(_nested_names(call, above) for call in calls))
         case Call(inputs=inputs):
             here = {pattern.name} & above
             return here.union(*(_nested_names(each, above | {pattern.name}) for each in inputs or ()))

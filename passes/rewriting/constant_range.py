@@ -1,4 +1,4 @@
-"""Whether constants that a rewrite computes keep the range of those that they come from.
+"""Check that constants which a rewrite computes stay in the range of their type.
 
 The product of two scales may overflow to infinity or underflow to zero in the value's type where the two steps do not:
 x * 1e30 * 1e30 is finite for small x, x * 1e-30 * 1e-30 is not zero for large ones (IEEE 754-2019, sections 7.4, 7.5).

@@ -1,6 +1,6 @@
 """Named legality conditions: most defects of graph optimizers are one of these missing.
 
-Each gives the guilty value in words when it does not hold, for the near-miss report.
+Each says why it does not hold, with the value, for the report of missed rewrites.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def structural(text: str, test: Callable[[Match], bool]) -> Condition:
 
 
 def let(text: str, compute: Callable[[Match], T | str | None], *, is_structural: bool = False) -> Let[T]:
-    """A condition that computes what the body needs, once: `plan = let("one product", _plan)`, then `m[plan]`.
+    """A condition that binds what it computes; the body reads it as `m[plan]`, if `plan` is this condition.
 
     Where `compute` gives None it does not hold; where it gives a text, that is the reason. `is_structural`: as
     `structural`, it is a part of the pattern. Conditions that come later in `requires` may read it, too.
@@ -38,7 +38,7 @@ def let(text: str, compute: Callable[[Match], T | str | None], *, is_structural:
 
 
 def require(text: str, test: Callable[[Match], bool], because: Callable[[Match], str] | None = None) -> Condition:
-    """A condition of one's own: `text` says what must hold, `because` what was found instead."""
+    """A condition: `text` says what must hold, `because` what was found instead."""
 
     def fault(match: Match) -> str | None:
         if test(match):
@@ -49,7 +49,7 @@ def require(text: str, test: Callable[[Match], bool], because: Callable[[Match],
 
 
 def profitable(text: str, test: Callable[[Match], bool], because: Callable[[Match], str] | None = None) -> Condition:
-    """A condition of profit, not of legality: where it does not hold, a tuner may try the rewrite all the same."""
+    """A condition of profit, not of legality: where it does not hold, tuning may try the rewrite all the same."""
     return replace(require(text, test, because), is_profit=True)
 
 
@@ -141,7 +141,7 @@ def _about(names: Sequence[Named], text: str, fault: Callable[[Match], str | Non
 
 
 def _operands(match: Match, names: Sequence[Named]) -> Iterator[tuple[str, Operand]]:
-    """The operands of these names that this branch of the pattern binds; of `rest(name)`, all."""
+    """The operands of these names that this branch of the pattern binds; of `variadic(name)`, all."""
     for name in map(_name, names):
         if name in match.bindings:
             yield name, getattr(match, name)

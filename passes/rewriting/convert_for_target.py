@@ -1,4 +1,4 @@
-"""Conversion to another opset at which the model still runs: the one check for every pass and option that converts."""
+"""Opset conversion that keeps the model runnable on the target: used by every pass and option that converts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .kernel_check import operators_without_kernel
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why a model should not be converted: the condition that does not hold, the reason, and the operators."""
+    """An obstacle to a conversion: the condition that does not hold, the reason, and the operators."""
 
     condition: str
     because: str
@@ -37,7 +37,7 @@ def convert_for_target(
     *,
     highest_ir: int | None = None,
 ) -> Conversion:
-    """A copy of `model` at opset `version`, and what speaks against it on the target and where results are verified.
+    """A copy of `model` at opset `version`, and the obstacles on the target and where results are verified.
 
     Looked for are operators that lose their kernel, and DequantizeLinear nodes that ONNX Runtime's optimizer breaks at
     `version` alone; those that have a spelling that it does not break get it. `shapes`: of `model`, if at hand.

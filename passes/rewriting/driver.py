@@ -1,7 +1,7 @@
-"""The worklist driver: rules indexed by root operator, each node revisited when something near it changed.
+"""The worklist driver: rules indexed by root operator; a node is revisited when an operand or user changed.
 
 After MLIR's greedy pattern driver (https://mlir.llvm.org/docs/PatternRewriter/#greedy-pattern-rewrite-driver). The
-order is that of the graph and of the rules' names, so that two runs do the same; the number of rewrites is bounded.
+order is that of the graph and of the rules' names, so that runs are deterministic; the number of rewrites is bounded.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from .operand import Operand
 from .rule import Rule
 from .rule_order import ORDER
 
+Results = Sequence[tuple[ir.Value, ir.Value]]
+"""What replaces what: pairs of an old and a new value."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -41,7 +44,7 @@ def apply_rules(rules: Iterable[Rule], model: ir.Model, context: PassContext, *,
 
 
 class _Driver:
-    """One run; a listener of the rewriter, which says what to look at again."""
+    """One run; it listens to the rewriter to know which nodes to revisit."""
 
     def __init__(self, rules: Iterable[Rule], model: ir.Model, context: PassContext) -> None:
         self.context = context
@@ -79,7 +82,7 @@ class _Driver:
         for rule in rules:
             if any(above.isdisjoint(wanted) for wanted in rule.demands):
                 continue
-            found = _blaming(rule, node, rule.match, node, self.context)
+            found = _attributed(rule, node, rule.match, node, self.context)
             if isinstance(found, MissedRewrite):
                 self.context.log.miss(found)
             elif found is not None and self.rewrite(rule, found):
@@ -91,9 +94,9 @@ class _Driver:
                 return
 
     def looping(self) -> str:
-        """The rule to name when rewriting does not end: of those that fire about as often as any, a plugin's first.
+        """The rule to name when rewriting does not terminate: among the most frequent, a plugin's first.
 
-        The rules of this package are tested with each other; one that undoes a plugin's is not at fault.
+        The rules of this package are tested with each other; one that undoes a plugin's is not faulty.
         """
         most = max(self.fired.values())
         rules = {rule.name: rule for each in self.index.values() for rule in each}
@@ -108,13 +111,14 @@ class _Driver:
         if not log.allows(rule.name, where(root), before, rule.exactness, dims):
             return False
         builder = Builder(match, rule.name)
-        result = _blaming(rule, root, _build, rule, match, builder)
-        if result is None:
+        results = _attributed(rule, root, _build, rule, match, builder)
+        if results is None:
             ir.discard(builder.nodes)
             return False
-        miss = self.guard(rule, match, result, builder)
-        if miss is None:
-            miss = self.rounding_before_decision(rule, match, result, builder.nodes)
+        miss = self.guard(rule, match, results, builder)
+        for pair in results:
+            if miss is None:
+                miss = self.rounding_before_decision(rule, match, pair, builder.nodes)
         if miss is not None:
             ir.discard(builder.nodes)
             log.miss(miss)
@@ -123,23 +127,30 @@ class _Driver:
         if not log.try_rewrite(rule.name, where(root), before, after, rule.exactness, dims, drawings):
             ir.discard(builder.nodes)
             return False
-        self.commit(match, result, builder)
+        self.commit(match, results, builder)
         return True
 
-    def guard(self, rule: Rule, match: Match, result: ir.Value, builder: Builder) -> MissedRewrite | None:
-        """The result must have the type and dims of what it replaces: proven for a value that was there before,
-        not contradicted by inference for a new one.
-        """
+    def guard(self, rule: Rule, match: Match, results: Results, builder: Builder) -> MissedRewrite | None:
+        """Check what every replacement must keep: types, dims, kernels, the range of constants, sound quantization."""
         made = builder.nodes
         unknown = next((node for node in made if not node.domain and _is_of_another_opset(node)), None)
         if unknown is not None:
             because = f"opset {unknown.version} has no {unknown.op_type}"
             return MissedRewrite(rule.name, where(match.root), "operators that the model's opset has", because)
-        old, shapes = match.root.outputs[0], match.shapes
-        shapes.learn_all(made)
-        _blaming(rule, match.root, check_replacement, match, result, builder)
+        match.shapes.learn_all(made)
+        _attributed(rule, match.root, check_replacement, match, results, builder)
         if (miss := missing_kernel(rule.name, match.root, made, match.nodes(), self.context)) is not None:
             return miss
+        return next((miss for pair in results if (miss := self.guard_value(rule, match, pair, made)) is not None), None)
+
+    def guard_value(
+        self, rule: Rule, match: Match, pair: tuple[ir.Value, ir.Value], made: Sequence[ir.Node]
+    ) -> MissedRewrite | None:
+        """Check one result: it has the type and dims of what it replaces.
+
+        That is proven for a value that was there before, and not contradicted by inference for a new one.
+        """
+        (old, result), shapes = pair, match.shapes
         if lost := lost_range(made, result, match.nodes()):
             return MissedRewrite(rule.name, where(match.root), "constants within the range of their type", lost)
         if (broken := newly_broken(made, old, result, shapes.dtype)) is not None:
@@ -165,12 +176,13 @@ class _Driver:
         return None
 
     def rounding_before_decision(
-        self, rule: Rule, match: Match, result: ir.Value, made: Sequence[ir.Node]
+        self, rule: Rule, match: Match, pair: tuple[ir.Value, ir.Value], made: Sequence[ir.Node]
     ) -> MissedRewrite | None:
-        """Rules that round stay away from arithmetic that a threshold reads: see analyses/rounding_sensitivity.py."""
+        """Refuse inexact rewrites of arithmetic before a threshold: see analyses/rounding_sensitivity.py."""
         if rule.exactness is Exactness.EXACT:
             return None
-        decision = decided_by_rounding(match.root.outputs[0], self.owners)
+        old, result = pair
+        decision = decided_by_rounding(old, self.owners)
         if decision is None:
             return None
         numbers = WholeNumbers(match.shapes.dtype)
@@ -179,23 +191,26 @@ class _Driver:
         because = f"{decision.op_type} decides by it, and nothing before it rounds as sums do"
         return MissedRewrite(rule.name, where(match.root), "a value that decides nothing, or noise before it", because)
 
-    def commit(self, match: Match, result: ir.Value, builder: Builder) -> None:
-        rewriter, old = self.context.rewriter, match.root.outputs[0]
+    def commit(self, match: Match, results: Results, builder: Builder) -> None:
+        """Insert the replacement, redirect the users of what it replaces, and erase what is left without users."""
+        rewriter, anchor = self.context.rewriter, match.anchor
         for node in builder.nodes:
-            rewriter.insert(node, before=match.root)
-        if result.graph is None:  # a constant alone
-            result = rewriter.place(result, near=match.root)
-        match.shapes.adopt(old, result)
-        inner = match.nodes()[1:]
+            rewriter.insert(node, before=anchor)
+        new: dict[ir.Value, ir.Value] = {}
+        for old, result in results:
+            new[old] = rewriter.place(result, near=anchor) if result.graph is None else result  # a constant alone
+            match.shapes.adopt(old, new[old])
+        inner = [node for node in match.nodes() if node not in match.roots]
         for inner_old, inner_new in builder.replaced:
             match.shapes.adopt(inner_old, inner_new)
             rewriter.redirect(inner_old, inner_new, before=match.root)
-        rewriter.replace(match.root, [result])
+        for root in match.roots:
+            rewriter.replace(root, [new.get(value) for value in root.outputs])
         while unread := [node for node in inner if node.graph is not None and _is_unread(node)]:
-            for node in unread:  # readers before what they read
+            for node in unread:  # users before producers
                 rewriter.erase(node)
 
-    # --- what the rewriter tells ------------------------------------------------------------------------------------
+    # --- events of the rewriter ------------------------------------------------------------------------------------
 
     def enqueue(self, node: ir.Node) -> None:
         if node not in self.waiting:
@@ -213,10 +228,10 @@ class _Driver:
                 self.enqueue(reader)
 
     def replaced(self, old: ir.Value, new: ir.Value) -> None:
-        """Nothing more: the readers that came over were told of one by one."""
+        """The users were reported one by one."""
 
     def released(self, value: ir.Value) -> None:
-        """What was read by two may now be read by one alone, and fit a pattern that wants it private."""
+        """A value that lost a user may now have a single one, and match a pattern that requires it."""
         producer = value.producer()
         if producer is None or producer.graph is None:
             return
@@ -229,27 +244,38 @@ class _Driver:
         self.waiting.discard(node)
 
 
-def _build(rule: Rule, match: Match, builder: Builder) -> ir.Value | None:
-    """Run the body of a rule.
+def _build(rule: Rule, match: Match, builder: Builder) -> Results | None:
+    """Run the body of a rule: pairs of a value that is replaced and its replacement; None to leave all as it is.
 
     Raises ReplacementError when it gives back anything but a value, or, for a plugin's, when it changes the graph: that
     check costs as much as many bodies, and the rules of this package are tested for it.
     """
     with untouched(match) if is_foreign(rule.module) else nullcontext():
         built = rule.body(match, builder)
-    result = built.value if isinstance(built, Operand) else built
-    if result is not None and not isinstance(result, ir.Value):
-        raise ReplacementError(f"it returned {type(result).__name__}, expected a value or None")
-    return result
+    replaced = rule.replaced_values(match)
+    if built is None:
+        return None
+    several = len(replaced) > 1
+    if several and (not isinstance(built, Sequence) or len(built) != len(replaced)):
+        raise ReplacementError(f"it returned {type(built).__name__}, expected {len(replaced)} values or None")
+    results = []
+    for old, new in zip(replaced, built if isinstance(built, Sequence) and several else [built], strict=True):
+        value = new.value if isinstance(new, Operand) else new
+        if value is None and not ir.is_read(old):
+            continue
+        if not isinstance(value, ir.Value):
+            raise ReplacementError(f"it returned {type(value).__name__}, expected a value or None")
+        results.append((old, value))
+    return results
 
 
 def _is_of_another_opset(node: ir.Node) -> bool:
-    """Whether the standard has the operator, but not at the opset of the place."""
+    """Whether the standard has the operator, but not at the opset of the node."""
     return ir.schema_of(node) is None and node.op_type in ir.standard_operators()[node.domain]
 
 
 def _operators_above(node: ir.Node) -> set[tuple[str, str]]:
-    """The operators that make the inputs of `node`."""
+    """The operators that produce the operands of `node`."""
     producers = (value.producer() for value in node.inputs if value is not None)
     return {(producer.domain, producer.op_type) for producer in producers if producer is not None}
 
@@ -259,15 +285,15 @@ def _is_unread(node: ir.Node) -> bool:
 
 
 def _only_renames(root: ir.Node, result: ir.Value) -> bool:
-    """Whether all that could be done is to write another Identity: both names belong to an interface or scope."""
+    """Whether the rewrite would only give another Identity: both names belong to an interface or scope."""
     if root.op_type != "Identity" or not root.outputs[0].is_graph_output():
         return False
     producer = result.producer()
     return producer is None or producer.graph is not root.graph or ir.is_public(result)
 
 
-def _blaming(rule: Rule, node: ir.Node, function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+def _attributed(rule: Rule, node: ir.Node, function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
     try:
         return function(*arguments, **options)
-    except (Exception, SystemExit) as error:  # a rule may be anybody's code: it is left out, and said
+    except (Exception, SystemExit) as error:  # a plugin's code may raise anything: it is excluded and reported
         raise PassFailure(rule.name, f"{type(error).__name__}: {error}", where(node)) from error

@@ -1,4 +1,4 @@
-"""Where a pattern stops fitting: for `explain`. The matcher itself only says that it does not."""
+"""Explain where a pattern stops matching, for the verb `explain`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from itertools import permutations
 
 from ... import ir
 from ..pipeline.pass_ import where
-from .pattern import Call, Literal, OneOf, Pattern, Var, Variadic, attributes_fit
+from .pattern import Call, Literal, OneOf, Output, Pattern, Roots, Var, Variadic, attributes_fit
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How far a pattern fits: `calls` of it that do, and the first thing that does not (empty when all does)."""
+    """How far a pattern matches: the number of `calls` that do, and the first mismatch (empty where all match)."""
 
     calls: int = 0
     fault: str = ""
@@ -26,16 +26,18 @@ class Fit:
 
 
 def fit(pattern: Pattern, node: ir.Node) -> Fit:
-    """How far `pattern` fits at `node`, each operand looked at by itself."""
+    """How far `pattern` matches at `node`, each operand by itself."""
     if isinstance(pattern, OneOf):
         return max((fit(choice, node) for choice in pattern.choices), key=lambda each: each.rank)
+    if isinstance(pattern, Roots):
+        return _call(pattern.calls[0], node)
     return _call(pattern, node) if isinstance(pattern, Call) else Fit()
 
 
 def _call(pattern: Call, node: ir.Node) -> Fit:
     here = where(node)
     if (node.op_type, node.domain) != (pattern.op_type, pattern.domain):
-        return Fit(0, f"{here} is made by {node.op_type}, not by {pattern.op_type}")
+        return Fit(0, f"{here} is the result of {node.op_type}, not of {pattern.op_type}")
     if not pattern.since <= (node.version or 0) <= pattern.until:
         return Fit(0, f"{here} is of opset {node.version}")
     if not attributes_fit(pattern, node):
@@ -72,14 +74,15 @@ def _operand(pattern: Pattern | None, value: ir.Value | None, reader: ir.Node) -
             found = ir.scalar(value)
             said = "no constant of one element" if found is None else f"the constant {found}"
             return Fit(0, f"{value.name} is {said}, not {pattern.number}")
-        case Call():
+        case Call() | Output():
+            call, index = (pattern.call, pattern.index) if isinstance(pattern, Output) else (pattern, 0)
             producer = value.producer()
             if producer is None:
                 kind = "a constant" if ir.is_constant(value) else "an input of its graph"
-                return Fit(0, f"{value.name} is {kind}, not made by {pattern.op_type}")
-            if value is not producer.outputs[0]:
-                return Fit(0, f"{value.name} is no first output")
-            return _call(pattern, producer)
+                return Fit(0, f"{value.name} is {kind}, not the result of {call.op_type}")
+            if value not in producer.outputs[index : index + 1]:
+                return Fit(0, f"{value.name} is not output {index} of {producer.op_type}")
+            return _call(call, producer)
         case _:
             return Fit()
 

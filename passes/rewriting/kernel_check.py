@@ -1,4 +1,4 @@
-"""Whether the target has kernels for what a rewrite is about to emit."""
+"""Check that the target has kernels for the nodes of a replacement."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def missing_kernel(
 ) -> MissedRewrite | None:
     """Why rule or pass `name` may not write `made` at `root`: no kernel for one of them where it must run; else None.
 
-    That is on the target, and on what verifies the result, in the newest release. A place that did not run there before
-    either is none the worse. The types come from `Shapes`, which must have learnt about the nodes.
+    It must run on the target, and in the newest release where the result is verified, unless the replaced nodes did not
+    run there either. The types come from `Shapes`, which must know the nodes.
     """
     shapes = context.analyses.get(Shapes)
     for condition, target, release in _places(context.settings):
@@ -89,7 +89,7 @@ def runs(
     """Whether ONNX Runtime runs an operator (domain, name, opset) on these types; None where that is not known.
 
     Without a kernel of its own for them, a function of the standard runs where its body does: ONNX Runtime writes that
-    out (`GraphPartitioner`), unless the processor has a kernel. What has float32 kernels on the processor runs in
+    out (`GraphPartitioner`), unless the CPU has a kernel. Operators with float32 kernels on the CPU run in
     float16 between two casts (`InsertCastTransformer`).
     """
     if name[:2] == ("", "Constant"):  # becomes an initializer

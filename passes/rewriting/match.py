@@ -25,6 +25,7 @@ class Match:
     bindings: Bindings
     context: PassContext
     shapes: Shapes
+    roots: tuple[ir.Node, ...] = ()
     computed: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
 
     def __getattr__(self, name: str) -> Operand:
@@ -49,11 +50,18 @@ class Match:
         return self.bindings.get(name) is not None
 
     def variadic(self, name: str) -> list[Operand]:
-        """The operands that `rest(name)` bound, in order."""
+        """The operands that `variadic(name)` bound, in order."""
         found: list[Operand] = []
         while (key := f"{name}{len(found)}") in self.bindings:
             found.append(Operand(key, self.bindings[key], self.shapes))
         return found
+
+    @property
+    def anchor(self) -> ir.Node:
+        """The first root in the order of the graph: the replacement is inserted before it."""
+        if len(self.roots) <= 1 or self.root.graph is None:
+            return self.root
+        return next(node for node in self.root.graph if node in self.roots)
 
     def nodes(self) -> list[ir.Node]:
         """The nodes of the match, the root first, each once."""
@@ -66,10 +74,10 @@ class Match:
 
 @dataclass(frozen=True)
 class Condition:
-    """A legality condition: `text` says what must hold; `fault` gives the guilty value in words, or None.
+    """A legality condition: `text` says what must hold; `fault` why it does not, with the value, or None.
 
-    `is_pattern`: where it does not hold, the place is none for the rule at all, and no near miss. `is_profit`: where it
-    does not hold, the rewrite would be right, but is not expected to pay. `names`: what it refers to in the pattern,
+    `is_pattern`: a part of the pattern: where it does not hold, no rewrite is missed. `is_profit`: where it does not
+    hold, the rewrite would be legal, but is not expected to pay. `names`: what it refers to in the pattern,
     checked when a rule is registered, as is what `functions` read of a match.
     """
 

@@ -1,7 +1,7 @@
-"""Patterns: ordinary-looking ONNX calls over variables, and the matcher that binds them.
+"""Patterns: ONNX calls over variables, and the matcher that binds them.
 
 Strict by default: an attribute that a pattern does not name must be absent or at its schema default, a literal matches
-bit for bit, an inner value must be private to its reader. Looseness is written out.
+bit for bit, an inner value has one user. Anything looser is spelled out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Bindings = Mapping[str, "Bound | None"]
 
 @dataclass(frozen=True)
 class Bound:
-    """What a name of the pattern stands for: a value, and for a call the node that makes it."""
+    """What a name of the pattern is bound to: a value, and for a call its producer."""
 
     value: ir.Value
     node: ir.Node | None = None
@@ -50,7 +50,7 @@ class Var(Pattern):
 class Literal(Pattern):
     """A constant with one element that equals `number` bit for bit in the value's own type.
 
-    `rtol` above 0 accepts neighbours: written out as `approx(number, rtol)`.
+    `rtol` above 0 accepts numbers nearby: `approx(number, rtol)`.
     """
 
     number: float | int | bool
@@ -89,7 +89,7 @@ class OneOf(Pattern):
 
 @dataclass(frozen=True)
 class Call(Pattern):
-    """A call of an operator. Bound under `label`, by default the operator's name. Inputs of None: whatever they are."""
+    """A call of an operator. Bound under `label`, by default the operator's name. Inputs of None: any inputs."""
 
     op_type: str
     inputs: tuple[Pattern | None, ...] | None
@@ -111,12 +111,16 @@ class Call(Pattern):
         return dataclasses.replace(self, commutes=True)
 
     def shared(self) -> Call:
-        """Others may read the result too: it stays, and the rule reads it or makes it again."""
+        """The result may have other users: it stays, and the rule uses it or computes it again."""
         return dataclasses.replace(self, is_shared=True)
 
     def used_once(self) -> Call:
-        """The default, said aloud: only this pattern reads the result."""
+        """The result has no other user: the default, spelled out."""
         return dataclasses.replace(self, is_shared=False)
+
+    def output(self, index: int) -> Output:
+        """The `index`-th output as an operand; a call alone stands for its first."""
+        return Output(self, index)
 
     def named(self, label: str) -> Call:
         """Bind under `label` instead of the operator's name."""
@@ -129,6 +133,21 @@ class Call(Pattern):
     def opset(self, since: int = 1, until: int = 1 << 30) -> Call:
         """Match only where the model's opset for the domain lies in [since, until]."""
         return dataclasses.replace(self, since=since, until=until)
+
+
+@dataclass(frozen=True)
+class Output(Pattern):
+    """The `index`-th output of a call, as an operand: `op.Split(x, sizes).output(1)`."""
+
+    call: Call
+    index: int
+
+
+@dataclass(frozen=True)
+class Roots(Pattern):
+    """Several calls in one graph that share variables: the results of all of them are replaced together."""
+
+    calls: tuple[Call, ...]
 
 
 class _Operators:
@@ -153,7 +172,7 @@ op = _Operators()
 
 
 def values(names: str) -> tuple[Var, ...]:
-    """Variables: `x, w = values("x w")`."""
+    """Variables by their names: `x, w = values("x w")`."""
     return tuple(Var(name) for name in names.split())
 
 
@@ -172,6 +191,11 @@ def approx(number: float, rtol: float = 1e-6) -> Literal:
     return Literal(number, rtol)
 
 
+def roots(*calls: Call) -> Roots:
+    """A pattern with several results: each call after the first shares a variable with those before it."""
+    return Roots(calls)
+
+
 def parts_of(pattern: Pattern) -> Iterator[Pattern]:
     """A pattern and all that it consists of, the root first."""
     pending: list[Pattern | None] = [pattern]
@@ -185,6 +209,10 @@ def parts_of(pattern: Pattern) -> Iterator[Pattern]:
                 pending.extend(operands or ())
             case OneOf(choices):
                 pending.extend(choices)
+            case Output(call):
+                pending.append(call)
+            case Roots(calls):
+                pending.extend(calls)
 
 
 def calls_in(pattern: Pattern) -> Iterator[Call]:
@@ -195,13 +223,31 @@ def calls_in(pattern: Pattern) -> Iterator[Call]:
 def match_node(pattern: Pattern, node: ir.Node) -> Iterator[Bindings]:
     """Every way in which the first output of `node` matches, in a fixed order.
 
-    Use counts are not looked at here: the rule's guards do that, so that a near miss has a reason.
+    The rule's guards check the number of users, so that a missed rewrite has a reason.
     """
     if isinstance(pattern, OneOf):
         for choice in pattern.choices:
             yield from match_node(choice, node)
+    elif isinstance(pattern, Roots):
+        for bound in _call(pattern.calls[0], node, {}):
+            yield from _further_roots(pattern.calls[1:], node, bound)
     elif isinstance(pattern, Call):
         yield from _call(pattern, node, {})
+
+
+def _further_roots(calls: tuple[Call, ...], root: ir.Node, bound: Bindings) -> Iterator[Bindings]:
+    """Match each call at a user of a value that is bound already, in the graph of `root`."""
+    if not calls:
+        yield bound
+        return
+    names = {part.name for part in parts_of(calls[0]) if isinstance(part, Var)}
+    shared = (bound[name] for name in names if name in bound)
+    users = (user for each in shared if each is not None for user, _ in each.value.uses())
+    matched = {each.node for each in bound.values() if each is not None}
+    for user in dict.fromkeys(users):
+        if user.graph is root.graph and user not in matched:
+            for more in _call(calls[0], user, bound):
+                yield from _further_roots(calls[1:], root, more)
 
 
 def _value(pattern: Pattern | None, value: ir.Value | None, bound: Bindings) -> Iterator[Bindings]:
@@ -227,6 +273,10 @@ def _value(pattern: Pattern | None, value: ir.Value | None, bound: Bindings) -> 
             producer = value.producer() if value is not None else None
             if producer is not None and value is producer.outputs[0]:
                 yield from _call(pattern, producer, bound)
+        case Output(call, index):
+            producer = value.producer() if value is not None else None
+            if producer is not None and index < len(producer.outputs) and value is producer.outputs[index]:
+                yield from _call(call, producer, bound)
         case _:
             raise TypeError(f"{pattern!r} cannot stand alone")
 

@@ -13,7 +13,7 @@ from .builder import Builder
 from .check_rule import names_in
 from .match import Condition, Match
 from .operand import Operand
-from .pattern import Call, Literal, OneOf, Pattern, Var, parts_of
+from .pattern import Call, Literal, OneOf, Output, Pattern, Var, parts_of
 from .rule import Rule, rule
 
 
@@ -62,6 +62,8 @@ def _is_matched(call: Call, before: Pattern | None) -> bool:
     match before:
         case OneOf(choices):
             return any(_is_matched(call, each) for each in choices)
+        case Output(other):
+            return _is_matched(call, other)
         case Call(inputs=inputs):
             return before is call or any(_is_matched(call, each) for each in inputs or ())
         case _:
@@ -77,6 +79,8 @@ def _build(after: Pattern | None, before: Pattern, m: Match, op: Builder) -> Ope
                 return m[after]
             operands = [None if each is None else _build(each, before, m, op) for each in inputs or ()]
             return op.node(after.op_type, operands, domain=after.domain, attributes=dict(after.attributes))[0]  # type: ignore[arg-type]
+        case Output(call, index) if _is_matched(call, before):
+            return m[call].node.outputs[index]
         case _:
             raise TypeError(f"{after!r} cannot be built")
 
@@ -90,6 +94,8 @@ def spell(pattern: Pattern | None) -> str:
             return str(number)
         case OneOf(choices):
             return "  or  ".join(map(spell, choices))
+        case Output(call, index):
+            return f"{spell(call)}.{index}"
         case Call():
             attributes = ", ".join(f"{key} = {value}" for key, value in pattern.attributes.items())
             operands = ", ".join(map(spell, pattern.inputs)) if pattern.inputs is not None else "…"

@@ -157,13 +157,13 @@ def miss(text: str, name: str) -> tuple[str, str]:
         (
             "g (float[N] x) => (float[N] y, float[N] z) { e = Exp(x) y = Log(e) z = Neg(e) }",
             "Exp is used once",
-            "e is also read by z",
+            "e is also an operand of z",
         ),
         (
             """g (float[N] x, bool c) => (float[N] y, float[N] z) { e = Exp(x) y = Log(e)
             z = If(c) <then_branch = t () => (p) { p = Neg(e) }, else_branch = f () => (q) { q = Abs(x) }> }""",
             "Exp is used once",
-            "e is also read by p",
+            "e is also an operand of p",
         ),
         (
             """g (float[N] x, bool c) => (float[N] y) { e = Exp(x)
@@ -188,7 +188,7 @@ def test_side_outputs_that_are_read_are_refused() -> None:
     planted("pool", any_call("MaxPool"), lambda m, op: m.root.inputs[0])
     text = """g (float[1,1,4] x) => (float[1,1,4] y, int64[1,1,4] i) {
       y, i = MaxPool <kernel_shape = [1]> (x) }"""
-    assert miss(text, "pool") == ("only the first output is read", "another output of y is read")
+    assert miss(text, "pool") == ("only the matched outputs have users", "another output of y has users")
 
 
 def test_an_existing_value_must_be_proven_to_have_the_type_and_dims() -> None:
