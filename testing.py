@@ -1,4 +1,4 @@
-"""For those who test: the optimizer as a function over protobuf models."""
+"""For tests: the optimizer as a function over protobuf models."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is in a model. `operators`: nodes in all scopes; what those of the main graph take is in `figures`.
+    """What is in a model. `operators`: nodes in all scopes; what those of the main graph take is in `model_stats`.
 
     `functions`: nodes in the body of each; `subgraphs`: bodies of If, Loop and Scan. `profile`: where the time goes.
     """

@@ -45,6 +45,7 @@ class Canonicalize(Pass):
     limit: int | None = None
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """See `Pass.run`."""
         run_rules(rules_of(self.phases), model, context, self.limit)
 
 
@@ -74,6 +75,7 @@ class UnlessQuantized(Canonicalize):
     """Apply rules that change rounding, except in models with quantizers."""
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """See `Pass.run`."""
         quantizer = quantizer_in(model)
         if quantizer is None:
             super().run(model, context)
@@ -141,6 +143,7 @@ class RewriteNamed(Pass):
     limit: int | None = None
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """See `Pass.run`."""
         unknown = [name for name in self.rules if name not in REGISTRY.rules]
         if unknown:
             raise ir.PipelineError(

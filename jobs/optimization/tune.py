@@ -250,7 +250,7 @@ class Tuner:
         try:
             runtime.save_optimized(found.path, shaped, self.options(found.choices))
             return ir.fingerprint(ir.load(shaped))
-        except ir.ModelError:  # above 2 GiB, say: then nobody knows that two are the same
+        except ir.ModelError:  # above 2 GiB: then equal candidates are not recognized
             return repr(sorted(found.choices.disabled))
         finally:
             shaped.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from .phase import Phase
 from .rewrite_log import MissedRewrite, RewriteLog, Sketch, Sketched
 
 USUAL_THREADS = (1, 4)
-"""Where nobody says how many there will be: what is chosen must pay with the fewest, and cost nothing with the most."""
+"""Without --threads: a choice must pay with the fewest threads, and cost nothing with the most."""
 
 
 class Evaluator(Protocol):

@@ -42,6 +42,7 @@ class PassResult:
 
     @property
     def name(self) -> str:
+        """The name of the pass."""
         return self.step.name
 
 
@@ -73,10 +74,12 @@ class PipelineResult:
 
     @property
     def rewrites(self) -> Sequence[Rewrite]:
+        """The rewrites, in order."""
         return self.log.rewrites
 
     @property
     def missed(self) -> Sequence[MissedRewrite]:
+        """The missed rewrites."""
         return self.log.missed
 
 

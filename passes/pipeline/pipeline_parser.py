@@ -26,10 +26,12 @@ class Reader:
         self.position = 0
 
     def skip(self) -> None:
+        """Skip white space."""
         while self.position < len(self.text) and self.text[self.position].isspace():
             self.position += 1
 
     def peek(self) -> str:
+        """The next character, or an empty text at the end."""
         self.skip()
         return self.text[self.position : self.position + 1]
 
@@ -41,10 +43,12 @@ class Reader:
         return True
 
     def expect(self, character: str) -> None:
+        """Consume `character`. Raises PipelineError where another comes next."""
         if not self.take(character):
             self.fail(f"expected {character!r}")
 
     def word(self, pattern: re.Pattern[str], what: str) -> str:
+        """Consume what `pattern` matches. Raises PipelineError where it does not, naming `what` is expected."""
         self.skip()
         found = pattern.match(self.text, self.position)
         if found is None:

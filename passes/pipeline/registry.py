@@ -45,7 +45,8 @@ class Owner(NamedTuple):
 class _Layer:
     """Registrations of one plugin, or of the package.
 
-    Replaced, never changed in place: other threads may iterate over it."""
+    Replaced, never changed in place: other threads may iterate over it.
+    """
 
     passes: Mapping[str, type[Pass]] = field(default_factory=dict)
     rules: Mapping[str, Rule] = field(default_factory=dict)
@@ -76,11 +77,13 @@ class Registry:
 
     @property
     def passes(self) -> Mapping[str, type[Pass]]:
+        """The passes in force, by name."""
         self.discover()
         return self._merged([each.passes for each in self._layers()])
 
     @property
     def rules(self) -> Mapping[str, Rule]:
+        """The rules in force, by name."""
         self.discover()
         return self._merged([each.rules for each in self._layers()])
 

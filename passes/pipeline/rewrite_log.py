@@ -52,6 +52,7 @@ class Rewrite:
         return f"#{self.number} {self.rule} at {self.where}: {self.before} -> {self.after}"
 
     def to_json(self) -> dict[str, object]:
+        """The fields with plain JSON values, without the drawing."""
         plain = {name: each for name, each in vars(self).items() if name != "drawing"}
         return {**plain, "exactness": self.exactness.name.lower()}
 

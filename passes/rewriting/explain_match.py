@@ -22,6 +22,7 @@ class Fit:
 
     @property
     def rank(self) -> tuple[bool, int]:
+        """The order of mismatches: whole matches last, then by the number of calls."""
         return not self.fault, self.calls
 
 

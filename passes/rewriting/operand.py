@@ -22,6 +22,7 @@ class Operand:
 
     @property
     def present(self) -> bool:
+        """Whether an optional input is given."""
         return self.bound is not None
 
     @property
@@ -40,6 +41,7 @@ class Operand:
 
     @property
     def is_constant(self) -> bool:
+        """Whether the value is a constant that no caller can override."""
         return self.bound is not None and ir.is_constant(self.bound.value)
 
     @property
@@ -61,14 +63,17 @@ class Operand:
 
     @property
     def dtype(self) -> ir.DataType | None:
+        """The element type, where it is known."""
         return self.shapes.dtype(self.value)
 
     @property
     def rank(self) -> int | None:
+        """The rank, where it is known."""
         return self.shapes.rank(self.value)
 
     @property
     def dims(self) -> tuple[Dim, ...] | None:
+        """The dims, where the rank is known."""
         return self.shapes.dims(self.value)
 
     @property

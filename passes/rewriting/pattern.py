@@ -57,6 +57,7 @@ class Literal(Pattern):
     rtol: float = 0.0
 
     def accepts(self, value: ir.Value) -> bool:
+        """Whether `value` is a constant that equals the literal."""
         given = ir.constant(value)
         if given is None or given.size != 1:
             return False
@@ -104,6 +105,7 @@ class Call(Pattern):
 
     @property
     def name(self) -> str:
+        """The name that the call is bound to."""
         return self.label or self.op_type
 
     def any_order(self) -> Call:
@@ -172,7 +174,7 @@ op = _Operators()
 
 
 def values(names: str) -> tuple[Var, ...]:
-    """Variables by their names: `x, w = values("x w")`."""
+    """Make variables of names that are separated by spaces."""
     return tuple(Var(name) for name in names.split())
 
 
@@ -255,14 +257,8 @@ def _value(pattern: Pattern | None, value: ir.Value | None, bound: Bindings) -> 
         case None:
             if value is None:
                 yield bound
-        case Var(name, is_optional):
-            if value is None:
-                if is_optional and (name not in bound or bound[name] is None):
-                    yield {**bound, name: None}
-            elif name not in bound:
-                yield {**bound, name: Bound(value)}
-            elif (known := bound[name]) is not None and known.value is value:
-                yield bound
+        case Var():
+            yield from _variable(pattern, value, bound)
         case Literal():
             if value is not None and pattern.accepts(value):
                 yield bound
@@ -270,15 +266,28 @@ def _value(pattern: Pattern | None, value: ir.Value | None, bound: Bindings) -> 
             for choice in choices:
                 yield from _value(choice, value, bound)
         case Call():
-            producer = value.producer() if value is not None else None
-            if producer is not None and value is producer.outputs[0]:
-                yield from _call(pattern, producer, bound)
+            yield from _output(pattern, 0, value, bound)
         case Output(call, index):
-            producer = value.producer() if value is not None else None
-            if producer is not None and index < len(producer.outputs) and value is producer.outputs[index]:
-                yield from _call(call, producer, bound)
+            yield from _output(call, index, value, bound)
         case _:
             raise TypeError(f"{pattern!r} cannot stand alone")
+
+
+def _variable(pattern: Var, value: ir.Value | None, bound: Bindings) -> Iterator[Bindings]:
+    name = pattern.name
+    if value is None:
+        if pattern.is_optional and (name not in bound or bound[name] is None):
+            yield {**bound, name: None}
+    elif name not in bound:
+        yield {**bound, name: Bound(value)}
+    elif (known := bound[name]) is not None and known.value is value:
+        yield bound
+
+
+def _output(pattern: Call, index: int, value: ir.Value | None, bound: Bindings) -> Iterator[Bindings]:
+    producer = value.producer() if value is not None else None
+    if producer is not None and value in producer.outputs[index : index + 1]:
+        yield from _call(pattern, producer, bound)
 
 
 def _call(pattern: Call, node: ir.Node, bound: Bindings) -> Iterator[Bindings]:
@@ -327,6 +336,7 @@ def _each(
 
 
 def attributes_fit(pattern: Call, node: ir.Node) -> bool:
+    """Whether the attributes of `node` are those of the pattern, others absent or at their defaults."""
     for name, wanted in pattern.attributes.items():
         if not _same(ir.attribute(node, name), wanted):
             return False

@@ -16,7 +16,7 @@ from .measurements import Row, measured_rows, side_by_side
 
 
 def print_result(result: Result, *, verbosity: int = 0) -> None:
-    """The before/after table on standard output; verbosity 1 adds rewrites by rule, 2 every rewrite and near miss."""
+    """The before/after table on standard output; verbosity 1 adds rewrites by rule, 2 all and missed ones."""
     console = formatting.console()
     console.print(side_by_side(("before", "after"), ("ratio",), result_rows(result)))
     if result.verification is not None:
@@ -65,7 +65,7 @@ def print_passes(plugins: Sequence[str], *, as_json: bool = False) -> None:
 
 
 def print_explanation(found: Explanation, *, as_json: bool = False) -> None:
-    """Where a rule fired, where a condition refused it, and where its pattern stops fitting."""
+    """Where a rule fired, where a condition did not hold, and where its pattern stops matching."""
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
         return
@@ -76,9 +76,9 @@ def print_explanation(found: Explanation, *, as_json: bool = False) -> None:
     console.print(f"done at {len(found.rewrites)} places")
     for rewrite in found.rewrites:
         console.print(f"  {rewrite.where}: {rewrite.before} -> {rewrite.after}", markup=False)
-    console.print(f"refused at {len(found.missed)} places, where the pattern fits")
+    console.print(f"missed at {len(found.missed)} values, where the pattern matches")
     for miss in found.missed:
-        console.print(f"  {miss.where}: needs {miss.condition}: {miss.because}", markup=False)
+        console.print(f"  {miss.where}: requires {miss.condition}: {miss.because}", markup=False)
     console.print(f"no pattern at {len(found.mismatches)} places, the nearest first")
     for mismatch in found.mismatches:
         console.print(f"  {mismatch.where}: {mismatch.calls} operators fit; {mismatch.because}", markup=False)

@@ -33,7 +33,7 @@ def test_the_rule_of_the_page_passes_its_golden_test(tmp_path: Path) -> None:
     copy = tmp_path / "a_checkout"
     for folder in SOURCES:
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "*.onnx"))
-    for path in (*ROOT.glob("*.py"), ROOT / "pyproject.toml"):
+    for path in (*ROOT.glob("*.py"), ROOT / "pyproject.toml", ROOT / "README.md"):
         shutil.copy(path, copy)
     (tmp_path / "optimize_graph").symlink_to(copy)
     for path, text in files().items():

@@ -18,6 +18,8 @@ def test_the_catalogue_page_is_what_the_docstrings_say() -> None:
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
     assert generate.PAGE.read_text(encoding="utf-8") == generate.page(), "run: python docs/generate.py"
+    assert generate.OPTIONS.read_text(encoding="utf-8") == generate.options_page(), "run: python docs/generate.py"
+    assert generate.README.read_text(encoding="utf-8") == generate.readme(), "run: python docs/generate.py"
 
 
 def test_the_readme_names_every_option_of_the_command_that_it_shows() -> None:

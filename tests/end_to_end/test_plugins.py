@@ -1,4 +1,4 @@
-"""A package of somebody else's adds a rule and a pass without touching this one."""
+"""Another package adds a rule and a pass without changing this one."""
 
 from __future__ import annotations
 

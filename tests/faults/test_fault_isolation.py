@@ -1,4 +1,4 @@
-"""Wrong rules beside the whole catalogue: each is caught, found, left out and put on show; the rest is delivered."""
+"""Wrong rules beside the catalogue: each is found, isolated, excluded, with a reproducer; the rest is delivered."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.15
 CASES_THAT_RUN = 1_400
 VARIANTS_THAT_RUN = 10_000
 
-RECOGNIZED = (  # what exporters spell out; nobody wants the others of the standard's functions
+RECOGNIZED = (  # what exporters spell out, unlike the other functions of the standard
     "Attention GroupNormalization Gelu HardSigmoid HardSwish LayerNormalization LeakyRelu Mish PRelu RMSNormalization "
     "RotaryEmbedding Softplus Swish"
 ).split()

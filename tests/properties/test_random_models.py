@@ -34,7 +34,7 @@ CHECKED_AFTER_EACH_PASS = 10  # every so many models: it takes longer than all t
 
 @dataclass
 class Tally:
-    """What a number of seeds came to: nobody should believe in models that never run."""
+    """What a number of seeds came to: models that never run show nothing."""
 
     ran: int = 0
     runs: int = 0

@@ -211,7 +211,7 @@ class LoopMaker:
         return self._looped(states, starts, ends, rows)
 
     def _looped(self, states: list[str], starts: list[str], ends: list[str], rows: list[str]) -> onnx.ModelProto:
-        dims = None if self.slips else STATE  # who knows what a slip makes of them
+        dims = None if self.slips else STATE  # a slip may change them
         formal = [self._info(name, dims) for name in states]
         handed = [self._info(name, dims) for name in (*ends, *rows)]
         results = [*(f"{name}_last" for name in states), *(f"all{index}" for index in range(len(rows)))]

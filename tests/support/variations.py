@@ -1,6 +1,6 @@
 """What a model may look like besides how the author of a rule wrote it down: the golden files' models, varied.
 
-Each variation is legal wherever the original is; what it does to a rule (a value that somebody else reads, a constant
+Each variation is legal wherever the original is; what it does to a rule (a value with another user, a constant
 that the caller may override, an axis counted from the end) is for the rule to notice.
 """
 

@@ -21,7 +21,7 @@ from optimize_graph.passes import (
     variadic,
 )
 from optimize_graph.passes.rewriting import constraints as c
-from optimize_graph.passes.rewriting.check_rule import pattern_faults
+from optimize_graph.passes.rewriting.check_rule import pattern_faults, unbound_names
 from optimize_graph.passes.rewriting.match import Condition
 
 x, y, weight, bias = values("x y weight bias")
@@ -164,6 +164,8 @@ def test_a_pass_that_declares_something_else_is_refused(declared: dict[str, Any]
 def test_the_rules_of_the_package_stand_up_to_what_is_asked_of_plugins() -> None:
     faults = {name: list(pattern_faults(each.pattern)) for name, each in REGISTRY.rules.items()}
     assert not {name: each for name, each in faults.items() if each}
+    unbound = {name: list(unbound_names(each)) for name, each in REGISTRY.rules.items()}
+    assert not {name: each for name, each in unbound.items() if each}
     assert frozenset().union(*(kind.phases for kind in REGISTRY.passes.values())) == frozenset(Phase)
     assert all(isinstance(each.exactness, Exactness) for each in REGISTRY.rules.values())
 
