@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ... import ir
-from .dim_constraints import collect, rank_of
+from .dim_constraints import collect, infer_rank
 from .dim_solver import Equations, Size
 
 _OPERATORS: Final[Mapping[type[ast.operator], Callable[[int, int], int]]] = {
@@ -61,7 +61,7 @@ class OpenInput:
         if value.shape is not None:
             declared = value.shape.dims
         else:
-            known = rank_of(value) if is_tensor else None
+            known = infer_rank(value) if is_tensor else None
             declared = [None] * ((known if known is not None else rank or 0) if is_tensor else 1)
         dims = [_dim(value.name or "", axis, dim) for axis, dim in enumerate(declared)]
         is_float = dtype is not None and dtype.is_floating_point()
