@@ -88,7 +88,7 @@ def compare(
     until = time.monotonic() + seconds
     plain = replace(options, optimize=False, prepacking=False)
     session = runtime.open_session(paths[0], plain, time_limit_s=seconds)
-    sets = runtime.usable_feeds(session, one, inputs, seed=options.seed, until=until)
+    sets = runtime.usable_feeds(session, one, inputs, seed=options.seed, options=runtime.TrialOptions(until=until))
     progress("verify")
     left = until - time.monotonic()
     verification = runtime.verify(*paths, sets, options, rtol=rtol, atol=atol, time_limit_s=left, model=one)

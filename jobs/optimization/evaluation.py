@@ -61,8 +61,7 @@ class Evaluation:
             self.model,
             self.options.inputs,
             seed=self.options.seed,
-            until=start + seconds,
-            budget=self.budget,
+            options=runtime.TrialOptions(until=start + seconds, budget=self.budget),
         )
         self.spent = time.monotonic() - start
         return made

@@ -115,6 +115,11 @@ def leaves(outputs: Mapping[str, Datum]) -> dict[str, Datum]:
     return found
 
 
+def array_bytes(*data: Mapping[str, Datum]) -> int:
+    """Bytes of the tensors in inputs or outputs, those in sequences and maps included."""
+    return sum(np.asarray(datum).nbytes for named in data for datum in leaves(named).values() if datum is not None)
+
+
 def _free(path: str, tolerance: Tolerance | Mapping[str, Tolerance]) -> bool:
     """Whether the length of the sequence that `path` is in may differ."""
     if not isinstance(tolerance, Tolerance):

@@ -13,11 +13,23 @@ import numpy as np
 
 from ... import ir
 from ...ir.subgraph import tapped
-from ..inputs.feeds import KEPT, FeedSet, array_bytes
+from ..inputs.feed_generator import KEPT
+from ..inputs.feeds import FeedSet
 from ..ort.session import TIME_LIMIT, is_out_of_time
 from ..ort.session_options import Array, Feeds, Outputs, SessionOptions
 from ..ort.session_pool import MOST_OPEN, SMALL, SessionPool, Subject
-from .comparison import EXACT, Element, Tolerance, Verdict, as_numbers, compare, is_inexact, leaves, scale_of
+from .comparison import (
+    EXACT,
+    Element,
+    Tolerance,
+    Verdict,
+    array_bytes,
+    as_numbers,
+    compare,
+    is_inexact,
+    leaves,
+    scale_of,
+)
 from .float64_reference import truth
 from .intermediate_values import Unconfirmed, unconfirmed
 from .near_ties import forgiven

@@ -34,7 +34,7 @@ def test_a_job_on_a_model_that_does_not_end_is_ended_and_nothing_is_written(tmp_
         optimize(model(ENDLESS), tmp_path / "out.onnx", Options(verify_timeout=0.5))
     found = error.value.diagnostic
     assert found.code == "time-limit"
-    assert "no made inputs ran to their end" in found.message
+    assert "no generated inputs ran to their end" in found.message
     assert "--verify-timeout" in found.hint and "--no-verify" in found.hint
     assert list(tmp_path.iterdir()) == []
     assert time.monotonic() - start < 60  # without a limit it takes hours
