@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from .ort.session_options import Datum, Feeds, Outputs, SessionOptions
     from .verification.comparison import EXACT, Element, Tolerance, Verdict, compare
     from .verification.noise_floor import Floor, Noise, noise_floor
+    from .verification.reference import Criteria, Reference
     from .verification.result import Verification
-    from .verification.verifier import Reference, verify
+    from .verification.verifier import verify
 
 _MODULES = {
-    "verification.verifier": ("Reference", "verify"),
+    "verification.reference": ("Criteria", "Reference"),
+    "verification.verifier": ("verify",),
     "verification.comparison": ("EXACT", "Element", "Tolerance", "Verdict", "compare"),
     "constant_evaluator": ("OrtEvaluator",),
     "inputs.feed_files": ("write_feeds",),
@@ -50,6 +52,7 @@ __all__ = [
     "EXACT",
     "TYPICAL",
     "Budget",
+    "Criteria",
     "Datum",
     "Element",
     "FeedSet",

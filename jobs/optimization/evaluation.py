@@ -95,11 +95,8 @@ class Evaluation:
             self._references[exact, in_half] = runtime.Reference(
                 self.original,
                 self.how,
-                exact=exact,
-                rtol=self.options.rtol,
-                atol=self.options.atol,
+                runtime.Criteria(exact, self.options.rtol, self.options.atol, in_half),
                 model=self.model,
-                in_half=in_half,
             )
         return self._references[exact, in_half]
 

@@ -115,6 +115,17 @@ def leaves(outputs: Mapping[str, Datum]) -> dict[str, Datum]:
     return found
 
 
+def eps_of(dtype: np.dtype[np.generic]) -> float:
+    """The distance from 1 to the next number of a float type; 0 for other types."""
+    if issubclass(dtype.type, np.inexact):
+        return float(np.finfo(dtype.name).eps)
+    if "float" not in dtype.name:
+        return 0.0
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtype.name).eps)  # type: ignore[no-untyped-call]  # it ships no types
+
+
 def array_bytes(*data: Mapping[str, Datum]) -> int:
     """Bytes of the tensors in inputs or outputs, those in sequences and maps included."""
     return sum(np.asarray(datum).nbytes for named in data for datum in leaves(named).values() if datum is not None)

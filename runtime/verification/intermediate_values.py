@@ -22,7 +22,8 @@ from ...ir.subgraph import tapped
 from ..ort.session import is_out_of_time
 from ..ort.session_options import Array, Datum, Feeds, Outputs
 from .comparison import as_numbers, compare, is_inexact
-from .noise_floor import TOO_WEAK, holds_whole_numbers, noise_floor, perturb, shake
+from .noise_floor import TOO_WEAK, noise_floor
+from .probes import holds_whole_numbers, perturb, shake
 
 MOST_ROUNDS = 6
 SCALES = (0.25, 0.02)

@@ -12,7 +12,7 @@ import pytest
 from optimize_graph import Options, ir, optimize
 from optimize_graph.runtime import FeedSet
 from optimize_graph.runtime.ort import session
-from optimize_graph.runtime.verification import verifier
+from optimize_graph.runtime.verification.reference import Reference
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20]>'
 LOOP = """g (float[N,4] x) => (float[N,4] y) {
@@ -42,7 +42,7 @@ def test_a_job_on_a_model_that_does_not_end_is_ended_and_nothing_is_written(tmp_
 
 def test_a_result_that_does_not_end_is_no_wrong_result() -> None:
     feeds = [FeedSet({"x": np.ones((2, 4), np.float32)}, "ones")]
-    reference = verifier.Reference(model(SHORT).SerializeToString())
+    reference = Reference(model(SHORT).SerializeToString())
     with pytest.raises(ir.ModelError, match=r"ended the result's run, 0 of 1 input sets were compared \[time-limit\]"):
         reference.verify(model(ENDLESS).SerializeToString(), feeds, 2.0)
 
