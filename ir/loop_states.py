@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as oir
 
-from .rewriter import Rewriter, new_node, pending_constant
+from .mutation.new_nodes import new_node, pending_constant
+from .mutation.rewriter import Rewriter
 from .traversal import nodes_within
 
 

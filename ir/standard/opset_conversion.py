@@ -24,7 +24,8 @@ from ..io.decode_proto import fail
 from ..io.encoded_attributes import EncodedAttr
 from ..io.load import collector_paused, not_representable
 from ..io.weightless import Skeleton
-from ..rewriter import Rewriter, new_node
+from ..mutation.new_nodes import new_node
+from ..mutation.rewriter import Rewriter
 from ..traversal import nodes, subgraphs_of
 from ..verifier import verify
 from .opset_adapters import CannotConvertError, boundary, graph_protos, take_step

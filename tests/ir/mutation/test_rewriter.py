@@ -197,9 +197,9 @@ def test_many_names_from_one_wish_do_not_take_quadratic_work() -> None:
 
 def test_erasing_what_is_read_is_refused() -> None:
     model, rewriter = opened(CHAIN)
-    with pytest.raises(ValueError, match="still read"):
+    with pytest.raises(ValueError, match="ha(s|ve) users"):
         rewriter.erase(node(model, "Neg"))
-    with pytest.raises(ValueError, match="still read"):
+    with pytest.raises(ValueError, match="ha(s|ve) users"):
         rewriter.erase(node(model, "Relu"))
 
 
@@ -319,7 +319,7 @@ def test_outputs_are_trimmed_unless_read() -> None:
     model, rewriter = opened(text)
     rewriter.trim_outputs(model.graph[0], 1)
     assert len(model.graph[0].outputs) == 1
-    with pytest.raises(ValueError, match="still read"):
+    with pytest.raises(ValueError, match="ha(s|ve) users"):
         rewriter.trim_outputs(model.graph[0], 0)
 
 
