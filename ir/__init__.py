@@ -1,6 +1,6 @@
-"""What is this model? Functions over onnx-ir's own graph; the only layer that names onnx or onnx_ir.
+"""The model: functions over onnx-ir's own graph; the only layer that imports onnx or onnx_ir.
 
-There are no wrapper objects: one use-def chain, no second truth. Every change goes through `Rewriter`.
+There are no wrapper objects, and one use-def chain. Every change goes through `Rewriter`.
 """
 
 from onnx_ir import (

@@ -15,7 +15,7 @@ from .traversal import nodes_within
 
 @dataclass(frozen=True)
 class LoopState:
-    """What a state starts as, what a turn gets, what it hands on, and what the loop gives in the end."""
+    """A loop-carried state: its initial value, its value in an iteration and after it, and its final value."""
 
     index: int
     start: oir.Value | None

@@ -54,6 +54,7 @@ class Element:
         return f"{place}: {self.got} instead of {self.want} (off by {self.relative:.1e} of the output's scale)"
 
     def to_json(self) -> dict[str, object]:
+        """The fields by name, None for numbers that are not finite."""
         numbers = {"error": self.error, "relative": self.relative}  # JSON has no infinity
         finite = {name: number if np.isfinite(number) else None for name, number in numbers.items()}
         return {**asdict(self), "index": list(self.index), **finite}

@@ -1,4 +1,4 @@
-"""How far a result may be off: a multiple of what the model's own arithmetic leaves open, not one number for all."""
+"""Measure the noise floor of a model's outputs; tolerances are multiples of it, not one number for all models."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class Floor:
 
     @property
     def relative(self) -> float:
+        """The noise over the scale of the output."""
         return self.absolute / self.scale if self.scale else 0.0
 
     @property
@@ -55,7 +56,7 @@ class Floor:
         return self.relative > AMPLIFIED * self.share > 0
 
     def limited(self, reach: float) -> Tolerance:
-        """What an output that is weak may be off: no more than a user would see, or than roundings of `reach` are.
+        """The tolerance of a weak output: at most what a user would see, or what roundings of `reach` amount to.
 
         `reach`: the largest magnitude that the operator which gives the output could have given, as far as it has one.
         """
@@ -64,6 +65,7 @@ class Floor:
         return replace(allowed, atol=min(allowed.atol, most))
 
     def allows(self, factor: float = FACTOR) -> Tolerance:
+        """The tolerance that is `factor` times the noise."""
         flips = int(np.ceil(self.flips * factor))
         return Tolerance(self.share * factor, self.absolute * factor, flips=flips, step=self.step, dims=self.dims)
 
@@ -88,7 +90,7 @@ class Noise:
     def tolerances(
         self, *, rtol: float | None = None, atol: float | None = None, factor: float = FACTOR
     ) -> dict[str, Tolerance]:
-        """What each leaf may be off; `rtol` and `atol`, when one is given, replace the floor of floats."""
+        """The tolerance of each leaf; `rtol` and `atol`, when one is given, replace the floor of floats."""
         allowed = {path: floor.allows(factor) for path, floor in self.floors.items()}
         if rtol is None and atol is None:
             return allowed
@@ -116,7 +118,7 @@ def noise_floor(
 
 
 class NoiseMeter:
-    """The noise of `want`, from other outputs that are looked at one by one and not kept: see `noise_floor`."""
+    """Accumulate the noise of `want` from other outputs, which are not kept (see `noise_floor`)."""
 
     def __init__(self, want: Outputs, grain: float = 0.0) -> None:
         self._leaves: dict[str, _FloatLeaf | _DiscreteLeaf] = {}
@@ -141,7 +143,7 @@ class NoiseMeter:
         return ((leaf, np.asarray(found[path])) for path, leaf in self._leaves.items() if path in found)
 
     def noise(self) -> Noise:
-        """What was measured so far."""
+        """The noise that was measured so far."""
         floors = {path: leaf.floor() for path, leaf in self._leaves.items()}
         notes = [note for path, leaf in self._leaves.items() for note in leaf.notes(floors[path])]
         return Noise(floors, tuple(notes))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .... import ir
-from ..dim_solver import Equations, Size
+from ..dim_solver import Equations
+from ..symbolic_size import Size
 
 if TYPE_CHECKING:
     from .collector import Collector

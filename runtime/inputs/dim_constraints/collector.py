@@ -12,7 +12,8 @@ import numpy as np
 
 from .... import ir
 from ....ir.standard.schema_inference import TensorFacts, infer_results, result_type
-from ..dim_solver import Equations, Size
+from ..dim_solver import Equations
+from ..symbolic_size import Size
 from .call import MAX_ELEMENTS, RULES, Call, Dims, Results, SymbolicTensor
 
 MAX_NODES = 200_000

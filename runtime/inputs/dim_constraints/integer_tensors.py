@@ -6,7 +6,8 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 
 from .... import ir
-from ..dim_solver import Equations, Size, product
+from ..dim_solver import Equations
+from ..symbolic_size import Size, product
 from .call import Call, Results, SymbolicTensor, infers
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..dim_solver import Size
+from ..symbolic_size import Size
 from .call import MICROSOFT, Call, Dims, Results, SymbolicTensor, infers
 
 

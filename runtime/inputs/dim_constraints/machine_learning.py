@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .... import ir
-from ..dim_solver import Size
+from ..symbolic_size import Size
 from .call import ML, Call, Results, SymbolicTensor, infers
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..dim_solver import Size, product
+from ..symbolic_size import Size, product
 from .call import Call, Results, SymbolicTensor, infers
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..dim_solver import Size
+from ..symbolic_size import Size
 from .call import MAX_ELEMENTS, Call, Results, SymbolicTensor, infers
 
 OPEN_END = 1 << 30  # bounds beyond it stand for the end of the axis
