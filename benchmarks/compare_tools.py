@@ -38,7 +38,7 @@ def compare(
             if problem:
                 yield {**row, "verdict": "failed", "problem": problem}
                 continue
-            verification = runtime.verify(source, target, feeds, options, model=model)
+            verification = runtime.verify(source, target, feeds, options)
             race = runtime.race(source, target, feeds[0].feeds, options, budget_s=budget_s) if verification.ok else None
             yield {
                 **row,

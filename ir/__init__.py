@@ -1,6 +1,6 @@
-"""What is this model? Functions over onnx-ir's own graph; the only layer that names onnx or onnx_ir.
+"""The model: functions over onnx-ir's own graph; the only layer that imports onnx or onnx_ir.
 
-There are no wrapper objects: one use-def chain, no second truth. Every change goes through `Rewriter`.
+There are no wrapper objects, and one use-def chain. Every change goes through `Rewriter`.
 """
 
 from onnx_ir import (
@@ -47,9 +47,11 @@ from .io.load import add_load_remarks, data_files, from_proto, load, load_remark
 from .io.repair_proto import repair
 from .io.save import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
 from .loop_states import LoopState, drop_loop_states, loop_states, state_offsets
+from .mutation.insertion import Listener
+from .mutation.new_nodes import PROVENANCE, discard, new_node, new_view, pending_constant
+from .mutation.rewriter import Rewriter
 from .op_traits import MOVEMENT
 from .printer import text
-from .rewriter import PROVENANCE, Listener, Rewriter, discard, new_node, new_view, pending_constant
 from .side_effects import is_deterministic, is_known, is_random, is_removable, updates_statistics
 from .standard.ir_version import required_ir_version
 from .standard.opset_conversion import convert_opset, standard_opset

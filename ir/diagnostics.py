@@ -1,4 +1,4 @@
-"""What is said to a person when something is wrong: a code, what, where, and what to do."""
+"""Diagnostics: a code, a message, a location and a hint."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class OptionsError(OptimizeGraphError, ValueError):
 
 
 class EnvironmentSetupError(OptimizeGraphError):
-    """What the machine lacks or has too much of: an absent provider, two ONNX Runtimes at once, a missing extra."""
+    """An error of the environment: an absent provider, two ONNX Runtimes at once, a missing extra."""
 
 
 class VerificationError(OptimizeGraphError):

@@ -87,7 +87,7 @@ def fingerprint(model: oir.Model) -> str:
     for graph in graphs(model):
         main = graph is model.graph
         say("graph", [(value.name if main else "", number(value), _declared(value)) for value in graph.inputs])
-        constants = sorted(_initializers(graph, number, main))
+        constants = sorted(_initializers(graph, number))
         say("initializers", constants)
         for node in graph:
             attributes = sorted((name, _attribute(each, index)) for name, each in node.attributes.items())
@@ -97,10 +97,8 @@ def fingerprint(model: oir.Model) -> str:
     return hasher.hexdigest()
 
 
-def _initializers(
-    graph: oir.Graph, number: Callable[[oir.Value | None], int], main: bool
-) -> Iterable[tuple[bytes, bool, int]]:
-    """The initializers in an order that does not follow from their names or places: by content, then first reader."""
+def _initializers(graph: oir.Graph, number: Callable[[oir.Value | None], int]) -> Iterable[tuple[bytes, bool, int]]:
+    """The initializers in an order independent of their names and indices: by content, then first user."""
     places = {node: place for place, node in enumerate(graph)}
     found = []
     for value in graph.initializers.values():

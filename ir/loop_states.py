@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as oir
 
-from .rewriter import Rewriter, new_node, pending_constant
+from .mutation.new_nodes import new_node, pending_constant
+from .mutation.rewriter import Rewriter
 from .traversal import nodes_within
 
 
 @dataclass(frozen=True)
 class LoopState:
-    """What a state starts as, what a turn gets, what it hands on, and what the loop gives in the end."""
+    """A loop-carried state: its initial value, its value in an iteration and after it, and its final value."""
 
     index: int
     start: oir.Value | None

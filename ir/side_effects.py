@@ -83,5 +83,5 @@ def is_deterministic(node: oir.Node, functions: Collection[oir.OperatorIdentifie
 
 
 def is_removable(node: oir.Node, functions: Collection[oir.OperatorIdentifier] = ()) -> bool:
-    """Whether nobody could notice that an unread node did not run. Random nodes may go: ONNX gives them no state."""
+    """Whether a node without users has no side effects. Random nodes have none: ONNX gives them no state."""
     return all(is_known(each, functions) for each in (node, *nodes_within(node)))

@@ -21,7 +21,7 @@ MOST_BYTES = (2 << 30) - (64 << 20)  # of weights in one file: protobuf ends at 
 ValueType = tuple[oir.DataType, Sequence[int]]
 
 
-def extract(
+def extract(  # noqa: PLR0913  # the parts of a model
     nodes: Iterable[oir.Node],
     inputs: Sequence[oir.Value],
     outputs: Sequence[oir.Value],

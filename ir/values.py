@@ -23,7 +23,7 @@ def is_overridable(value: oir.Value) -> bool:
 
 
 def constant_tensor(value: oir.Value | None) -> oir.TensorProtocol | None:
-    """The tensor of a constant: an initializer that nobody can override, or the result of a Constant node."""
+    """The tensor of a constant: an initializer that is no input, or the result of a Constant node."""
     if value is None or value.is_graph_input():
         return None
     if value.is_initializer():
@@ -83,7 +83,7 @@ def is_public(value: oir.Value) -> bool:
 
 
 def is_read(value: oir.Value) -> bool:
-    """Whether anybody reads `value`: a node of any scope, or the caller of its graph."""
+    """Whether `value` has users: a node of any scope, or the outputs of its graph."""
     return value.is_graph_output() or bool(value.uses())
 
 
@@ -99,7 +99,7 @@ def is_private(value: oir.Value) -> bool:
 
 
 def origin(value: oir.Value) -> oir.Value:
-    """What `value` is a copy of: the value before every Identity."""
+    """The value that `value` is a copy of, through every Identity."""
     while (node := value.producer()) is not None and node.op_type == "Identity" and node.domain == "":
         source = node.inputs[0]
         if source is None:
@@ -116,7 +116,7 @@ def declared_dtype(value: oir.Value) -> oir.DataType | None:
 
 
 def release(tensor: oir.TensorProtocol | None) -> None:
-    """Let go of the mapped pages of a tensor on disk once nobody looks at them; reading it maps it again."""
+    """Release the mapped pages of a tensor on disk; its next use maps them again."""
     if isinstance(tensor, oir.ExternalTensor):
         with suppress(BufferError):  # an array of the caller's still looks at the pages: they go with it
             tensor.release()

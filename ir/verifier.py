@@ -18,7 +18,7 @@ _Option = onnx.defs.OpSchema.FormalParameterOption
 
 
 def verify(model: oir.Model) -> list[Diagnostic]:
-    """What is wrong with the model; empty when nothing is. Linear in its size.
+    """The violations of the model, if any. Linear in its size.
 
     Checked: order and scope of every read, names, outputs, initializers, opset imports, the schemas of known operators
     (number of inputs and outputs, attributes and their types), and that use-def chains tell the truth.
@@ -41,7 +41,7 @@ class _Check:
     reads: Counter[oir.Value] = field(default_factory=Counter)
 
     def root(self, root: oir.Graph, imports: Mapping[str, int], *, is_function: bool = False) -> None:
-        """Check one graph with all that lie in it: first who is where, then who reads what."""
+        """Check one graph and its subgraphs: definitions first, then uses."""
         all_graphs = [root]
         for graph in all_graphs:  # grows while it is walked
             for index, node in enumerate(graph):
@@ -54,7 +54,7 @@ class _Check:
             for node in graph:
                 self._node(node, graph, imports)
             for value in graph.outputs:
-                if value.graph is not graph or not self._is_defined(value, graph):
+                if value.graph is not graph or not self._is_defined(value):
                     self._report("output-undefined", "a graph output is defined nowhere in its graph", graph, value)
 
     def _report(
@@ -80,15 +80,7 @@ class _Check:
         for key, value in graph.initializers.items():
             if not value.is_graph_input():
                 names[value.name or ""] += 1
-            if is_function:
-                self._report("function-initializer", "the body of a function has an initializer", graph, value)
-            if value.const_value is None:
-                self._report("initializer-empty", "an initializer has no content", graph, value)
-            elif isinstance(value.type, oir.TensorType) and value.type.dtype != value.const_value.dtype:
-                message = f"declared {value.type.dtype.name}, but its content is {value.const_value.dtype.name}"
-                self._report("initializer-type", message, graph, value)
-            if key != value.name:
-                self._report("name-broken", f"an initializer is registered as {key!r}", graph, value)
+            self._initializer(key, value, graph, is_function=is_function)
         if names[""]:
             self._report("name-missing", "an input or initializer has no name", graph)
         for node in graph:
@@ -100,8 +92,19 @@ class _Check:
                 if count > 1 and name:
                     self._report("duplicate-name", f"{count} values have the name {name!r}", graph)
 
+    def _initializer(self, key: str, value: oir.Value, graph: oir.Graph, *, is_function: bool) -> None:
+        if is_function:
+            self._report("function-initializer", "the body of a function has an initializer", graph, value)
+        if value.const_value is None:
+            self._report("initializer-empty", "an initializer has no content", graph, value)
+        elif isinstance(value.type, oir.TensorType) and value.type.dtype != value.const_value.dtype:
+            message = f"declared {value.type.dtype.name}, but its content is {value.const_value.dtype.name}"
+            self._report("initializer-type", message, graph, value)
+        if key != value.name:
+            self._report("name-broken", f"an initializer is registered as {key!r}", graph, value)
+
     @staticmethod
-    def _is_defined(value: oir.Value, graph: oir.Graph) -> bool:
+    def _is_defined(value: oir.Value) -> bool:
         return value.producer() is not None or value.is_graph_input() or value.is_initializer()
 
     # --- nodes ------------------------------------------------------------------------------------------------------
@@ -165,7 +168,7 @@ class _Check:
 
 @dataclass(frozen=True)
 class _Signature:
-    """What a schema demands, in plain Python: asking it again and again is slow."""
+    """The requirements of a schema, in plain Python: repeated queries of a schema are slow."""
 
     inputs: tuple[int, int]
     required: tuple[int, ...]
@@ -194,24 +197,13 @@ def _is_newer(op_type: str, domain: str) -> bool:
 
 
 def schema_problems(node: oir.Node, version: int) -> Iterator[tuple[str, str]]:
-    """What the schema of `node` at opset `version` forbids, as (code, message): operator, arity and attributes."""
+    """Violations of the schema of `node` at opset `version`, as (code, message): operator, arity and attributes."""
     signature = _signature(node.op_type, version, node.domain)
     if signature is None:
         if _is_newer(node.op_type, node.domain):
             yield "operator-unknown", f"opset {version} has no operator {node.op_type}"
         return
-    given = len(node.inputs)
-    while given and node.inputs[given - 1] is None:
-        given -= 1
-    low, high = signature.inputs
-    if not low <= given <= high:
-        yield "arity", f"{given} inputs, where {low} to {high} are allowed"
-    for index in signature.required:
-        if index < given and node.inputs[index] is None:
-            yield "arity", f"required input {index} is left out"
-    low, high = signature.outputs
-    if not low <= len(node.outputs) <= high:
-        yield "arity", f"{len(node.outputs)} outputs, where {low} to {high} are allowed"
+    yield from _arity_problems(node, signature)
     for name in signature.needed:
         if name not in node.attributes:
             yield "attribute-missing", f"required attribute {name!r} is missing"
@@ -222,6 +214,21 @@ def schema_problems(node: oir.Node, version: int) -> Iterator[tuple[str, str]]:
                 yield "attribute-unknown", f"operator {node.op_type} of opset {version} has no attribute {name!r}"
         elif attribute.type.value != wanted:
             yield "attribute-type", f"attribute {name!r} is {attribute.type.name}, not {oir.AttributeType(wanted).name}"
+
+
+def _arity_problems(node: oir.Node, signature: _Signature) -> Iterator[tuple[str, str]]:
+    count = len(node.inputs)
+    while count and node.inputs[count - 1] is None:
+        count -= 1
+    low, high = signature.inputs
+    if not low <= count <= high:
+        yield "arity", f"{count} inputs, where {low} to {high} are allowed"
+    for index in signature.required:
+        if index < count and node.inputs[index] is None:
+            yield "arity", f"required input {index} is left out"
+    low, high = signature.outputs
+    if not low <= len(node.outputs) <= high:
+        yield "arity", f"{len(node.outputs)} outputs, where {low} to {high} are allowed"
 
 
 @dataclass(frozen=True)
@@ -247,7 +254,7 @@ def _operands(op_type: str, version: int, domain: str) -> _Operands | None:
 
 
 def type_problems(node: oir.Node, dtypes: Sequence[oir.DataType | None]) -> Iterator[tuple[str, str]]:
-    """What the type constraints of the schema of `node` forbid, given the element types of its inputs (None: unknown).
+    """Violations of the type constraints of `node` by the element types of its operands (None: unknown).
 
     An operand of a type that the operator has no definition for, or operands of one type variable that differ.
     """

@@ -90,10 +90,11 @@ def compare(
     until = time.monotonic() + seconds
     plain = replace(options, optimize=False, prepacking=False)
     session = runtime.open_session(paths[0], plain, time_limit_s=seconds)
-    sets = runtime.usable_feeds(session, one, inputs, seed=options.seed, until=until)
+    sets = runtime.usable_feeds(session, one, inputs, seed=options.seed, options=runtime.TrialOptions(until=until))
     progress("verify")
     left = until - time.monotonic()
-    verification = runtime.verify(*paths, sets, options, rtol=rtol, atol=atol, time_limit_s=left, model=one)
+    reference = runtime.Reference(paths[0], options, runtime.Criteria(rtol=rtol, atol=atol), model=one)
+    verification = reference.verify(paths[1], sets, left)
     counts = operators(one), operators(two)
     opsets = dict(one.opset_imports), dict(two.opset_imports)
     return Comparison(

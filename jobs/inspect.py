@@ -10,7 +10,6 @@ from pathlib import Path
 from .. import ir, runtime
 from ..passes.analyses import ModelStats, model_stats
 from ..passes.analyses.model_stats import operator, weights
-from ..runtime.inputs.feeds import made_shapes
 from .measure import Subject, point_feeds, shapes_of
 
 
@@ -85,7 +84,9 @@ def inspect(
     else:
         sized = loaded.clone() if at else loaded
         ir.fix_dims(sized, at or {})
-        shapes = made_shapes(sized) if inputs is None else shapes_of(runtime.read_feeds(inputs, loaded).feeds)
+        shapes = (
+            runtime.typical_shapes(sized) if inputs is None else shapes_of(runtime.read_feeds(inputs, loaded).feeds)
+        )
     progress("count")
     return Inspection(
         producer=" ".join(filter(None, (loaded.producer_name, loaded.producer_version))),

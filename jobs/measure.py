@@ -174,8 +174,7 @@ def point_feeds(
             model,
             count=1,
             seed=options.seed,
-            first=runtime.TYPICAL,
-            until=until,
+            options=runtime.TrialOptions(first=runtime.TYPICAL, until=until),
         )
         told = ", ".join(f"{name} = {size}" for name, size in sizes.items())
         found.append(replace(made, description=f"{made.description} at {told}") if told else made)

@@ -1,6 +1,6 @@
-"""What does a model compute, how fast, in how much memory? Knows models and numbers, never passes.
+"""Run models in ONNX Runtime: feeds, verification, latency, peak memory. Knows models and arrays, never passes.
 
-Names are imported on first use: ONNX Runtime takes a moment, and most of the command does without.
+Names are imported on first use: ONNX Runtime takes a moment to load, and most of the command does without.
 """
 
 from __future__ import annotations
@@ -14,29 +14,28 @@ if TYPE_CHECKING:
     from .benchmark.profiler import Profile, Spent, profile
     from .constant_evaluator import OrtEvaluator
     from .delta_debug import Piece, reduce_model
-    from .inputs.feeds import TYPICAL, Budget, FeedSet, feed_sets, make_feeds, read_feeds, usable_feeds, write_feeds
+    from .inputs.feed_files import write_feeds
+    from .inputs.feed_plans import TYPICAL
+    from .inputs.feed_trials import Budget, TrialOptions
+    from .inputs.feeds import FeedSet, feed_sets, make_feeds, read_feeds, typical_shapes, usable_feeds
     from .ort.device import device_name
     from .ort.session import Port, Session, check_installation, is_out_of_time, open_session, save_optimized
     from .ort.session_options import Datum, Feeds, Outputs, SessionOptions
     from .verification.comparison import EXACT, Element, Tolerance, Verdict, compare
     from .verification.noise_floor import Floor, Noise, noise_floor
+    from .verification.reference import Criteria, Reference
     from .verification.result import Verification
-    from .verification.verifier import Reference, verify
+    from .verification.verifier import verify
 
 _MODULES = {
-    "verification.verifier": ("Reference", "verify"),
+    "verification.reference": ("Criteria", "Reference"),
+    "verification.verifier": ("verify",),
     "verification.comparison": ("EXACT", "Element", "Tolerance", "Verdict", "compare"),
     "constant_evaluator": ("OrtEvaluator",),
-    "inputs.feeds": (
-        "TYPICAL",
-        "Budget",
-        "FeedSet",
-        "feed_sets",
-        "make_feeds",
-        "read_feeds",
-        "usable_feeds",
-        "write_feeds",
-    ),
+    "inputs.feed_files": ("write_feeds",),
+    "inputs.feed_plans": ("TYPICAL",),
+    "inputs.feed_trials": ("Budget", "TrialOptions"),
+    "inputs.feeds": ("FeedSet", "feed_sets", "make_feeds", "read_feeds", "typical_shapes", "usable_feeds"),
     "ort.device": ("device_name",),
     "benchmark.latency": ("Latency", "Race", "Ratio", "Timing", "bytes_of", "race", "time_models"),
     "benchmark.peak_memory": ("Peak", "peak_memory"),
@@ -53,6 +52,7 @@ __all__ = [
     "EXACT",
     "TYPICAL",
     "Budget",
+    "Criteria",
     "Datum",
     "Element",
     "FeedSet",
@@ -74,6 +74,7 @@ __all__ = [
     "Spent",
     "Timing",
     "Tolerance",
+    "TrialOptions",
     "Verdict",
     "Verification",
     "bytes_of",
@@ -92,6 +93,7 @@ __all__ = [
     "reduce_model",
     "save_optimized",
     "time_models",
+    "typical_shapes",
     "usable_feeds",
     "verify",
     "write_feeds",

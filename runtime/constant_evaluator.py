@@ -90,13 +90,13 @@ class _StandIns:
         return True
 
     def indices(self, value: ir.Value, array: ir.Array) -> ir.Array:
-        """What is fed for a constant: itself, or the places of its elements in the pool of its type."""
+        """The feed for a constant: itself, or the indices of its elements in the pool of its type."""
         if value not in self._starts:
             return array
         return np.arange(array.size, dtype=np.int64).reshape(array.shape) + self._starts[value]
 
     def elements(self, value: ir.Value, array: ir.Array) -> ir.Array:
-        """What a result holds."""
+        """The content of a result."""
         dtype = self._dtypes.get(value)
         return array if dtype is None else np.concatenate(self._pools[dtype])[array]
 

@@ -168,13 +168,13 @@ class _Reducer:
             self.arrays[value.name or ""] = np.asarray(datum) if is_plain else None
 
     def run_whole(self, values: Sequence[ir.Value]) -> Outputs:
-        """What the whole model computes: without it there is no piece, so it gets some time in any case."""
+        """The values of the whole model: without them there is no piece, so they get some time in any case."""
         until = max(self.until, time.monotonic() + WHOLE_S)
         session = open_session(tapped(self.model, values), self.options, time_limit_s=seconds_until(until))
         return session.run(self.feeds, seconds_until(until))
 
     def given(self, value: ir.Value) -> object:
-        """What the caller gives for an input, or the initializer that stands for it."""
+        """The feed of an input, or its initializer."""
         name = value.name or ""
         if name in self.feeds or value.const_value is None:
             return self.feeds.get(name)
@@ -182,7 +182,7 @@ class _Reducer:
 
 
 def _reads(node: ir.Node) -> list[ir.Value]:
-    """What a node reads of the graph that it is in, by itself and by its bodies."""
+    """The values of its own graph that a node uses, directly or as captured values of its bodies."""
     readers = [node, *ir.nodes_within(node)]
     bodies = [body for each in readers for body in ir.subgraphs_of(each)]
     own = {value for each in readers[1:] for value in each.outputs}

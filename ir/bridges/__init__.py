@@ -1,0 +1,1 @@
+"""Views of a model for other libraries: NetworkX and ONNX GraphSurgeon."""

@@ -1,0 +1,1 @@
+"""Load, validate, repair and save ONNX files, with external data."""

@@ -162,7 +162,7 @@ def _placeholder(name: str, token: str) -> bytes:
     return data
 
 
-def _rewritten(
+def _rewritten(  # noqa: PLR0913  # a recursion over a range of bytes
     data: memoryview,
     kind: str,
     start: int,

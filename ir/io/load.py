@@ -80,7 +80,7 @@ def from_proto(proto: onnx.ModelProto | bytes, *, folder: str | PathLike[str] | 
 
 
 def load_remarks(model: oir.Model) -> list[Diagnostic]:
-    """What `load` changed or noticed."""
+    """The changes and remarks of `load`."""
     return list(model.graph.meta.get(_REMARKS, ()))
 
 
@@ -90,7 +90,7 @@ def add_load_remarks(model: oir.Model, remarks: Iterable[Diagnostic]) -> None:
 
 
 def not_representable(model: oir.Model) -> tuple[str, ...]:
-    """What the file has and this form has not; not empty: pass the file on byte for byte, `to_proto` refuses."""
+    """The parts of the file that this form cannot hold; if any, copy the file byte for byte: `to_proto` raises."""
     return tuple(model.graph.meta.get(_LOSSES, ()))
 
 

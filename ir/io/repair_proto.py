@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import onnx_ir as oir
 
 from ..diagnostics import Diagnostic, Location, Severity
-from ..rewriter import discard
+from ..mutation.new_nodes import discard
 from ..traversal import graphs
 from ..values import is_read
 from ..verifier import verify

@@ -1,6 +1,6 @@
 """The walk over a `ModelProto` that was just read: what is malformed, and what onnx-ir's form cannot carry.
 
-A file is somebody else's data. Everything that later code relies on is checked here, before onnx-ir sees it: a tensor
+A file is untrusted input. Everything that later code relies on is checked here, before onnx-ir sees it: a tensor
 whose content is missing would otherwise become an array of zeros of any size that its dims claim.
 Iterative: depth is bounded by protobuf, not by Python's stack.
 """
@@ -44,7 +44,7 @@ _DENSE_BYTES = 256 << 20
 
 @dataclass
 class Intake:
-    """What the walk found: `losses` lists what would be lost, `data_files` the external data as the file names it.
+    """The result of the walk: `losses` lists what would be lost, `data_files` the external data as the file names it.
 
     `interface_types`: the types of the model's inputs and outputs that onnx-ir cannot hold (maps), by name.
     """
@@ -344,7 +344,7 @@ _FOREIGN = ("map_type", "opaque_type")
 
 
 def _leaf(proto: onnx.TypeProto) -> str | None:
-    """What kind of type sequences and optionals of a type hold."""
+    """The kind of type that sequences and optionals of a type hold."""
     kind: str | None = proto.WhichOneof("value")
     while kind in ("sequence_type", "optional_type"):
         proto = getattr(proto, kind).elem_type

@@ -16,7 +16,7 @@ class Skeleton:
     """A model without its weights, as a proto in which nodes and values have numbers for names.
 
     Numbers are unique over all scopes, so that a name says which node or value it is; new ones look otherwise. Large
-    weights are inputs; an overridable initializer is an input only, since nobody may rely on its content. Attributes of
+    weights are inputs; an overridable initializer is an input only, since its content may be overridden. Attributes of
     unknown operators are left out, and those of nodes with attributes that are kept encoded.
     """
 

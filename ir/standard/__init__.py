@@ -1,0 +1,1 @@
+"""The ONNX standard: schemas, inference, function bodies, opset conversion."""

@@ -1,4 +1,4 @@
-"""What operators outside the standard compute, handed in by those who emit them.
+"""Definitions of operators outside the standard, registered by the passes that emit them.
 
 A rule that emits a vendor's operator is verified against this meaning where the vendor's library is not at hand: as a
 function body in ONNX, or as a Python function over numpy arrays.

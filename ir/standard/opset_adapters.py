@@ -31,17 +31,19 @@ class CannotConvertError(Exception):
 
 @dataclass
 class Site:
-    """What is known around a node: facts about a whole model, at the opset before the step."""
+    """Facts about the model around a node, at the opset before the step."""
 
     proto: onnx.ModelProto
     made: int = 0
 
     def fresh(self) -> str:
+        """A value name that the model does not use."""
         self.made += 1
         return f"converted:{self.version}:{self.made}"
 
     @cached_property
     def version(self) -> int:
+        """The opset of the standard before the step."""
         return {entry.domain: int(entry.version) for entry in self.proto.opset_import}[""]
 
     @cached_property
@@ -97,18 +99,22 @@ class Site:
         )
 
     def rank(self, name: str) -> int | None:
+        """The rank of a value; None when it is unknown."""
         dims = self._dims.get(name)
         return None if dims is None else len(dims)
 
     def dim(self, name: str, axis: int) -> int | None:
+        """A dim of a value; None when it is unknown."""
         dims = self._dims.get(name)
         return None if dims is None or axis >= len(dims) else dims[axis]
 
     def constant(self, name: str) -> Array | None:
+        """The content of a constant, else None."""
         tensor = self._constants.get(name)
         return None if tensor is None else numpy_helper.to_array(tensor)
 
     def is_used(self, name: str) -> bool:
+        """Whether a value has users."""
         return name in self._used
 
 
@@ -118,7 +124,7 @@ def graph_protos(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
 
 
 Adapter = Callable[[onnx.NodeProto, Site], list[onnx.NodeProto] | None]
-"""What a node becomes; None leaves it to onnx's converter."""
+"""The nodes that replace a node; None leaves it to onnx's converter."""
 
 
 def boundary(proto: onnx.ModelProto, current: int, version: int) -> tuple[int, int] | None:
@@ -325,7 +331,7 @@ def _group_normalization_up(node: onnx.NodeProto, site: Site) -> list[onnx.NodeP
     return [*nodes, made]
 
 
-def _group_normalization_down(node: onnx.NodeProto, site: Site) -> list[onnx.NodeProto]:
+def _group_normalization_down(_node: onnx.NodeProto, _site: Site) -> list[onnx.NodeProto]:
     raise CannotConvertError("scale and bias have an element for each channel, and until 20 for each group")
 
 

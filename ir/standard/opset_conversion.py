@@ -24,7 +24,8 @@ from ..io.decode_proto import fail
 from ..io.encoded_attributes import EncodedAttr
 from ..io.load import collector_paused, not_representable
 from ..io.weightless import Skeleton
-from ..rewriter import Rewriter, new_node
+from ..mutation.new_nodes import new_node
+from ..mutation.rewriter import Rewriter
 from ..traversal import nodes, subgraphs_of
 from ..verifier import verify
 from .opset_adapters import CannotConvertError, boundary, graph_protos, take_step
@@ -173,7 +174,7 @@ def _explanation(error: Exception, proto: onnx.ModelProto, current: int, version
 
 
 def _reason(error: Exception) -> str:
-    """What the converter says, without its own file, line and assertion."""
+    """The converter's message, without its own file, line and assertion."""
     text = " ".join(str(error).split())
     text = text.partition(" failed: ")[2] or text
     text = re.sub(r"\$(\d+)", r"\1", text)
@@ -215,7 +216,7 @@ class _Transfer:
         self._remove()
 
     def _place(self, graph: oir.Graph, proto: onnx.GraphProto) -> None:
-        """Put every node of one graph in its place; who reads what follows when all are there."""
+        """Place every node of one graph; operands follow when all nodes are placed."""
         here = self.here[graph] = {}
         for tensor in proto.initializer:
             if tensor.name not in self.values:
@@ -249,9 +250,8 @@ class _Transfer:
         if len(node.outputs) != len(written.output):
             message = f"the conversion changes how many outputs {node.op_type} has"
             fail(_CODE, message, Location(node=node.name or ""), "keep the opset")
-        for name, value in zip(written.output, node.outputs, strict=True):
-            if name not in self.values:
-                here[name] = value
+        pairs = zip(written.output, node.outputs, strict=True)
+        here.update((name, value) for name, value in pairs if name not in self.values)
 
     def _new(self, written: onnx.NodeProto, graph: oir.Graph, last: oir.Node | None) -> oir.Node:
         """A node that the converter added, perhaps in place of one whose results it gives."""
@@ -327,7 +327,7 @@ class _Transfer:
             fail(_CODE, "the conversion changes the outputs of a graph", Location(graph=graph.name or ""))
 
     def _remove(self) -> None:
-        """Drop the nodes and the small initializers that the converter dropped and nobody reads."""
+        """Remove the nodes and small initializers without users that the converter removed."""
         for node in reversed(self.gone.values()):
             if not any(value.uses() or value.is_graph_output() for value in node.outputs):
                 self.rewriter.erase(node)

@@ -1,4 +1,4 @@
-"""What the standard says about the results of one operator: types by its schema, types and dims by its inference.
+"""Infer the results of one operator by the standard: types by its schema, types and dims by its inference.
 
 Both speak of one node with given inputs. Nothing that a file declares about results is looked at.
 """
@@ -73,7 +73,7 @@ class TensorFacts:
 def infer_results(
     node: oir.Node, inputs: Sequence[TensorFacts | None], contents: Mapping[int, Array]
 ) -> list[TensorFacts | None]:
-    """What onnx's own inference says about each output of `node`, from facts about its inputs (None: absent).
+    """Run onnx's own inference: facts about each output of `node` from facts about its inputs (None: absent).
 
     `contents` has the values of those inputs that are known. Empty when nothing can be said.
     """

@@ -31,7 +31,7 @@ class Formal:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a call of an operator of the standard may be given. `numbers`: the attributes that are one number each."""
+    """The operands and attributes that a call of a standard operator takes. `numbers`: its scalar attributes."""
 
     inputs: tuple[Formal, ...]
     outputs: tuple[str, ...]

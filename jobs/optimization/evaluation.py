@@ -63,8 +63,7 @@ class Evaluation:
             self.model,
             self.options.inputs,
             seed=self.options.seed,
-            until=start + seconds,
-            budget=self.budget,
+            options=runtime.TrialOptions(until=start + seconds, budget=self.budget),
         )
         self.spent = time.monotonic() - start
         return made
@@ -99,11 +98,8 @@ class Evaluation:
             self._references[exact, in_half] = runtime.Reference(
                 self.original,
                 self.how,
-                exact=exact,
-                rtol=self.options.rtol,
-                atol=self.options.atol,
+                runtime.Criteria(exact, self.options.rtol, self.options.atol, in_half),
                 model=self.model,
-                in_half=in_half,
             )
         return self._references[exact, in_half]
 

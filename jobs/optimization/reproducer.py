@@ -90,11 +90,13 @@ def goes_wrong(
         reference = runtime.Reference(
             piece.model,
             how(options),
-            exact=report.log.exactness is Exactness.EXACT,
-            rtol=options.rtol,
-            atol=options.atol,
-            looks_again=looks_again,
-            in_half=computes_in_half(report),
+            runtime.Criteria(
+                exact=report.log.exactness is Exactness.EXACT,
+                rtol=options.rtol,
+                atol=options.atol,
+                second_look=looks_again,
+                in_fp16=computes_in_half(report),
+            ),
         )
         feeds = [runtime.FeedSet(piece.feeds, "the tensors of the whole model")]
         return not reference.verify(ir.to_bytes(report.model), feeds, seconds, result_model=report.model).ok

@@ -1,0 +1,1 @@
+"""Measure latency, peak memory and the time of each operator."""

@@ -45,6 +45,7 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: Numbers) -> Latency:
+        """The quartiles of durations in seconds."""
         lower, median, upper = np.quantile(seconds, (0.25, 0.5, 0.75)) * 1e3
         return cls(float(median), float(lower), float(upper))
 
@@ -61,10 +62,12 @@ class Ratio:
 
     @property
     def is_faster(self) -> bool:
+        """Whether the interval is above 1."""
         return self.low > 1
 
     @property
     def is_slower(self) -> bool:
+        """Whether the interval is below 1."""
         return self.high < 1
 
     @property
@@ -97,6 +100,7 @@ class Race:
     bytes_after: int
 
     def to_json(self) -> dict[str, object]:
+        """The fields by name."""
         return asdict(self)
 
     def summary(self) -> str:
@@ -122,7 +126,7 @@ def race(
     return Race(one.run, two.run, two.speed, one.load, two.load, two.load_speed, bytes_of(before), bytes_of(after))
 
 
-def time_models(
+def time_models(  # noqa: PLR0913  # the models and four limits
     models: Sequence[Path],
     feeds: Feeds,
     options: SessionOptions | Sequence[SessionOptions] | None = None,
@@ -217,7 +221,7 @@ def alternate(
 def ratio(sessions: Sequence[Numbers], place: int = 1, *, seed: int = 0, resamples: int = 1000) -> Ratio:
     """How often the time in column `place` goes into that of the first column, from rounds (rows) in several sessions.
 
-    Rounds in which the first ran before the other have a median, and so have those after: who runs second may find the
+    Rounds in which the first ran before the other have a median, and so have those after: the second may find the
     cache warm. They count the same.
     """
     low, middle, high = _interval(_log_ratios(sessions, place), seed, resamples)
@@ -250,7 +254,7 @@ def _log_ratios(sessions: Sequence[Numbers], place: int) -> list[Numbers]:
 
 
 def _interval(logs: Sequence[Numbers], seed: int, resamples: int) -> tuple[float, float, float]:
-    """What has these logarithms: the mean of the medians of columns, and the ends of its 95 % interval around it.
+    """The ratio of these logarithms: the mean of the medians of columns, and the ends of its 95 % interval around it.
 
     The standard error is that of a seeded bootstrap (Efron 1979) that draws sessions, then rounds in them, since rounds
     of a session resemble each other. Student's t makes up for few sessions, where quantiles of the bootstrap would stop

@@ -29,7 +29,7 @@ MIB = 1 << 20
 class Peak:
     """Peak resident bytes: of the process before it loads (Python and ONNX Runtime), after loading, after one run.
 
-    `device`: bytes of device memory that loading and running took; None on the CPU and where nobody says.
+    `device`: bytes of device memory that loading and running took; None on the CPU, or without a report.
     """
 
     start: int
@@ -38,6 +38,7 @@ class Peak:
     device: int | None = None
 
     def to_json(self) -> dict[str, object]:
+        """The fields by name."""
         return asdict(self)
 
     def summary(self) -> str:

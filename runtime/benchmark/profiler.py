@@ -27,7 +27,7 @@ KERNEL = "_kernel_time"
 
 @dataclass(frozen=True)
 class Spent:
-    """What an operator type, or one node, takes of a run: the median over runs, and its share of all of them."""
+    """The time of an operator type, or of one node: the median over runs, and its share of a run."""
 
     name: str
     operator: str
@@ -47,6 +47,7 @@ class Profile:
     nodes: tuple[Spent, ...]
 
     def to_json(self) -> dict[str, object]:
+        """The fields by name."""
         return asdict(self)
 
 

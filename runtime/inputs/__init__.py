@@ -1,0 +1,1 @@
+"""Feeds for a model: files, generated sets, sizes of open dims."""

@@ -1,4 +1,4 @@
-"""Masks for made inputs: padding on either side, samples that are masked wholly, causal masks, additive ones."""
+"""Masks for generated inputs: padding on either side, samples that are masked wholly, causal masks, additive ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..ort.session_options import Array
 
 
 class MaskKind(Enum):
-    """What a set of inputs masks.
+    """The positions that the masks of a set of inputs hide.
 
     PLAIN: padding at the end of every second sample, and what is causal where an additive mask is square. MIXED:
     padding at the start of some samples and at the end of others. EXTREME: every third sample is masked wholly, another

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ... import ir
-from .dim_constraints import collect, rank_of
-from .dim_solver import Equations, Size
+from .dim_constraints import collect, infer_rank
+from .dim_solver import Equations
+from .symbolic_size import Size
 
 _OPERATORS: Final[Mapping[type[ast.operator], Callable[[int, int], int]]] = {
     ast.Add: operator.add,
@@ -29,7 +30,7 @@ _TOTAL = re.compile(r"total|past.*(\+|plus)|kv_len", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Sizing:
-    """What each kind of open dim becomes. `image` is a height (widths are 32 more), `samples` the length of a wave.
+    """The size of each kind of open dim. `image` is a height (widths are 32 more), `samples` the length of a wave.
 
     `apart` gives different symbols of one kind different sizes: it finds more, but fewer models accept it.
     """
@@ -61,7 +62,7 @@ class OpenInput:
         if value.shape is not None:
             declared = value.shape.dims
         else:
-            known = rank_of(value) if is_tensor else None
+            known = infer_rank(value) if is_tensor else None
             declared = [None] * ((known if known is not None else rank or 0) if is_tensor else 1)
         dims = [_dim(value.name or "", axis, dim) for axis, dim in enumerate(declared)]
         is_float = dtype is not None and dtype.is_floating_point()
@@ -86,6 +87,7 @@ class Binding:
         return dim if isinstance(dim, int) else _evaluate(dim, self.sizes)
 
     def shape(self, dims: Sequence[int | str]) -> tuple[int, ...]:
+        """The dims as numbers. Raises KeyError for a symbol that no input has."""
         return tuple(max(self.size(dim), 0) for dim in dims)
 
 
@@ -135,7 +137,7 @@ def _value(tree: ast.expr, sizes: Mapping[str, int]) -> int:
 
 
 def equations_of(model: ir.Model, inputs: Mapping[ir.Value, OpenInput]) -> Equations | None:
-    """What the symbols of `inputs` must satisfy in `model`; None when there is nothing to choose."""
+    """The constraints of `model` on the symbols of `inputs`; None when there are no symbols."""
     names = {symbol for each in inputs.values() for dim in each.dims for symbol in symbols(dim)}
     if not names:
         return None

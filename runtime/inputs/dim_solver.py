@@ -1,123 +1,21 @@
-"""Sizes as polynomials over symbols, and equations between them that sizes of inputs must satisfy."""
+"""Constraints on sizes (equalities, broadcasting, multiples, lower bounds), and a solver for them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
-Monomial: TypeAlias = tuple[str, ...]
-MOST_TERMS = 24  # beyond that an expression is as good as unknown
-MOST_SIZE = 1 << 24  # no dim of a made input is larger
-MOST_TRIED = 16  # equations that no elimination solves: each costs up to a tenth of a second
-UNKNOWN = "\0?"  # prefix of symbols that stand for sizes which nothing is known about
+from .symbolic_size import UNKNOWN, Size
 
-
-@dataclass(frozen=True)
-class Size:
-    """A polynomial with integer coefficients: `terms` are sorted products of symbols, with factors other than 0."""
-
-    terms: tuple[tuple[Monomial, int], ...]
-
-    @classmethod
-    def number(cls, number: int) -> Size:
-        return cls((((), number),) if number else ())
-
-    @classmethod
-    def symbol(cls, name: str) -> Size:
-        return cls((((name,), 1),))
-
-    @classmethod
-    def of(cls, terms: Mapping[Monomial, int]) -> Size:
-        return cls(tuple(sorted((monomial, factor) for monomial, factor in terms.items() if factor)))
-
-    @property
-    def constant(self) -> int | None:
-        """The number, or None when a symbol is left."""
-        if not self.terms:
-            return 0
-        return self.terms[0][1] if len(self.terms) == 1 and not self.terms[0][0] else None
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for monomial, _ in self.terms for name in monomial))
-
-    @property
-    def is_unknown(self) -> bool:
-        return any(name.startswith(UNKNOWN) for name in self.symbols)
-
-    def __add__(self, other: Size | int) -> Size:
-        terms = dict(self.terms)
-        for monomial, factor in _as_size(other).terms:
-            terms[monomial] = terms.get(monomial, 0) + factor
-        return Size.of(terms)
-
-    def __mul__(self, other: Size | int) -> Size:
-        terms: dict[Monomial, int] = {}
-        for left, one in self.terms:
-            for right, two in _as_size(other).terms:
-                monomial = tuple(sorted(left + right))
-                terms[monomial] = terms.get(monomial, 0) + one * two
-        return Size.of(terms)
-
-    def __sub__(self, other: Size | int) -> Size:
-        return self + _as_size(other) * -1
-
-    def divided(self, other: Size) -> Size | None:
-        """The quotient by one term where it is a polynomial with integer coefficients, else None."""
-        if len(other.terms) != 1:
-            return Size.number(1) if self == other and self.terms else None
-        divisor, factor = other.terms[0]
-        quotient: dict[Monomial, int] = {}
-        for monomial, number in self.terms:
-            left = list(monomial)
-            for name in divisor:
-                if name not in left:
-                    return None
-                left.remove(name)
-            if number % factor:
-                return None
-            quotient[tuple(left)] = number // factor
-        return Size.of(quotient)
-
-    def substitute(self, values: Mapping[str, Size]) -> Size:
-        if values.keys().isdisjoint(self.symbols):
-            return self
-        total = Size(())
-        for monomial, factor in self.terms:
-            product = Size.number(factor)
-            for name in monomial:
-                product *= values.get(name, Size.symbol(name))
-            total += product
-        return total
-
-    def evaluate(self, sizes: Mapping[str, int]) -> int | None:
-        """The number that it is with these sizes; None where a symbol has none."""
-        total = 0
-        for monomial, factor in self.terms:
-            for name in monomial:
-                if name not in sizes:
-                    return None
-                factor *= sizes[name]
-            total += factor
-        return total
-
-
-def _as_size(number: Size | int) -> Size:
-    return Size.number(number) if isinstance(number, int) else number
-
-
-def product(sizes: Iterable[Size]) -> Size:
-    total = Size.number(1)
-    for each in sizes:
-        total *= each
-    return total
+MAX_TERMS = 24  # of a polynomial; beyond that it is unknown
+MAX_SIZE = 1 << 24  # of a dim of a generated input
+MAX_TRIED = 16  # equations that elimination does not solve: each costs up to 0.1 s
 
 
 @dataclass
 class Equations:
-    """What sizes must satisfy, in the order in which the model states it.
+    """Constraints on sizes, in the order in which the model states them.
 
     `equal`: the expression is 0. `alike`: the two are equal, or one of them is 1 (broadcasting). `multiples`: the
     first is divisible by the second. `least`: the first is at least the second. `quotients` defines derived symbols:
@@ -133,14 +31,16 @@ class Equations:
     _count: int = 0
 
     def unknown(self) -> Size:
-        """A size that nothing is known about."""
+        """A fresh symbol without any constraint."""
         self._count += 1
         return Size.symbol(f"{UNKNOWN}{self._count}")
 
     def bounded(self, size: Size) -> Size:
-        return size if len(size.terms) <= MOST_TERMS else self.unknown()
+        """`size`, or a fresh symbol when it has too many terms."""
+        return size if len(size.terms) <= MAX_TERMS else self.unknown()
 
     def floor_div(self, size: Size, divisor: int) -> Size:
+        """The quotient as a polynomial, a number or a derived symbol; unknown for other divisors than positive ones."""
         whole = size.divided(Size.number(divisor)) if divisor else None
         if whole is not None:
             return whole
@@ -156,24 +56,28 @@ class Equations:
         return Size.symbol(self._names[key])
 
     def require_equal(self, one: Size, two: Size) -> None:
+        """Add the constraint that two sizes are equal."""
         difference = one - two
         if difference.symbols and not difference.is_unknown:
             self.equal.append(difference)
 
     def require_alike(self, one: Size, two: Size) -> None:
+        """Add the constraint that two sizes are equal or one of them is 1."""
         if 1 not in (one.constant, two.constant) and (one - two).symbols and not (one - two).is_unknown:
             self.alike.append((one, two))
 
     def require_multiple(self, size: Size, divisor: int) -> None:
+        """Add the constraint that `divisor` divides a size."""
         if divisor > 1 and size.symbols and not size.is_unknown and size.divided(Size.number(divisor)) is None:
             self.multiples.append((size, divisor))
 
     def require_least(self, size: Size, number: int) -> None:
+        """Add a lower bound of a size."""
         if number > 1 and size.symbols and not size.is_unknown:
             self.least.append((size, number))
 
     def solve(self, wanted: Mapping[str, int], kept: frozenset[str] = frozenset()) -> dict[str, int]:
-        """Sizes near `wanted` that satisfy the equations as far as that is possible.
+        """Sizes near `wanted` that satisfy the constraints as far as possible.
 
         `kept`: symbols that are changed last (batch sizes, and what the caller has chosen).
         """
@@ -189,7 +93,7 @@ def _roundest(low: int, high: int) -> int:
 
 
 class _Solver:
-    """Gaussian elimination as far as it goes, then numbers: each equation that still does not hold moves one symbol."""
+    """Gaussian elimination as far as it goes, then a search: each unsatisfied constraint changes one symbol."""
 
     def __init__(self, equations: Equations, wanted: Mapping[str, int], kept: frozenset[str]) -> None:
         self.equations, self.wanted, self.kept = equations, wanted, kept
@@ -203,7 +107,7 @@ class _Solver:
             if len(left) == len(pending):
                 break
             pending = left
-        for each in pending[:MOST_TRIED]:
+        for each in pending[:MAX_TRIED]:
             self._solve_by_numbers(each)
         for one, two in dict.fromkeys(self.equations.alike):
             self._make_alike(one, two)
@@ -214,24 +118,24 @@ class _Solver:
                 self._grow(size, number)
         return self._sizes()
 
-    # --- what is known so far -----------------------------------------------------------------------------------------
+    # --- the partial solution -----------------------------------------------------------------------------------------
 
     def _sizes(self) -> dict[str, int]:
-        """The size of every symbol of the inputs, with what was solved so far."""
+        """The size of every symbol of the inputs under the partial solution."""
         sizes = {}
         for name, wanted in self.wanted.items():
             number = self._number(name, {})
-            sizes[name] = wanted if number is None or not 0 <= number <= MOST_SIZE else number
+            sizes[name] = wanted if number is None or not 0 <= number <= MAX_SIZE else number
         return sizes
 
     def _reduced(self, size: Size) -> Size:
-        """`size` with what is solved put in."""
+        """`size` under the partial solution."""
         size = size.substitute(self.values)
         quotients = {name: self._quotient(name) for name in size.symbols if name in self.equations.quotients}
         return size.substitute({name: value for name, value in quotients.items() if value is not None})
 
     def _quotient(self, name: str) -> Size | None:
-        """A derived symbol as a polynomial, where what was solved makes it one."""
+        """A derived symbol as a polynomial, where the partial solution makes it one."""
         if name not in self.known:
             size, divisor = self.equations.quotients[name]
             size = self._reduced(size)
@@ -242,7 +146,7 @@ class _Solver:
         return self.known[name]
 
     def _bases(self, size: Size) -> set[str]:
-        """The symbols that are no quotients and that `size` depends on."""
+        """The symbols that `size` depends on, without quotients."""
         found: set[str] = set()
         pending, seen = list(size.symbols), set(size.symbols)
         while pending:
@@ -263,7 +167,7 @@ class _Solver:
         if name in self.values or name not in self.wanted or name in self._bases(value):
             return False
         number = value.constant
-        if number is not None and not 0 <= number <= MOST_SIZE:
+        if number is not None and not 0 <= number <= MAX_SIZE:
             return False
         self.values = {each: old.substitute({name: value}) for each, old in self.values.items()}
         self.values[name] = value
@@ -273,7 +177,7 @@ class _Solver:
     # --- equations ----------------------------------------------------------------------------------------------------
 
     def _solved(self, equation: Size) -> bool:
-        """Whether `equation` holds now, was made to hold, or cannot."""
+        """Solve `equation` for one symbol; True also when it has no free symbol left."""
         rest = self._reduced(equation)
         names = rest.symbols
         if not names:
@@ -292,12 +196,12 @@ class _Solver:
         return self._common_factor(rest)
 
     def _may_be(self, value: Size) -> bool:
-        """Whether a symbol may become this polynomial: a number, or one that is positive with the sizes at hand."""
+        """Whether a symbol may be this polynomial: a number, or one that is positive with the wanted sizes."""
         number = value.constant if value.constant is not None else self._evaluate(value, {})
         return number is not None and number >= (0 if value.constant is not None else 1)
 
     def _common_factor(self, rest: Size) -> bool:
-        """`B * H - B * 5 = 0`: divide by what all terms share."""
+        """`B * H - B * 5 = 0`: divide by the common factor, then solve."""
         shared = [name for name in rest.symbols if all(name in monomial for monomial, _ in rest.terms)]
         if not shared or len(rest.terms) < 2:
             return False
@@ -322,7 +226,7 @@ class _Solver:
         return high >= 1 and self._bind(name, Size.number(_roundest(max(low, 1), high)))
 
     def _solve_by_numbers(self, equation: Size) -> None:
-        """Products of several symbols, sums of several, quotients of sums: try numbers, the same for all at first."""
+        """Search for numbers where elimination fails, the same for all symbols first."""
         names = self._free(equation)
         if not names or self._holds(equation):
             return
@@ -341,7 +245,7 @@ class _Solver:
                     return
 
     def _free(self, size: Size) -> list[str]:
-        """The symbols of inputs that `size` depends on and that are not bound, in the order of the inputs."""
+        """The unbound symbols that `size` depends on, in the order of the inputs."""
         bases = self._bases(size)
         return [name for name in self.wanted if name in bases]
 
@@ -349,7 +253,7 @@ class _Solver:
         return self._evaluate(equation, {}) == 0
 
     def _evaluate(self, size: Size, trial: Mapping[str, int]) -> int | None:
-        """`size` with `trial` for some free symbols; only what it depends on is computed."""
+        """The value of `size` with `trial` for some free symbols."""
         total = 0
         for monomial, factor in size.terms:
             for name in monomial:
@@ -378,7 +282,7 @@ class _Solver:
             self._bind(name, Size.number(number))
         return True
 
-    # --- what is not an equation --------------------------------------------------------------------------------------
+    # --- other constraints --------------------------------------------------------------------------------------
 
     def _make_alike(self, one: Size, two: Size) -> None:
         sizes = self._evaluate(one, {}), self._evaluate(two, {})

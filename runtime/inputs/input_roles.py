@@ -1,4 +1,4 @@
-"""What a model does with an input, and so what the input may contain: found by walking forward from it."""
+"""Infer the role of an input, and so its valid content, from its transitive users."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ... import ir
 
 
 class Role(IntEnum):
-    """What the content of an input is for; of several the first in this order decides."""
+    """The role of an input's content; of several, the first in this order decides."""
 
     TARGET_SHAPE = 1  # Reshape
     ZEROS = 2  # starts, axes, pads
@@ -140,7 +140,7 @@ Bound = int | str | None  # None: the size of the table is not known
 
 @dataclass(frozen=True)
 class Use:
-    """One thing that happens to an input: its role, the exclusive bound of an index, a number it is compared with."""
+    """One use of an input: its role, the exclusive bound of an index, a number that it is compared with."""
 
     role: Role
     bound: Bound = None
@@ -150,7 +150,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Usage:
-    """All that is known of what an input may contain. `bounds` are exclusive, numbers or dims of other inputs.
+    """The valid content of an input. `bounds` are exclusive: numbers, or dims of other inputs.
 
     `is_parsed`: whether strings are read as numbers. `hides`: for a mask of scores, whether what is not 0 hides instead
     of keeps.
@@ -164,7 +164,7 @@ class Usage:
 
 
 def usage_of(value: ir.Value, model: ir.Model) -> Usage:
-    """What `model` does with its input `value`. Takes time in what only hands the elements on."""
+    """The usage of the input `value` of `model`. Linear in the operators that pass its elements on."""
     uses = list(_uses(value, model))
     bounds = tuple(dict.fromkeys(use.bound for use in uses if use.role is Role.INDEX))
     choices = tuple(sorted({use.compared for use in uses if use.compared is not None}))
@@ -209,6 +209,7 @@ def _hides(value: ir.Value) -> bool | None:
 
 
 def is_float(dtype: ir.DataType | None) -> bool:
+    """Whether an element type is known and floating-point."""
     return dtype is not None and dtype.is_floating_point()
 
 
@@ -302,7 +303,12 @@ def _use(node: ir.Node, index: int, offset: int, floating: bool) -> Iterator[Use
         role = _USES[node.op_type, index]
         if floating if role in _FLOATS_ONLY else not (floating and role is Role.DURATION):
             yield Use(role)
-    elif node.op_type == "Pow" and index == 0 and floating:
+    else:
+        yield from _arithmetic_use(node, index, floating)
+
+
+def _arithmetic_use(node: ir.Node, index: int, floating: bool) -> Iterator[Use]:
+    if node.op_type == "Pow" and index == 0 and floating:
         power = ir.scalar(node.inputs[1])
         if power is None or power != int(power) or power < 0:
             yield Use(Role.POSITIVE)
@@ -322,7 +328,7 @@ def _use(node: ir.Node, index: int, offset: int, floating: bool) -> Iterator[Use
 
 
 def _divisor(node: ir.Node, index: int) -> float | None:
-    """What input `index` of a Div or Mul is divided by, to three digits; None where that is no one number."""
+    """The divisor of operand `index` of a Div or Mul, to three digits; None where it is no scalar."""
     number = ir.scalar(node.inputs[1 - index])
     if not number or (node.op_type == "Div" and index == 1):
         return None

@@ -107,14 +107,17 @@ def _quiet(provider: str) -> Iterator[None]:
 
 
 def is_built_in(provider: str) -> bool:
+    """Whether the installed ONNX Runtime has an execution provider."""
     return PROVIDERS[provider] in ort.get_available_providers()
 
 
 def try_custom_ops(library: Path) -> None:
+    """Load a library of custom operators. Raises the errors of ONNX Runtime."""
     ort.SessionOptions().register_custom_ops_library(str(library))
 
 
 def has_provider(session: ort.InferenceSession, provider: str) -> bool:
+    """Whether a session uses an execution provider."""
     return PROVIDERS[provider] in session.get_providers()
 
 

@@ -1,4 +1,4 @@
-"""What models run on."""
+"""The device that models run on."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class InterpretedSession(Session):
         assert stage.call is not None
         try:
             result = stage.call(*given, **call_attributes(node))
-        except Exception as error:  # it may be anybody's code
+        except Exception as error:  # user code may raise anything
             message = f"the reference of {name} raised {type(error).__name__}: {error}"
             raise ir.ModelError(ir.Diagnostic("run-failed", message, self._where)) from error
         results = list(result) if isinstance(result, tuple) else [result]

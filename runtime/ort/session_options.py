@@ -1,4 +1,4 @@
-"""What a session is asked for, and what goes in and comes out of it. Imports no onnxruntime."""
+"""Session options, and the types of feeds and outputs. Imports no onnxruntime."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Provider: TypeAlias = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """How ONNX Runtime is to run a model.
+    """Options of a session of ONNX Runtime.
 
     `optimize`: all of its own optimizations, or none. `prepacking`: whether weights are laid out anew at load, which
     changes how kernels round. `disabled_optimizers`: its own optimizations that are left out, by their names in
@@ -42,4 +42,5 @@ class SessionOptions:
     seed: int = 0
 
     def to_json(self) -> dict[str, object]:
+        """The fields by name."""
         return {**asdict(self), "custom_ops": [str(path) for path in self.custom_ops]}

@@ -1,0 +1,1 @@
+"""Verify that a result computes what the original computes."""

@@ -54,6 +54,7 @@ class Element:
         return f"{place}: {self.got} instead of {self.want} (off by {self.relative:.1e} of the output's scale)"
 
     def to_json(self) -> dict[str, object]:
+        """The fields by name, None for numbers that are not finite."""
         numbers = {"error": self.error, "relative": self.relative}  # JSON has no infinity
         finite = {name: number if np.isfinite(number) else None for name, number in numbers.items()}
         return {**asdict(self), "index": list(self.index), **finite}
@@ -113,6 +114,22 @@ def leaves(outputs: Mapping[str, Datum]) -> dict[str, Datum]:
         else:
             found[path] = datum
     return found
+
+
+def eps_of(dtype: np.dtype[np.generic]) -> float:
+    """The distance from 1 to the next number of a float type; 0 for other types."""
+    if issubclass(dtype.type, np.inexact):
+        return float(np.finfo(dtype.name).eps)
+    if "float" not in dtype.name:
+        return 0.0
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtype.name).eps)  # type: ignore[no-untyped-call]  # it ships no types
+
+
+def array_bytes(*data: Mapping[str, Datum]) -> int:
+    """Bytes of the tensors in inputs or outputs, those in sequences and maps included."""
+    return sum(np.asarray(datum).nbytes for named in data for datum in leaves(named).values() if datum is not None)
 
 
 def _free(path: str, tolerance: Tolerance | Mapping[str, Tolerance]) -> bool:

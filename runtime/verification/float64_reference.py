@@ -1,4 +1,4 @@
-"""What a model computes when nothing is rounded: float64 in the reference evaluator, where it can be had and trusted.
+"""Evaluate a model in float64 with the reference evaluator, where it is available and can be trusted.
 
 The child is `python -P -m optimize_graph.runtime.verification.float64_reference`: the evaluator may take any time, so
 it must be one to be stopped. `-P`, since a Python file in the folder of an untrusted model must not be imported.

@@ -22,11 +22,12 @@ from ...ir.subgraph import tapped
 from ..ort.session import is_out_of_time
 from ..ort.session_options import Array, Datum, Feeds, Outputs
 from .comparison import as_numbers, compare, is_inexact
-from .noise_floor import TOO_WEAK, holds_whole_numbers, noise_floor, perturb, shake
+from .noise_floor import TOO_WEAK, noise_floor
+from .probes import holds_whole_numbers, perturb, shake
 
 MOST_ROUNDS = 6
 SCALES = (0.25, 0.02)
-"""What given floats are multiplied by to bring a piece out of saturation.
+"""Factors of float inputs that bring a piece out of saturation.
 
 What a rewrite may have proven of a value (its sign, that it is at most 1) still holds, so that a piece which disagrees
 is wrong. Where floats change their signs or places, one that agrees is confirmed, and one that disagrees may be right.
@@ -77,7 +78,7 @@ def unconfirmed(
 def _common_values(
     original: ir.Model, result: ir.Model, feeds: Feeds, load: Callable[[bytes], Run]
 ) -> dict[str, Array]:
-    """What the original computes for the tensors of numbers that the main graphs of both compute under one name.
+    """The original's values of the numeric tensors that the main graphs of both compute under one name.
 
     They have the same element type and shape in the result.
     """
@@ -143,7 +144,7 @@ class _Pieces:
         return {value.name or "" for value in piece_inputs(self.of_result[name], self.known)}
 
     def judge(self, given: Feeds) -> dict[str, _Judgement]:
-        """What becomes of each cut value and output, by name."""
+        """The cut values and outputs by name."""
         base = self.run_original(given)
         probes = [self.run_original(each) for seed in (1, 2) if (each := perturb(given, seed)) is not None]
         noise = noise_floor(base, probes, grain=self.grain)

@@ -1,4 +1,4 @@
-"""What came of comparing a result with the original."""
+"""The outcome of a verification."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .comparison import Element
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared and what came of it.
+    """The outcome of comparing a result with the original.
 
-    `inputs` says how each compared set was made; `floor` (the model's own noise) and `error` are relative to the
-    largest magnitude in an output; `problem` is empty when `ok`, and `failed_on` is the place of the set of inputs on
-    which it was seen, if on any; `weak` says that it is within
-    the noise of outputs that hardly tell right from wrong; `notes` say what was not covered, and why.
+    `inputs` describes each compared set; `floor` (the model's own noise) and `error` are relative to the largest
+    magnitude in an output; `problem` is empty when `ok`; `failed_on` is the index of the set of inputs with the
+    difference, if there is one; `weak`: the difference is within the noise of outputs that are weak tests; `notes`
+    name what was not covered, and why.
     """
 
     ok: bool
@@ -44,6 +44,7 @@ class Verification:
         return "; ".join([said, *self.notes])
 
     def to_json(self) -> dict[str, object]:
+        """The fields by name, None for an error that is not finite."""
         worst = None if self.worst is None else self.worst.to_json()
         error = self.error if math.isfinite(self.error) else None
         rest = {"inputs": list(self.inputs), "notes": list(self.notes), "worst": worst, "error": error}

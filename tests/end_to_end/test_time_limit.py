@@ -12,7 +12,7 @@ import pytest
 from optimize_graph import Options, ir, optimize
 from optimize_graph.runtime import FeedSet
 from optimize_graph.runtime.ort import session
-from optimize_graph.runtime.verification import verifier
+from optimize_graph.runtime.verification.reference import Reference
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20]>'
 LOOP = """g (float[N,4] x) => (float[N,4] y) {
@@ -34,7 +34,7 @@ def test_a_job_on_a_model_that_does_not_end_is_ended_and_nothing_is_written(tmp_
         optimize(model(ENDLESS), tmp_path / "out.onnx", Options(verify_timeout=0.5))
     found = error.value.diagnostic
     assert found.code == "time-limit"
-    assert "no made inputs ran to their end" in found.message
+    assert "no generated inputs ran to their end" in found.message
     assert "--verify-timeout" in found.hint and "--no-verify" in found.hint
     assert list(tmp_path.iterdir()) == []
     assert time.monotonic() - start < 60  # without a limit it takes hours
@@ -42,7 +42,7 @@ def test_a_job_on_a_model_that_does_not_end_is_ended_and_nothing_is_written(tmp_
 
 def test_a_result_that_does_not_end_is_no_wrong_result() -> None:
     feeds = [FeedSet({"x": np.ones((2, 4), np.float32)}, "ones")]
-    reference = verifier.Reference(model(SHORT).SerializeToString())
+    reference = Reference(model(SHORT).SerializeToString())
     with pytest.raises(ir.ModelError, match=r"ended the result's run, 0 of 1 input sets were compared \[time-limit\]"):
         reference.verify(model(ENDLESS).SerializeToString(), feeds, 2.0)
 

@@ -15,7 +15,7 @@ import pytest
 from optimize_graph import Options, ir, optimize
 from optimize_graph.passes import Exactness
 from optimize_graph.runtime import SessionOptions, open_session
-from optimize_graph.runtime.verification.noise_floor import computes_in_half, draws_random_numbers
+from optimize_graph.runtime.verification.model_traits import computes_in_fp16, draws_random_numbers
 from support import backend_cases
 from support.backend_cases import Case, Variant
 from support.checking import agree_as_backend_cases, assert_same_interface, count, is_valid
@@ -63,7 +63,7 @@ def check(case: Case, *, as_it_is: bool = False) -> str:
     if draws_random_numbers(original):
         return "random"
     # ONNX Runtime runs float16 in float32 or not, depending on what stands around it.
-    bitwise = result.exactness is Exactness.EXACT and not computes_in_half(original)
+    bitwise = result.exactness is Exactness.EXACT and not computes_in_fp16(original)
     agree_as_backend_cases(wanted, given, bitwise=bitwise)
     if as_it_is:  # what is deployed runs with ONNX Runtime's own optimizations
         wanted = open_session(raw, DEPLOYED).run(case.feeds)

@@ -9,11 +9,11 @@ import onnx
 from optimize_graph import ir
 from optimize_graph.runtime import make_feeds
 from optimize_graph.runtime.inputs.bind_dims import Sizing
-from optimize_graph.runtime.inputs.feeds import Plan
+from optimize_graph.runtime.inputs.feed_plans import FeedPlan
 from support.fragments import reduces_backwards
 from support.random_models import SPECIAL, may_be_empty
 
-SMALL = Plan(Sizing(batch=2, length=5, past=3, image=12, samples=24))
+SMALL = FeedPlan(Sizing(batch=2, length=5, past=3, image=12, samples=24))
 
 
 Feeds = dict[str, np.ndarray]

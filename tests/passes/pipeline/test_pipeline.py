@@ -202,7 +202,7 @@ def sneaks(model: ir.Model, context: PassContext) -> None:
 @pytest.mark.parametrize(
     ("action", "reason"),
     [
-        (raises, "are still read"),
+        (raises, "have users"),
         (shuffles, "malformed afterwards"),
         (sneaks, "without the Rewriter"),
     ],

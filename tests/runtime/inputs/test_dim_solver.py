@@ -10,7 +10,8 @@ import onnx.parser
 import pytest
 from optimize_graph import ir
 from optimize_graph.runtime import make_feeds, open_session, usable_feeds
-from optimize_graph.runtime.inputs.dim_solver import Equations, Size
+from optimize_graph.runtime.inputs.dim_solver import Equations
+from optimize_graph.runtime.inputs.symbolic_size import Size
 
 
 def weight(*shape: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 from optimize_graph import ir
 from optimize_graph.runtime import feed_sets, make_feeds, open_session, read_feeds, usable_feeds, write_feeds
 from optimize_graph.runtime.inputs.bind_dims import Binding, OpenInput, Sizing, bind, symbols
-from optimize_graph.runtime.inputs.feeds import SIZINGS, Plan
+from optimize_graph.runtime.inputs.feed_plans import SIZINGS, FeedPlan
 
 
 def proto(text: str, opsets: str = '"": 21', **weights: np.ndarray) -> onnx.ModelProto:
@@ -87,7 +87,7 @@ def test_indices_are_followed_into_bodies_and_functions() -> None:
     ids=["by name", "cast to bool", "one minus", "compared with zero"],
 )
 def test_masks_are_zeros_and_ones_that_pad_the_end_of_some_row(text: str) -> None:
-    (mask,) = make_feeds(load(text), plan=Plan(Sizing(batch=3, length=9))).values()
+    (mask,) = make_feeds(load(text), plan=FeedPlan(Sizing(batch=3, length=9))).values()
     assert mask.tolist() == [[1] * 9, [1] * 6 + [0] * 3, [1] * 9]
 
 
@@ -113,7 +113,7 @@ def test_declared_numbers_are_kept_and_scalars_have_no_dims() -> None:
 def test_a_cache_and_its_mask_agree_on_the_total_length() -> None:
     text = """g (int64[batch,seq] input_ids, int64[batch,total] attention_mask, int64[batch,seq] position_ids,
                float[batch,4,past_len,8] past_key) => (float[batch,seq,4] y) { y = Gather(t, input_ids) }"""
-    feeds = make_feeds(load(text, t=table(9)), plan=Plan(SIZINGS[1]))
+    feeds = make_feeds(load(text, t=table(9)), plan=FeedPlan(SIZINGS[1]))
     past, new = feeds["past_key"].shape[2], feeds["input_ids"].shape[1]
     assert feeds["attention_mask"].shape[1] == past + new
     assert feeds["position_ids"][0].tolist() == list(range(past, past + new))

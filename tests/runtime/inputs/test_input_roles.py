@@ -7,7 +7,7 @@ import onnx.parser
 import pytest
 from optimize_graph import ir
 from optimize_graph.runtime import SessionOptions, make_feeds, open_session, usable_feeds
-from optimize_graph.runtime.inputs.feeds import SIZINGS, Plan
+from optimize_graph.runtime.inputs.feed_plans import SIZINGS, FeedPlan
 from optimize_graph.runtime.inputs.input_roles import Role, usage_of
 
 HEADER = '<ir_version: 10, opset_import: ["": 20]>'
@@ -64,7 +64,7 @@ def test_an_input_has_the_role_that_its_users_give_it(name: str) -> None:
 
 def made(text: str, **plan: object) -> dict[str, np.ndarray]:
     model = ir.from_proto(proto(text))
-    return {name: np.asarray(each) for name, each in make_feeds(model, plan=Plan(SIZINGS[1], **plan)).items()}  # type: ignore[arg-type]
+    return {name: np.asarray(each) for name, each in make_feeds(model, plan=FeedPlan(SIZINGS[1], **plan)).items()}  # type: ignore[arg-type]
 
 
 def test_angles_go_beyond_one_turn() -> None:

@@ -4,7 +4,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from optimize_graph.runtime.verification.comparison import EXACT, Tolerance, compare, scale_of
-from optimize_graph.runtime.verification.noise_floor import FACTOR, noise_floor, perturb
+from optimize_graph.runtime.verification.noise_floor import FACTOR, noise_floor
+from optimize_graph.runtime.verification.probes import perturb
 
 
 def floats(*values: float, dtype: str = "float32") -> np.ndarray:

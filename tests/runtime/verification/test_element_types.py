@@ -10,7 +10,7 @@ import pytest
 from optimize_graph import cli, ir
 from optimize_graph.runtime import make_feeds, open_session
 from optimize_graph.runtime.ort.api import EXOTIC, from_ortvalue, to_ortvalue
-from optimize_graph.runtime.verification.noise_floor import perturb
+from optimize_graph.runtime.verification.probes import perturb
 
 TYPES = [name for name in onnx.TensorProto.DataType.keys() if name != "UNDEFINED"]  # noqa: SIM118
 OPERATORS = ("Identity", "Reshape", "Transpose", "Cast", "Where")

@@ -13,12 +13,13 @@ import pytest
 from optimize_graph import Options, ir
 from optimize_graph.jobs.model_source import Source
 from optimize_graph.jobs.optimization import evaluation as jobs_proof
-from optimize_graph.runtime import Budget, FeedSet, SessionOptions, feed_sets, open_session, usable_feeds
+from optimize_graph.runtime import Budget, FeedSet, SessionOptions, TrialOptions, feed_sets, open_session, usable_feeds
 from optimize_graph.runtime.benchmark.peak_memory import available_memory
-from optimize_graph.runtime.inputs import feeds
-from optimize_graph.runtime.verification import verifier
+from optimize_graph.runtime.inputs import feed_generator
 from optimize_graph.runtime.verification.comparison import EXACT, Tolerance, compare, scale_of
-from optimize_graph.runtime.verification.noise_floor import holds_whole_numbers, noise_floor, perturb, rms_change
+from optimize_graph.runtime.verification.noise_floor import noise_floor, rms_change
+from optimize_graph.runtime.verification.probes import holds_whole_numbers, perturb
+from optimize_graph.runtime.verification.reference import Reference
 
 SIZE = 3_000_000
 TEXT = f"g (float[{SIZE}] x) => (float[{SIZE}] y) {{ s = Sigmoid(x) y = Mul(x, s) }}"
@@ -101,22 +102,22 @@ def test_verification_holds_one_set_of_inputs_and_outputs_at_a_time(traced: None
     sets = feed_sets(ir.from_proto(data))
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
-    reference = verifier.Reference(data)
+    reference = Reference(data)
     assert reference.verify(data, sets).ok
     one = 4 * SIZE  # bytes of the input, and of the output
     assert peak() - before < 7 * one  # input, moved input, and at most four outputs
-    assert not reference.known and not reference.truths
+    assert not reference.expectations and not reference.truths
 
 
 def test_what_small_sets_give_is_kept_for_other_results() -> None:
     data = proto("g (float[N,8] x) => (float[N,8] y) { y = Tanh(x) }").SerializeToString()
-    reference = verifier.Reference(data)
+    reference = Reference(data)
     sets = [FeedSet({"x": np.ones((2, 8), np.float32)}, "ones")]
     assert reference.verify(data, sets).ok
-    assert [id(each) for each in reference.known] and feeds.KEPT > 128
-    first = dict(reference.known)
+    assert [id(each) for each in reference.expectations] and feed_generator.KEPT > 128
+    first = dict(reference.expectations)
     assert reference.verify(data, sets).ok
-    assert list(reference.known.values()) == list(first.values())
+    assert list(reference.expectations.values()) == list(first.values())
 
 
 OUTER = "g (float[N] x) => (float[N,N] y) { a = Constant<value_ints = [1]>() c = Unsqueeze(x, a) y = Mul(c, x) }"
@@ -129,14 +130,14 @@ def budget(limit: int) -> Budget:
 def test_sizes_are_chosen_so_that_a_run_stays_within_its_budget() -> None:
     model = proto(OUTER)
     session = open_session(model.SerializeToString(), SessionOptions(optimize=False))
-    free = usable_feeds(session, ir.from_proto(model), budget=budget(1 << 40))
+    free = usable_feeds(session, ir.from_proto(model), options=TrialOptions(budget=budget(1 << 40)))
     assert [np.shape(each.feeds["x"]) for each in free] == [(1,), (2,), (3,)]
     assert "GiB" not in " ".join(each.description for each in free)
-    tight = usable_feeds(session, ir.from_proto(model), budget=budget(4 * 2**2))
+    tight = usable_feeds(session, ir.from_proto(model), options=TrialOptions(budget=budget(4 * 2**2)))
     assert [np.shape(each.feeds["x"]) for each in tight] == [(1,), (2,), (1,)]
     assert "larger sizes would need about 0.0 GiB of memory" in tight[2].description
-    with pytest.raises(ir.ModelError, match=r"no inputs were made: larger sizes would need .*no-usable-inputs"):
-        usable_feeds(session, ir.from_proto(model), budget=budget(3))
+    with pytest.raises(ir.ModelError, match=r"no inputs were generated: larger sizes would need .*no-usable-inputs"):
+        usable_feeds(session, ir.from_proto(model), options=TrialOptions(budget=budget(3)))
 
 
 def test_a_budget_counts_the_activations_that_live_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from optimize_graph import ir
 from optimize_graph.ir.standard.reference_evaluator import evaluate, evaluate_in_double
 from optimize_graph.runtime import FeedSet, Tolerance, Verification, verify
-from optimize_graph.runtime.verification import verifier
+from optimize_graph.runtime.verification import reference
 from optimize_graph.runtime.verification.float64_reference import truth
 from optimize_graph.runtime.verification.near_ties import Choice, choices, near_ties
 
@@ -182,7 +182,7 @@ def test_whole_numbers_are_not_forgiven_because_the_evaluator_has_others(monkeyp
         "g (float[3] x) => (float[3] y, int64[3] i) <float k = {0}> { y = Neg(x)  a = Add(x, k)  i = Cast<to = 7>(a) }"
     )
     x = np.array([0.5, 1.5, 2.5], np.float32)
-    monkeypatch.setattr(verifier, "truth", lambda *_, **__: {"y": -x, "i": np.array([10, 11, 12])})
+    monkeypatch.setattr(reference, "truth", lambda *_, **__: {"y": -x, "i": np.array([10, 11, 12])})
     found = compared(text, text.replace("k = {0}", "k = {1}"), x=x)
     assert found.problem == "3 of 3 elements differ, first i[0]: 1 instead of 0 (off by 5.0e-01 of the output's scale)"
 
@@ -197,7 +197,8 @@ def test_a_model_with_external_data_has_a_second_look_too(tmp_path: Path) -> Non
     model.graph.node[-1].attribute.append(onnx.helper.make_attribute("select_last_index", 1))
     other = onnx.load(path)
     other.graph.node[-1].CopyFrom(model.graph.node[-1])
-    found = verify(path, bytes(other.SerializeToString()), [FeedSet({"x": x}, "given")], model=loaded)
+    original = reference.Reference(path, model=loaded)
+    found = original.verify(bytes(other.SerializeToString()), [FeedSet({"x": x}, "given")])
     assert found.ok and "y: 3 choices fell the other way between scores that agree" in found.notes
 
 
@@ -221,7 +222,7 @@ def test_what_lies_beside_a_model_is_not_imported(tmp_path: Path, monkeypatch: p
 
 def test_the_truth_has_no_more_time_than_verification(monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
-    monkeypatch.setattr(verifier, "truth", lambda *_, seconds: given.append(seconds))
+    monkeypatch.setattr(reference, "truth", lambda *_, seconds: given.append(seconds))
     feeds = [FeedSet({"x": np.ones(2, np.float32)}, "given")]
     one, two = (made(f"g (float[2] x) => (float[2] y) {{ y = {name}(x) }}") for name in ("Neg", "Abs"))
     assert not verify(one, two, feeds, time_limit_s=5.0).ok

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,9 +11,9 @@ import onnx.numpy_helper
 import onnx.parser
 import pytest
 from optimize_graph import ir
-from optimize_graph.runtime import FeedSet, SessionOptions, Verification, feed_sets, verify
-from optimize_graph.runtime.verification import verifier
-from optimize_graph.runtime.verification.noise_floor import is_quantized
+from optimize_graph.runtime import Criteria, FeedSet, Reference, SessionOptions, Verification, feed_sets, verify
+from optimize_graph.runtime.verification.model_traits import is_quantized
+from optimize_graph.runtime.verification.result_check import ResultCheck
 
 
 def proto(text: str, **weights: np.ndarray) -> onnx.ModelProto:
@@ -26,13 +27,15 @@ W = RANDOM.standard_normal((8, 8)).astype(np.float32)
 NET = "g (float[N,8] x) => (float[N,8] y) { a = MatMul(x, w) y = Tanh(a) }"
 
 
-def checked(original: onnx.ModelProto, result: onnx.ModelProto, **options: object) -> Verification:
+def checked(original: onnx.ModelProto, result: onnx.ModelProto, **options: Any) -> Verification:
     sets = feed_sets(ir.from_proto(original), count=2)
-    return verify(original.SerializeToString(), result.SerializeToString(), sets, **options)
+    limit = options.pop("time_limit_s", None)
+    both = original.SerializeToString(), result.SerializeToString()
+    return verify(*both, sets, criteria=Criteria(**options), time_limit_s=limit)
 
 
 def test_results_are_compared_without_products_that_are_rounded_to_tf32() -> None:
-    reference = verifier.Reference(proto(NET, w=W).SerializeToString(), options=SessionOptions(provider="cuda"))
+    reference = Reference(proto(NET, w=W).SerializeToString(), options=SessionOptions(provider="cuda"))
     assert not reference.plain.tf32 and not reference.deployed.tf32
     assert reference.deployed.provider == "cuda"
 
@@ -97,14 +100,14 @@ def test_an_original_that_does_not_run_is_an_error() -> None:
 
 
 def test_the_time_limit_leaves_one_set_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = verifier._Check.problem_on
+    whole = ResultCheck.problem_on
 
-    def slow(self: verifier._Check, feeds: dict[str, np.ndarray]) -> str:
+    def slow(self: ResultCheck, feeds: dict[str, np.ndarray]) -> str:
         problem = whole(self, feeds)
         time.sleep(2.0)
         return problem
 
-    monkeypatch.setattr(verifier._Check, "problem_on", slow)
+    monkeypatch.setattr(ResultCheck, "problem_on", slow)
     found = checked(proto(NET, w=W), proto(NET, w=W), time_limit_s=2)
     assert found.ok and len(found.inputs) == 1
     assert "time limit of 2 s reached after 1 of 2 input sets" in found.summary()

@@ -8,7 +8,7 @@ import onnx.parser
 import pytest
 from optimize_graph import Options, Result, ir, optimize
 from optimize_graph.passes import Pipeline, Settings, VerifyEach
-from optimize_graph.runtime import FeedSet, verify
+from optimize_graph.runtime import Criteria, FeedSet, verify
 
 HALF, SINGLE, BOOL = ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.BOOL
 
@@ -156,7 +156,7 @@ def test_the_result_is_verified_by_what_rounding_to_half_changes() -> None:
     assert result.verification is not None and result.verification.ok
     assert 2**-11 <= result.verification.floor < 0.05
     assert any("rounding inputs and weights to float16" in note for note in result.verification.notes)
-    assert any("only provider cuda shows what overflows" in note for note in result.verification.notes)
+    assert any("only provider cuda shows overflows" in note for note in result.verification.notes)
 
 
 def test_a_wrong_result_fails_the_comparison_in_half() -> None:
@@ -167,8 +167,8 @@ def test_a_wrong_result_fails_the_comparison_in_half() -> None:
     feeds = {"x": np.random.default_rng(0).normal(size=(2, 64)).astype(np.float32)}
     sets = [FeedSet(feeds, "random")]
     both = (right.SerializeToString(), wrong.SerializeToString())
-    assert not verify(*both, sets, in_half=True).ok
-    assert verify(both[0], both[0], sets, in_half=True).ok
+    assert not verify(*both, sets, criteria=Criteria(in_fp16=True)).ok
+    assert verify(both[0], both[0], sets, criteria=Criteria(in_fp16=True)).ok
 
 
 def test_only_the_target_for_cuda_computes_in_half() -> None:

@@ -197,9 +197,9 @@ def test_many_names_from_one_wish_do_not_take_quadratic_work() -> None:
 
 def test_erasing_what_is_read_is_refused() -> None:
     model, rewriter = opened(CHAIN)
-    with pytest.raises(ValueError, match="still read"):
+    with pytest.raises(ValueError, match="users"):
         rewriter.erase(node(model, "Neg"))
-    with pytest.raises(ValueError, match="still read"):
+    with pytest.raises(ValueError, match="users"):
         rewriter.erase(node(model, "Relu"))
 
 
@@ -215,7 +215,7 @@ def test_erasing_an_if_lets_go_of_what_its_bodies_captured() -> None:
 def test_a_public_or_read_initializer_stays() -> None:
     model, rewriter = opened(CHAIN)
     weight = model.graph.initializers["w"]
-    with pytest.raises(ValueError, match="is read"):
+    with pytest.raises(ValueError, match="has users"):
         rewriter.erase_initializer(weight)
     rewriter.replace(node(model, "Add"), [model.graph.inputs[0]])
     rewriter.erase_initializer(weight)
@@ -319,7 +319,7 @@ def test_outputs_are_trimmed_unless_read() -> None:
     model, rewriter = opened(text)
     rewriter.trim_outputs(model.graph[0], 1)
     assert len(model.graph[0].outputs) == 1
-    with pytest.raises(ValueError, match="still read"):
+    with pytest.raises(ValueError, match="users"):
         rewriter.trim_outputs(model.graph[0], 0)
 
 

@@ -1,0 +1,1 @@
+"""Mutation of models: new nodes, the `Rewriter` that all changes go through."""
