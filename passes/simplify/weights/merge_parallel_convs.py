@@ -82,9 +82,8 @@ def merge_parallel_convs(m: Match, op: Builder) -> ir.Value | None:
     before:  y = Add(Conv(x, %w, %b), Conv(x, %v, %d))        w: [o, i, 3, 3], v: [o, i, 1, 1]
     after:   y = Conv(x, %(w + v), %(b + d))
     """
-    weight = m.w.array.astype(np.float64)
-    small = m.v.array
-    window = tuple(slice(at, at + size) for at, size in zip(m[_offsets], small.shape[2:], strict=True))
+    offsets, weight, small = m[_offsets], m.w.array.astype(np.float64), m.v.array
+    window = tuple(slice(at, at + size) for at, size in zip(offsets, small.shape[2:], strict=True))
     weight[(slice(None), slice(None), *window)] += small.astype(np.float64)
     bias = _bias(m, b) + _bias(m, d) if m.has("b") or m.has("d") else None
     return _conv(m, op, m.large, weight, bias)
@@ -144,7 +143,8 @@ def _is_inference(m: Match) -> bool:
 
 def _show_mode(m: Match) -> str:
     norm = m.BatchNormalization
-    return f"opset {norm.node.version}, training_mode = {norm.attribute('training_mode')}, {len(norm.node.outputs)} outputs"
+    training = norm.attribute("training_mode")
+    return f"opset {norm.node.version}, training_mode = {training}, {len(norm.node.outputs)} outputs"
 
 
 @rule(
