@@ -44,6 +44,7 @@ class RecognizeRnn(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         loops = [node for node in model.graph.all_nodes() if node.op_type in ("Loop", "Scan") and node.domain == ""]
         if not loops or context.hides_operators():
             return

@@ -69,6 +69,7 @@ class OutlineFunctions(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         functions = context.functions()
         owners = ir.owners_in(ir.nodes(model))
         refreshed = False

@@ -25,6 +25,7 @@ class FoldConstantIf(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         for graph in ir.graphs(model):
             for node in graph:
                 if node.op_type != "If" or node.domain != "":

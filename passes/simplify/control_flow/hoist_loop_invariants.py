@@ -40,6 +40,7 @@ class HoistLoopInvariants(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         shapes = context.analyses.get(Shapes)
         functions = context.functions()
         loops = [node for node in model.graph.all_nodes() if _is_loop(node, functions)]

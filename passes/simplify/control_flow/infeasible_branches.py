@@ -39,6 +39,7 @@ class DropInfeasibleBranches(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         shapes = context.analyses.get(Shapes)
         functions = context.functions()
         if not any(True for _ in _branching(ir.nodes(model))):

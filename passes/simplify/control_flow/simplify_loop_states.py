@@ -50,6 +50,7 @@ class SimplifyLoopStates(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         functions = context.functions()
         loops = [node for node in ir.nodes(model) if _is_loop(node, functions)]
         if not loops:

@@ -33,6 +33,7 @@ class UnrollLoops(Pass):
     most_nodes: int = 128
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         shapes = context.analyses.get(Shapes)
         functions = context.functions()
         if any(node.op_type == "Loop" for node in ir.nodes(model)):

@@ -35,6 +35,7 @@ class DropZeroInitialState(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         functions = context.functions()
         for node in list(ir.nodes(model)):
             if node.op_type not in ("GRU", "LSTM", "RNN") or node.domain != "" or node.op_identifier() in functions:

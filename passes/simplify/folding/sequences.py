@@ -37,6 +37,7 @@ class ResolveSequences(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         if context.hides_operators():
             return
         shapes: Shapes | None = None

@@ -41,6 +41,7 @@ class MergeMatmuls(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         if context.settings.target != "onnx" or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
