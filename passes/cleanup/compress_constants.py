@@ -1,4 +1,4 @@
-"""A large constant that is one number again and again becomes the operator that makes it, when asked."""
+"""Write large constants of one repeated value as ConstantOfShape, on request."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..pipeline.registry import register
 class CompressConstants(Pass):
     """Write initializers of at least `bytes` bytes that repeat one value as ConstantOfShape.
 
-    The file shrinks; the tensor is made again when the model is loaded. Folding leaves it so: its result is larger than
-    what it would free.
+    The file shrinks; the tensor is computed when the model is loaded. Constant folding does not undo it: the result is
+    larger than what it would free.
 
     before:  %mask: float[1024,1024] = {0, 0, …}; y = Add(x, %mask)
     after:   m = ConstantOfShape<value = {0}>(%dims); y = Add(x, m)
@@ -32,6 +32,7 @@ class CompressConstants(Pass):
     bytes: int = 1 << 17
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         for graph in ir.graphs(model):
             version = context.rewriter.imports_of(graph).get("", 0)
             if version < 9 or not len(graph):  # ConstantOfShape-9
@@ -42,20 +43,26 @@ class CompressConstants(Pass):
                     self.name, value.name or "", "initializer", "ConstantOfShape"
                 ):
                     continue
-                content = ir.constant(value)
-                assert content is not None
-                dims = ir.pending_constant(np.array(content.shape, dtype=np.int64), name=f"{value.name}_dims")
-                made = ir.new_node(
-                    "ConstantOfShape", [dims], {"value": ir.tensor(unit)}, version=version, provenance=self.name
+                dims = ir.pending_constant(np.array(unit.dims, dtype=np.int64), name=f"{value.name}_dims")
+                node = ir.new_node(
+                    "ConstantOfShape", [dims], {"value": ir.tensor(unit.content)}, version=version, provenance=self.name
                 )
-                context.rewriter.insert(made, before=graph[0])
+                context.rewriter.insert(node, before=graph[0])
                 for user, index in value.uses():
-                    context.rewriter.set_input(user, index, made.outputs[0])
+                    context.rewriter.set_input(user, index, node.outputs[0])
                 context.rewriter.erase_initializer(value)
 
 
-def _repeated(value: ir.Value, least: int) -> ir.Array | None:
-    """The one value that a large constant repeats bit for bit, as an array of one element."""
+@dataclass(frozen=True)
+class _Unit:
+    """A constant as one element, of an array of one, that is repeated over `dims`."""
+
+    content: ir.Array
+    dims: tuple[int, ...]
+
+
+def _repeated(value: ir.Value, least: int) -> _Unit | None:
+    """The element that a constant of at least `least` bytes repeats bit for bit."""
     tensor = ir.constant_tensor(value)
     if tensor is None or tensor.nbytes < least or ir.is_public(value) or tensor.dtype.bitwidth < 8:
         return None
@@ -63,6 +70,6 @@ def _repeated(value: ir.Value, least: int) -> ir.Array | None:
     if content.dtype.kind not in "biuf":
         return None
     bits = content.reshape(-1).view(np.uint8).reshape(content.size, content.dtype.itemsize)
-    found = content.reshape(-1)[:1].copy() if bool((bits == bits[0]).all()) else None
+    unit = _Unit(content.reshape(-1)[:1].copy(), tuple(content.shape)) if bool((bits == bits[0]).all()) else None
     ir.release(tensor)
-    return found
+    return unit

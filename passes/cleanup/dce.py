@@ -1,4 +1,4 @@
-"""Dead code: what nobody reads and whose run nobody could notice."""
+"""Dead code elimination: remove nodes without users or side effects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..pipeline.registry import register
 @register
 @dataclass(frozen=True)
 class DeadCodeElimination(Pass):
-    """Remove unread nodes, initializers and functions, optional outputs that nobody reads, and unused opset imports.
+    """Remove unused nodes, initializers, functions, optional outputs and opset imports.
 
     Random operators may go too: ONNX gives them no state that another node could see. Unknown operators stay.
 
@@ -27,6 +27,7 @@ class DeadCodeElimination(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         functions = context.functions()
         roots = [model.graph, *(function.graph for function in model.functions.values())]
         for root in roots:
@@ -45,7 +46,7 @@ class DeadCodeElimination(Pass):
 
 
 def _sweep(root: ir.Graph, context: PassContext, functions: frozenset[ir.OperatorIdentifier]) -> None:
-    """Readers before what they read; the bodies of a node that stays before what stands above it."""
+    """Visit users before producers, and the bodies of a node that stays before the nodes above it."""
     pending = [iter(reversed(list(root)))]
     while pending:
         node = next(pending[-1], None)
@@ -63,7 +64,7 @@ def _sweep(root: ir.Graph, context: PassContext, functions: frozenset[ir.Operato
 
 
 def _trim(node: ir.Node, context: PassContext) -> None:
-    if len(node.outputs) <= 1 or _outputs_say_how(node):
+    if len(node.outputs) <= 1 or _depends_on_outputs(node):
         return
     keep = len(node.outputs)
     while keep > 1 and not ir.is_read(node.outputs[keep - 1]) and ir.is_optional_output(node, keep - 1):
@@ -73,20 +74,20 @@ def _trim(node: ir.Node, context: PassContext) -> None:
         for index, value in enumerate(node.outputs[:keep])
         if value.name and not ir.is_read(value) and ir.is_optional_output(node, index)
     ]
-    unread = len(node.outputs) - keep + len(between)
-    if not unread:
+    unused = len(node.outputs) - keep + len(between)
+    if not unused:
         return
-    before = f"{spell([node])} with {unread} unread outputs"
+    before = f"{spell([node])} with {unused} unread outputs"
     if context.log.try_rewrite(DeadCodeElimination.name, where(node), before, spell([node])):
         context.rewriter.trim_outputs(node, keep)
         for value in between:
             context.rewriter.omit_output(value)
 
 
-def _outputs_say_how(node: ir.Node) -> bool:
-    """Whether the number of outputs belongs to what a node does: BatchNormalization below opset 14 trains by it.
+def _depends_on_outputs(node: ir.Node) -> bool:
+    """Whether the semantics depend on the number of outputs: BatchNormalization below opset 14 trains by it.
 
-    ONNX Runtime refuses to run Attention with a cache when it does not give the cache back.
+    ONNX Runtime rejects an Attention with a cache as input but not as output.
     """
     has_cache = node.op_type == "Attention" and len(node.inputs) > 4 and node.inputs[4] is not None
     return node.domain == "" and (node.op_type == "BatchNormalization" or has_cache)
@@ -98,7 +99,7 @@ def _erase_initializer(value: ir.Value, context: PassContext) -> None:
 
 
 def _uncalled(model: ir.Model) -> list[ir.OperatorIdentifier]:
-    """The functions that the main graph does not reach."""
+    """The functions that are not called from the main graph, directly or indirectly."""
     reached: set[ir.OperatorIdentifier] = set()
     pending = [model.graph]
     while pending:
@@ -111,7 +112,7 @@ def _uncalled(model: ir.Model) -> list[ir.OperatorIdentifier]:
 
 
 def _unused_imports(model: ir.Model) -> list[str]:
-    """The domains besides the standard one of which the model calls nothing; functions import what they call."""
+    """The imported domains, besides the standard one, without a node in the model."""
     used = {"", "ai.onnx"}
     used.update(
         node.domain

@@ -1,4 +1,4 @@
-"""Initializers that hold the same bits are stored once."""
+"""Deduplicate initializers with the same content."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _BLOCK_BYTES = 1 << 22
 @register
 @dataclass(frozen=True)
 class InitializerDeduplication(Pass):
-    """Store equal initializers once, in the outermost scope that has one; a transposed twin becomes a Transpose.
+    """Store equal initializers once, in the outermost scope that has one; compute a transposed copy by a Transpose.
 
-    Equal means type, dims and bits. Sizes are compared first: only those that meet an equal size are hashed. A twin
-    must be at least `transposed_bytes` large to be worth an operator (ONNX Runtime folds it when it loads the model).
+    Equal means type, dims and bits. Only initializers that share type and dims with another are hashed. A transposed
+    copy must have at least `transposed_bytes` to be worth an operator (ONNX Runtime folds it when it loads the model).
 
     before:  %a: float[8] {…}; %b: float[8] {the same}; y = Add(x, %a); z = Mul(y, %b)
     after:   %a: float[8] {…}; y = Add(x, %a); z = Mul(y, %a)
@@ -35,45 +35,45 @@ class InitializerDeduplication(Pass):
     transposed_bytes: int = 1 << 17
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        everywhere = [value for graph in ir.graphs(model) for value in graph.initializers.values()]
-        buckets = {value: _bucket(value) for value in everywhere if _may_share(value)}
+        """Apply the pass to every graph of the model."""
+        initializers = [value for graph in ir.graphs(model) for value in graph.initializers.values()]
+        buckets = {value: _bucket(tensor) for value in initializers if (tensor := _shareable_tensor(value)) is not None}
         sizes = Counter(buckets.values())
         for value, outer in _in_scope_order(model):
-            if value not in buckets or sizes[buckets[value]] < 2:
-                continue
             tensor = ir.constant_tensor(value)
-            assert tensor is not None
+            if tensor is None or value not in buckets or sizes[buckets[value]] < 2:
+                continue
             first = outer.setdefault((buckets[value], ir.digest(tensor)), value)
             if first is not value and context.log.try_rewrite(
                 self.name, value.name or "", "initializer", f"that of {first.name}"
             ):
                 _share(value, first, context)
-        self._transposed_twins(model, context)
+        self._share_transposed_copies(model, context)
 
-    def _transposed_twins(self, model: ir.Model, context: PassContext) -> None:
-        alike: defaultdict[Hashable, list[ir.Value]] = defaultdict(list)
+    def _share_transposed_copies(self, model: ir.Model, context: PassContext) -> None:
+        candidates: defaultdict[Hashable, list[ir.Value]] = defaultdict(list)
         for value in model.graph.initializers.values():
-            tensor = ir.constant_tensor(value)
-            if tensor is None or not _may_share(value) or len(tensor.shape) != 2:
+            tensor = _shareable_tensor(value)
+            if tensor is None or len(tensor.shape) != 2:
                 continue
             if tensor.nbytes >= max(1, self.transposed_bytes) and tensor.dtype.bitwidth >= 8:
-                alike[_corners(value)].append(value)
-        for group in alike.values():
+                candidates[_corners(value)].append(value)
+        for group in candidates.values():
             if len(group) > 1:
                 self._share_transposed(group, context)
 
     def _share_transposed(self, group: list[ir.Value], context: PassContext) -> None:
         kept: dict[bytes, ir.Value] = {}
         for value in group:
-            twin = kept.get(_digest(value, transposed=True))
-            if twin is None:
+            source = kept.get(_digest(value, transposed=True))
+            if source is None:
                 kept[_digest(value, transposed=False)] = value
-            elif context.log.try_rewrite(self.name, value.name or "", "initializer", f"Transpose of {twin.name}"):
-                _derive(value, twin, context)
+            elif context.log.try_rewrite(self.name, value.name or "", "initializer", f"Transpose of {source.name}"):
+                _derive(value, source, context)
 
 
 def _in_scope_order(model: ir.Model) -> Iterator[tuple[ir.Value, ChainMap[Hashable, ir.Value]]]:
-    """Every initializer with the table of those that its scope sees, outer scopes first."""
+    """Every initializer with the table of those that are visible in its scope, outer scopes first."""
     pending: list[tuple[ir.Graph, ChainMap[Hashable, ir.Value]]] = [(model.graph, ChainMap())]
     pending += [(function.graph, ChainMap()) for function in model.functions.values()]
     while pending:
@@ -83,15 +83,14 @@ def _in_scope_order(model: ir.Model) -> Iterator[tuple[ir.Value, ChainMap[Hashab
         pending += [(body, table.new_child()) for node in graph for body in ir.subgraphs_of(node)]
 
 
-def _may_share(value: ir.Value) -> bool:
-    if ir.is_public(value) or ir.constant_tensor(value) is None or not ir.is_read(value):
-        return False
-    return not any(ir.updates_statistics(user) for user, _ in value.uses())
+def _shareable_tensor(value: ir.Value) -> ir.TensorProtocol | None:
+    """The tensor of an initializer that may be replaced by an equal one; None where it may not."""
+    if ir.is_public(value) or not ir.is_read(value):
+        return None
+    return None if any(ir.updates_statistics(user) for user, _ in value.uses()) else ir.constant_tensor(value)
 
 
-def _bucket(value: ir.Value) -> Hashable:
-    tensor = ir.constant_tensor(value)
-    assert tensor is not None
+def _bucket(tensor: ir.TensorProtocol) -> Hashable:
     return (tensor.dtype, tuple(tensor.shape.numpy()))
 
 
@@ -101,17 +100,19 @@ def _share(value: ir.Value, first: ir.Value, context: PassContext) -> None:
     context.rewriter.erase_initializer(value)
 
 
-def _derive(value: ir.Value, twin: ir.Value, context: PassContext) -> None:
+def _derive(value: ir.Value, source: ir.Value, context: PassContext) -> None:
     graph = value.graph
     assert graph is not None
     version = context.rewriter.imports_of(graph).get("", 13)  # a graph of custom operators alone may not import it
-    node = ir.new_node("Transpose", [twin], {"perm": [1, 0]}, version=version, provenance=InitializerDeduplication.name)
+    node = ir.new_node(
+        "Transpose", [source], {"perm": [1, 0]}, version=version, provenance=InitializerDeduplication.name
+    )
     context.rewriter.insert(node, before=graph[0])
     _share(value, node.outputs[0], context)
 
 
 def _corners(value: ir.Value) -> Hashable:
-    """What a matrix and its transpose have in common, at the price of two pages of a file."""
+    """A key that a matrix shares with its transpose, which reads two pages of a file at most."""
     content = _matrix(value)
     rows, columns = content.shape
     first, right, left, last = (content[i, j].tobytes() for i in (0, rows - 1) for j in (0, columns - 1))

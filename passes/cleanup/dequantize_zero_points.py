@@ -1,4 +1,4 @@
-"""Dequantization as ONNX Runtime's optimizer does not break it."""
+"""Zero points of DequantizeLinear in the form that ONNX Runtime's optimizer handles correctly."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..targets.quantization_faults import respell
 @register
 @dataclass(frozen=True)
 class NormalizeDequantizeZeroPoints(Pass):
-    """Write out a zero point of 0 of an int8 DequantizeLinear, or leave it out, where ONNX Runtime breaks the other.
+    """Make a zero point of 0 of an int8 DequantizeLinear explicit, or absent, where ONNX Runtime fails otherwise.
 
     Below opset 21 its optimizer computes wrong values where a DequantizeLinear of int8 without a zero point is followed
-    by an operator that moves elements; from 21 on it opens no session where the zero point is given. An absent zero
-    point is one of 0 (ONNX, DequantizeLinear). Sound places stay: see targets/quantization_faults.py.
+    by an operator that moves elements; from 21 on it opens no session where the zero point is explicit. An absent
+    zero point is 0 (ONNX, DequantizeLinear). Nodes that are not affected stay: see targets/quantization_faults.py.
 
     before:  y = Transpose(DequantizeLinear(x, scale))      opset 20
     after:   y = Transpose(DequantizeLinear(x, scale, 0))
@@ -30,6 +30,8 @@ class NormalizeDequantizeZeroPoints(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
+
         def try_rewrite(node: ir.Node, before: str, after: str) -> bool:
             return context.log.try_rewrite(self.name, where(node), before, after)
 

@@ -1,4 +1,4 @@
-"""Functions of the model are inlined: exporters use them for structure, and rewriting stops at a call."""
+"""Inline the functions of the model: exporters use them for structure, and rules do not match across calls."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..pipeline.registry import register
 @register
 @dataclass(frozen=True)
 class InlineFunctions(Pass):
-    """Put the bodies of the model's functions in place of their calls.
+    """Replace calls of the model's functions by their bodies.
 
-    A function that was written for another version of an operator, in the sense that the operator's definition
-    differs, stays a call; so do one that calls itself, and those that would make the graph absurdly large.
+    A function that imports an opset in which the definition of one of its operators differs stays a call; so do
+    recursive ones, and those that would expand the graph beyond a limit.
 
     before:  y = my.Twice(x)        my.Twice (a) => (b) { b = Add(a, a) }
     after:   y = Add(x, x)
@@ -25,6 +25,7 @@ class InlineFunctions(Pass):
     name: ClassVar[str] = "inline-functions"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         ready = ir.inlinable_functions(model)
         pending = [node for node in model.graph.all_nodes() if node.op_identifier() in ready]
         while pending:
@@ -33,6 +34,5 @@ class InlineFunctions(Pass):
             if not context.log.try_rewrite(self.name, where(node), name, "the function's body"):
                 continue
             function = model.functions[node.op_identifier()]
-            for inner in ir.inline_call(context.rewriter, node, function):
-                if inner.op_identifier() in ready:
-                    pending.append(inner)
+            inlined = ir.inline_call(context.rewriter, node, function)
+            pending.extend(inner for inner in inlined if inner.op_identifier() in ready)

@@ -1,4 +1,4 @@
-"""Constant nodes become initializers."""
+"""Turn Constant nodes into initializers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..pipeline.registry import register
 @register
 @dataclass(frozen=True)
 class LiftConstants(Pass):
-    """Turn Constant nodes into initializers, where a graph can hold them (a function's body cannot).
+    """Turn Constant nodes into initializers where the graph can have them (the body of a function cannot).
 
     before:  c = Constant<value = …>(); y = Add(x, c)
     after:   y = Add(x, %c)
@@ -25,6 +25,7 @@ class LiftConstants(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         bodies = {function.graph for function in model.functions.values()}
         for graph in ir.graphs(model):
             if graph in bodies:

@@ -1,9 +1,8 @@
-"""Operators that do nothing here: a table of when, with one legality test for all.
+"""Eliminate operators that are the identity: a table of operators, forwarded inputs and conditions.
 
-Each line says which operator, which input survives, and when it changes nothing. That the survivor also has the same
-element type and the same dims is not repeated in every line: the driver proves it for every rule that puts one value
-in place of another. So `x * 1` on a [3] with ones of dims [1, 1] stays (the rank would change), and `x + 0.0` stays
-because -0.0 would change its sign, where `x - 0.0` goes.
+That the forwarded input also has the element type and the dims of the result is not repeated in every line: the driver
+proves it for every rule that replaces one value by another. So `x * 1` on a [3] with ones of dims [1, 1] stays (the
+rank would change), and `x + 0.0` stays because -0.0 would change its sign, where `x - 0.0` is eliminated.
 
 After PyTorch Inductor's table of no-ops (torch/_inductor/fx_passes/post_grad.py, `register_noop_decomp`).
 """
@@ -19,38 +18,41 @@ from ..pipeline.exactness import Exactness
 from ..rewriting.builder import Builder
 from ..rewriting.constraints import structural
 from ..rewriting.match import Match
-from ..rewriting.operand import Operand
 from ..rewriting.pattern import any_call, op, values
 from ..rewriting.rule import rule
+from ..rewriting.two_sided import rewrite
 
 Test = Callable[[ir.Node], bool]
 
-_LOOKED_AT = 1 << 16  # elements of a constant; a unit is a scalar or a short vector
+_LARGEST_UNIT = 1 << 16  # elements of a constant that is compared; a unit is a scalar or a short vector
+
+_LHS, _WHERE = ("", "-lhs"), ("", "", "-rhs")
+"""Suffixes of the names of rules, by forwarded input."""
 
 
 def noop(
     op_type: str,
-    survivor: int,
+    index: int,
     text: str,
     test: Test,
     *,
-    suffix: str = "",
     keeps_type: bool = False,
     exactness: Exactness = Exactness.EXACT,
 ) -> None:
-    """Register the rule that drops `op_type` in favour of its input `survivor` when `test` holds of the node."""
+    """Register the rule that replaces `op_type` by its input at `index` where `test` holds of the node."""
+    suffix = (_WHERE if op_type == "Where" else _LHS)[index]
 
     def body(m: Match, op: Builder) -> ir.Value | None:
-        return m.root.inputs[survivor]
+        return m.root.inputs[index]
 
-    body.__doc__ = f"""{op_type} does nothing: {text}.
+    body.__doc__ = f"""{op_type} is the identity: {text}.
 
-    before:  x -> {op_type} -> y
-    after:   x
+    before:  y = {op_type}({"…, " * index}x)
+    after:   y = x
     """
     rule(
         any_call(op_type),
-        requires=[structural(text, lambda m: len(m.root.inputs) > survivor and test(m.root))],
+        requires=[structural(text, lambda m: len(m.root.inputs) > index and test(m.root))],
         source=f"ONNX {op_type}",
         name=f"eliminate-nop-{op_type.lower()}{suffix}",
         exactness=exactness,
@@ -59,24 +61,25 @@ def noop(
 
 
 def filled(node: ir.Node, index: int, number: float) -> bool:
-    """Whether the input at `index` is a constant of nothing but `number`; zeros compare with their sign."""
+    """Whether the input at `index` is a constant filled with `number`; zeros compare with their sign."""
     content = ir.constant(node.inputs[index]) if index < len(node.inputs) else None
-    if content is None or not 0 < content.size <= _LOOKED_AT or content.dtype.kind not in "biufV":
+    if content is None or not 0 < content.size <= _LARGEST_UNIT or content.dtype.kind not in "biufV":
         return False
-    wanted = np.asarray(number).astype(content.dtype)
-    same = content == wanted
+    expected = np.asarray(number).astype(content.dtype)
+    same = content == expected
     if content.dtype.kind in "fV":
-        same &= np.signbit(content) == np.signbit(wanted)
+        same &= np.signbit(content) == np.signbit(expected)
     return bool(np.all(same))
 
 
 def known(node: ir.Node, name: str) -> ir.Array | None:
-    """A parameter that is given and known."""
+    """A constant parameter; None where it is absent or computed."""
     value = ir.parameter(node, name)
     return value if isinstance(value, np.ndarray) else None
 
 
 def is_floating(node: ir.Node, index: int) -> bool:
+    """Whether the input at `index` is a floating-point constant."""
     content = ir.constant(node.inputs[index]) if index < len(node.inputs) else None
     return content is not None and content.dtype.kind in "fV"
 
@@ -131,7 +134,7 @@ def _inference(node: ir.Node) -> bool:
     return ir.is_deterministic(node)
 
 
-# What the definition alone says: the survivor has the result's type and dims whatever they are.
+# By definition: the forwarded input has the type and dims of the result.
 noop("Identity", 0, "it copies", _always, keeps_type=True)
 noop("Dropout", 0, "it is not training", _inference, keeps_type=True)
 for variadic in ("Concat", "Max", "Min", "Sum", "Mean"):
@@ -139,7 +142,7 @@ for variadic in ("Concat", "Max", "Min", "Sum", "Mean"):
 for reduction in ("ReduceMax", "ReduceMin", "ReduceProd", "ReduceMean", "ReduceSum"):
     noop(reduction, 0, "it reduces no axis", _no_axes_means_none, keeps_type=True)
 
-# What equal dims say.
+# By equal types and dims, which the driver proves.
 noop("Cast", 0, "the element type is the input's", _always)
 noop("CastLike", 0, "the element type is the input's", _always)
 for view in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile"):
@@ -150,28 +153,29 @@ noop("Transpose", 0, "the permutation is the identity", _identity_permutation)
 noop("Pad", 0, "every pad is zero", _no_pads)
 noop("Resize", 0, "every scale is one", _no_scale)
 
-# An absent bound is the last finite number: an infinity, which Clip makes that number, stays.
+# An absent bound is the largest finite number: Clip changes an infinity to it, its input does not.
 noop("Clip", 0, "no bound is given", _no_bounds, exactness=Exactness.SPECIAL_VALUES)
 
-# Units of arithmetic and logic. x + 0.0 is not among them: it makes 0.0 of -0.0.
+# Identity elements of arithmetic and logic. x + 0.0 is not among them: it makes 0.0 of -0.0.
 noop("Mul", 0, "it multiplies by one", lambda node: filled(node, 1, 1))
-noop("Mul", 1, "it multiplies by one", lambda node: filled(node, 0, 1), suffix="-lhs")
+noop("Mul", 1, "it multiplies by one", lambda node: filled(node, 0, 1))
 noop("Div", 0, "it divides by one", lambda node: filled(node, 1, 1))
 noop("Pow", 0, "the exponent is one", lambda node: filled(node, 1, 1))
 noop("Sub", 0, "it subtracts zero", lambda node: filled(node, 1, 0.0))
-noop("Add", 0, "it adds the zero that keeps signs", lambda node: filled(node, 1, -0.0 if is_floating(node, 1) else 0))
+noop(
+    "Add", 0, "it adds the zero that preserves signs", lambda node: filled(node, 1, -0.0 if is_floating(node, 1) else 0)
+)
 noop(
     "Add",
     1,
-    "it adds the zero that keeps signs",
+    "it adds the zero that preserves signs",
     lambda node: filled(node, 0, -0.0 if is_floating(node, 0) else 0),
-    suffix="-lhs",
 )
 noop("And", 0, "the other operand is true", lambda node: filled(node, 1, 1))
-noop("And", 1, "the other operand is true", lambda node: filled(node, 0, 1), suffix="-lhs")
+noop("And", 1, "the other operand is true", lambda node: filled(node, 0, 1))
 for logical in ("Or", "Xor", "BitwiseOr", "BitwiseXor"):
     noop(logical, 0, "the other operand is false", lambda node: filled(node, 1, 0))
-    noop(logical, 1, "the other operand is false", lambda node: filled(node, 0, 0), suffix="-lhs")
+    noop(logical, 1, "the other operand is false", lambda node: filled(node, 0, 0))
 
 # ONNX Runtime's Where adds up two selections, so that -0.0 comes out as 0.0: exact by the standard, not against it.
 noop("Where", 1, "the condition is always true", lambda node: filled(node, 0, 1), exactness=Exactness.ROUNDING)
@@ -180,31 +184,28 @@ noop(
     2,
     "the condition is always false",
     lambda node: filled(node, 0, 0),
-    suffix="-rhs",
     exactness=Exactness.ROUNDING,
 )
 
 (x,) = values("x")
 
 
-def _twice(op_type: str, kind: str, text: str, after: str, survivor: str) -> None:
-    """Register the rule for an operator that stands twice in a row."""
-
-    def body(m: Match, op: Builder) -> ir.Value:
-        operand: Operand = getattr(m, survivor)
-        return operand.value
-
-    body.__doc__ = f"""{op_type} of {op_type} is {text}.
-
-    before:  x -> {op_type} -> {op_type} -> y
-    after:   {after}
-    """
-    call = getattr(op, op_type)
-    pattern = call(call(x).named("inner").shared())
-    rule(pattern, source=f"ONNX {op_type}", name=f"eliminate-{kind}-{op_type.lower()}", keeps_type=True)(body)
-
-
-for once in ("Relu", "Abs", "Ceil", "Floor", "Round", "Sign"):
-    _twice(once, "repeated", f"the same as one {once}", f"x -> {once} -> y", "inner")
-for undone in ("Not", "Neg", "BitwiseNot"):
-    _twice(undone, "double", "what was there before", "x", "x")
+for idempotent in ("Relu", "Abs", "Ceil", "Floor", "Round", "Sign"):
+    inner = getattr(op, idempotent)(x).named("inner").shared()
+    rewrite(
+        f"eliminate-repeated-{idempotent.lower()}",
+        f"{idempotent} is idempotent.",
+        getattr(op, idempotent)(inner),
+        inner,
+        source=f"ONNX {idempotent}",
+        keeps_type=True,
+    )
+for involution in ("Not", "Neg", "BitwiseNot"):
+    rewrite(
+        f"eliminate-double-{involution.lower()}",
+        f"{involution} is its own inverse.",
+        getattr(op, involution)(getattr(op, involution)(x).named("inner").shared()),
+        x,
+        source=f"ONNX {involution}",
+        keeps_type=True,
+    )

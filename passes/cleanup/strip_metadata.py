@@ -1,4 +1,4 @@
-"""What exporters write about themselves goes, when asked: stack traces, module names, notes on nodes."""
+"""Remove the metadata of exporters on request: stack traces, module names, doc strings of nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..pipeline.registry import register
 @register
 @dataclass(frozen=True)
 class StripMetadata(Pass):
-    """Drop metadata and doc strings of nodes and inner values. Those of the model, its inputs and outputs stay.
+    """Remove metadata and doc strings of nodes and inner values. Those of the model, its inputs and outputs stay.
 
     before:  y = Relu(x)   with metadata pkg.torch.onnx.stack_trace = "File …"
     after:   y = Relu(x)
@@ -25,10 +25,11 @@ class StripMetadata(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         for node in ir.nodes(model):
-            noted: list[ir.Node | ir.Value] = [node, *(value for value in node.outputs if not ir.is_public(value))]
-            if any(each.metadata_props or each.doc_string for each in noted) and context.log.try_rewrite(
+            annotated: list[ir.Node | ir.Value] = [node, *(value for value in node.outputs if not ir.is_public(value))]
+            if any(each.metadata_props or each.doc_string for each in annotated) and context.log.try_rewrite(
                 self.name, where(node), "notes", "nothing"
             ):
-                for each in noted:
+                for each in annotated:
                     context.rewriter.forget_notes(each)

@@ -1,0 +1,1 @@
+"""Rules and passes that find standard operators in their expanded forms."""

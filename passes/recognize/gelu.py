@@ -1,4 +1,4 @@
-"""Gelu written with Erf or Tanh."""
+"""Recognize Gelu written with Erf or Tanh."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _times(value: Pattern, number: float) -> Call:
 
 
 def _gated(gate: Pattern) -> Pattern:
-    """X * gate / 2, the half before, behind, or on the gate."""
+    """X * gate / 2, with the factor on the product, on x, or on the gate."""
 
     def half(value: Pattern, name: str) -> Pattern:
         return op.Mul(value, 0.5).any_order().named(name) | op.Div(value, 2.0).named(name)
@@ -55,7 +55,7 @@ REQUIRES = [
     structural("opset 20", lambda m: (m.root.version or 0) >= 20),
     require("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
     require(
-        "constants that leave the dims of x",
+        "constants that do not broadcast x",
         lambda m: m.shapes.same_dims(m.x.dims, m.shapes.dims(m.root.outputs[0])),
         lambda m: m.shapes.show(m.x.value),
     ),
@@ -70,10 +70,10 @@ REQUIRES = [
     source=SOURCE,
 )
 def recognize_gelu(m: Match, op: Builder) -> ir.Value:
-    """A value times the normal distribution at it.
+    """Recognize Gelu: x times the cumulative normal distribution at x.
 
-    before:  x * (Erf(x / 1.4142) + 1) * 0.5 -> y
-    after:   x -> Gelu -> y
+    before:  y = Mul(Mul(x, Add(Erf(Div(x, 1.4142)), 1)), 0.5)
+    after:   y = Gelu(x)
     """
     return op.Gelu(m.x)
 
@@ -86,9 +86,9 @@ def recognize_gelu(m: Match, op: Builder) -> ir.Value:
     source=SOURCE,
 )
 def recognize_gelu_tanh(m: Match, op: Builder) -> ir.Value:
-    """The same by its approximation, which the operator has as an attribute.
+    """Recognize the tanh approximation of Gelu.
 
-    before:  x * (Tanh((x + x^3 * 0.044715) * 0.79788) + 1) * 0.5 -> y
-    after:   x -> Gelu(approximate = "tanh") -> y
+    before:  y = Mul(Mul(x, Add(Tanh(Mul(Add(x, Mul(Pow(x, 3), 0.044715)), 0.79788)), 1)), 0.5)
+    after:   y = Gelu<approximate = "tanh">(x)
     """
     return op.Gelu(m.x, approximate="tanh")

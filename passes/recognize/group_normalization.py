@@ -1,4 +1,4 @@
-"""GroupNormalization written as an InstanceNormalization between two Reshapes."""
+"""Recognize GroupNormalization written as an InstanceNormalization between two Reshapes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _normalized = op.InstanceNormalization(_groups, ones, zeros).any_attributes("eps
 _whole = op.Reshape(_normalized, Var("whole_dims")).any_attributes("allowzero").named("whole")
 
 SPELLED_OUT = op.Add(op.Mul(_whole, scale).any_order().named("scaled"), bias).any_order()
-"""torch's exporters write it so at any opset below 21."""
+"""The form of torch's exporters at opsets below 21."""
 
 
 def groups_channels(m: Match) -> bool:
-    """[N, C, …] became [N, groups, rest] and [N, C, …] again."""
+    """Whether [N, C, …] is reshaped to [N, groups, rest] and back."""
     before, within, after = (
         None if dims is None else tuple(map(unless_empty, dims)) for dims in (m.x.dims, m.groups.dims, m.whole.dims)
     )
@@ -36,7 +36,7 @@ def groups_channels(m: Match) -> bool:
 
 
 def is_per_channel(m: Match, name: str) -> bool:
-    """[C, 1, …] or [1, C, 1, …]: one number for each channel."""
+    """Whether an operand is a per-channel constant: [C, 1, …] or [1, C, 1, …]."""
     operand: Operand = getattr(m, name)
     dims, rank, channels = operand.static, m.x.rank or 0, (m.x.dims or (0, 0))[1]
     if dims is None or not rank - 1 <= len(dims) <= rank:
@@ -45,7 +45,7 @@ def is_per_channel(m: Match, name: str) -> bool:
 
 
 def is_plain_within(m: Match) -> bool:
-    """The InstanceNormalization itself scales and shifts nothing."""
+    """Whether the scale and bias of the InstanceNormalization itself are ones and zeros."""
     return bool(np.all(m.ones.array == 1) and not np.any(m.zeros.array))
 
 
@@ -54,7 +54,7 @@ def is_plain_within(m: Match) -> bool:
     requires=[
         structural("opset 21", lambda m: (m.root.version or 0) >= 21),
         constant("scale", "bias", "ones", "zeros"),
-        # ONNX Runtime's CPU provider has no kernel for it and writes it out as some thirty nodes, twice as slow.
+        # ONNX Runtime's CPU provider has no kernel for it: it expands to some thirty nodes, twice as slow.
         target("onnx"),
         require("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
         require("groups of channels", groups_channels, lambda m: m.shapes.show(m.groups.value)),
@@ -70,10 +70,10 @@ def is_plain_within(m: Match) -> bool:
     source="Wu and He 2018 (arXiv:1803.08494), in the form of ONNX GroupNormalization-21",
 )
 def recognize_group_normalization(m: Match, op: Builder) -> ir.Value:
-    """Groups of channels, each normalized alone, then a scale and a bias for each channel.
+    """Recognize GroupNormalization.
 
-    before:  x -> Reshape -> InstanceNormalization(1, 0) -> Reshape -> Mul(scale) -> Add(bias) -> y
-    after:   x -> GroupNormalization(scale, bias) -> y
+    before:  y = Add(Mul(Reshape(InstanceNormalization(Reshape(x, g), %ones, %zeros), d), %scale), %bias)
+    after:   y = GroupNormalization<num_groups = groups>(x, %scale, %bias)
     """
     return op.GroupNormalization(
         m.x,

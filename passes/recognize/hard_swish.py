@@ -1,4 +1,4 @@
-"""HardSigmoid and HardSwish written with Clip: the standard's HardSigmoid says the same in one operator."""
+"""Recognize HardSigmoid and HardSwish written with Clip."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ..rewriting.constraints import require
 from ..rewriting.match import Match
 from ..rewriting.pattern import Pattern, approx, op, values
 from ..rewriting.rule import rule
+from ..rewriting.two_sided import rewrite
 
 (x,) = values("x")
 
@@ -29,14 +30,15 @@ FLOAT = require(
 )
 
 
-@rule(_by_six(_clipped), requires=[FLOAT], exactness=Exactness.ROUNDING, source=SOURCE)
-def recognize_hard_sigmoid(m: Match, op: Builder) -> ir.Value:
-    """A sixth of a clipped line is HardSigmoid.
-
-    before:  x -> Add(3) -> Clip(0, 6) -> Div(6) -> y
-    after:   x -> HardSigmoid(1/6, 1/2) -> y
-    """
-    return op.HardSigmoid(m.x, alpha=1 / 6, beta=0.5)
+rewrite(
+    "recognize-hard-sigmoid",
+    "Recognize HardSigmoid.",
+    _by_six(_clipped),
+    op.HardSigmoid(x, alpha=1 / 6, beta=0.5),
+    when=[FLOAT],
+    exactness=Exactness.ROUNDING,
+    source=SOURCE,
+)
 
 
 @rule(
@@ -48,10 +50,10 @@ def recognize_hard_sigmoid(m: Match, op: Builder) -> ir.Value:
     benefit=1,
 )
 def recognize_hard_swish(m: Match, op: Builder) -> ir.Value:
-    """A value gated by its own HardSigmoid, the division after the gate. (HardSwish is an operator since opset 14.)
+    """Recognize HardSwish: a value gated by its own HardSigmoid. (Below opset 14 as HardSigmoid and Mul.)
 
-    before:  x -> Add(3) -> Clip(0, 6) -> Mul(x) -> Div(6) -> y
-    after:   x -> HardSwish -> y
+    before:  y = Div(Mul(x, Clip(Add(x, 3), 0, 6)), 6)
+    after:   y = HardSwish(x)
     """
     if (m.root.version or 0) >= 14:
         return op.HardSwish(m.x)

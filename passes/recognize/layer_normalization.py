@@ -1,4 +1,4 @@
-"""Layer normalization written as reductions and arithmetic."""
+"""Recognize layer normalization written as reductions and arithmetic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _centered = op.Sub(x, mean_of(x, "mean")).named("centered")
 
 
 def _affine(normalized: Pattern) -> Pattern:
-    """The same with a scale, with a scale and a bias, or alone."""
+    """`normalized` with a scale and a bias, with a scale, or alone."""
     scaled = op.Mul(normalized, scale).any_order().named("scaled")
     return op.Add(scaled, bias).any_order().named("biased") | scaled | normalized
 
@@ -35,10 +35,10 @@ def _affine(normalized: Pattern) -> Pattern:
     benefit=1,
 )
 def recognize_layer_normalization(m: Match, op: Builder) -> ir.Value:
-    """Centered, divided by the deviation, scaled and shifted.
+    """Recognize LayerNormalization.
 
-    before:  d = x - ReduceMean(x);  d / Sqrt(ReduceMean(d * d) + epsilon) * scale + bias -> y
-    after:   x -> LayerNormalization(scale, bias) -> y
+    before:  d = Sub(x, ReduceMean(x)); y = Add(Mul(Div(d, Sqrt(Add(ReduceMean(Mul(d, d)), epsilon))), scale), bias)
+    after:   y = LayerNormalization(x, scale, bias)
     """
-    given, attributes = parameters(m, op)
-    return op.LayerNormalization(m.x, *given, **attributes)
+    operands, attributes = parameters(m, op)
+    return op.LayerNormalization(m.x, *operands, **attributes)

@@ -1,4 +1,4 @@
-"""Loops over the elements of a sequence that are recurrent networks become RNN, GRU or LSTM."""
+"""Recognize RNN, GRU and LSTM in loops over the elements of a sequence."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "
 @register
 @dataclass(frozen=True)
 class RecognizeRnn(Pass):
-    """Replace a Loop or Scan whose body is one step of a recurrent network, over each element of a sequence in turn.
+    """Replace a Loop or Scan over a sequence whose body is a recurrent cell by RNN, GRU or LSTM.
 
     The forms of tf2onnx (Keras layers that it leaves as Loop: hard sigmoids, a product for each gate, GRU that resets
-    before the product, SimpleRNN), and whatever is linear in input and state in the same way. Batches of symbolic
-    size are taken not to be empty, and sequences of GRU neither: ONNX Runtime's GRU and LSTM end the process of who
-    feeds them such, from whichever exporter.
+    before the product, SimpleRNN), and all that are linear in input and state in the same way. Batches of symbolic
+    size are assumed not to be empty, and so are sequences of GRU: ONNX Runtime's GRU and LSTM crash on empty ones,
+    from any exporter.
 
     before:  y, all = Loop(n, , h) <body = (i, c, s) -> (c, t, t) {
                t = Tanh(Add(MatMul(Gather(x, i), w), MatMul(s, r))) }>
@@ -44,6 +44,7 @@ class RecognizeRnn(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         loops = [node for node in model.graph.all_nodes() if node.op_type in ("Loop", "Scan") and node.domain == ""]
         if not loops or context.hides_operators():
             return
@@ -57,22 +58,21 @@ class RecognizeRnn(Pass):
                 continue
             if quantizer is not None:
                 found = MissedRewrite(self.name, where(node), "no quantizer in the model", quantizer.op_type)
-            if context.settings.target == "ort-cuda":  # cuDNN takes neither hard sigmoids nor an early reset
+            if context.settings.target == "ort-cuda":  # cuDNN has neither hard sigmoids nor an early reset
                 found = MissedRewrite(self.name, where(node), "a target other than ort-cuda", context.settings.target)
             if isinstance(found, MissedRewrite):
                 context.log.miss(found)
             elif context.log.try_rewrite(self.name, where(node), node.op_type, found[1].operator, self.exactness):
                 _replace(node, *found, context)
-                shapes.refresh(model)  # the next layer reads this one's result, whose dims were not known
+                shapes.refresh(model)  # the next layer uses this result, whose dims were not known
 
 
 def _recurrence(loop: ir.Node, walk: Walk, shapes: Shapes) -> tuple[Walk, Cell] | MissedRewrite | None:
-    """What a turn does, where that is a step of a recurrent network, or why an operator would do otherwise."""
+    """The recurrent cell that an iteration computes, or why the operator would differ; None where it is none."""
     matrices = [state for state in walk.states if _width(state.start, shapes) is not None]
     widths = {state.value: _width(state.start, shapes) or 0 for state in matrices}
-    dims = shapes.dims(walk.sequence)
-    assert dims is not None
-    step = Step(walk.body, walk.x, {walk.x: dims[2] if isinstance(dims[2], int) else 0, **widths}, shapes)
+    columns = (shapes.dims(walk.sequence) or (0, 0, 0))[2]
+    step = Step(walk.body, walk.x, {walk.x: columns if isinstance(columns, int) else 0, **widths}, shapes)
     ends = {state.value: ir.origin(state.end) for state in matrices}
     cell = next(iter(step.cells(ends)), None)
     if cell is None:
@@ -83,7 +83,7 @@ def _recurrence(loop: ir.Node, walk: Walk, shapes: Shapes) -> tuple[Walk, Cell] 
 
 
 def _faults(loop: ir.Node, walk: Walk, cell: Cell, step: Step, shapes: Shapes) -> Iterator[tuple[str, str]]:
-    """What a recurrent operator would do otherwise: a condition and why it does not hold."""
+    """The conditions under which the recurrent operator computes the same that do not hold, and why."""
     length, batch, _ = shapes.dims(walk.sequence) or (0, 0, 0)
     states = {state.value: state for state in walk.states if state.value in cell.states}
     size = step.leaves[cell.states[0]]
@@ -137,7 +137,7 @@ def _replace(loop: ir.Node, walk: Walk, cell: Cell, context: PassContext) -> Non
     contents = (*weights, np.concatenate([bias, inner]))
     constants = [ir.pending_constant(_float32(each[np.newaxis]), name="weights") for each in contents]
     starts = [_with_axis("Unsqueeze", state.start, 0, loop, context) for state in ordered]
-    made = ir.new_node(
+    node = ir.new_node(
         cell.operator,
         [walk.sequence, *constants, None, *starts],
         _attributes(walk, cell, weights[1].shape[1]),
@@ -147,15 +147,15 @@ def _replace(loop: ir.Node, walk: Walk, cell: Cell, context: PassContext) -> Non
     )
     results: list[ir.Value | None] = [None] * len(loop.outputs)
     stacks = [stack for _, stack in walk.rows]
-    readers = [(stacks, 1), *(([state.result], 0) for state in ordered)]
-    for output, (given, _) in zip(made.outputs, readers, strict=True):
-        if not any(map(ir.is_read, given)):
+    replaced = [(stacks, 1), *(([state.result], 0) for state in ordered)]
+    for output, (old, _) in zip(node.outputs, replaced, strict=True):
+        if not any(map(ir.is_read, old)):
             output.name = ""
-    context.rewriter.insert(made, before=loop)
-    for output, (given, axis) in zip(made.outputs, readers, strict=True):
+    context.rewriter.insert(node, before=loop)
+    for output, (old, axis) in zip(node.outputs, replaced, strict=True):
         if output.name:
             value = _with_axis("Squeeze", output, axis, loop, context)
-            for each in filter(ir.is_read, given):
+            for each in filter(ir.is_read, old):
                 results[loop.outputs.index(each)] = value
     context.rewriter.replace(loop, results)
 
@@ -174,6 +174,6 @@ def _attributes(walk: Walk, cell: Cell, size: int) -> dict[str, ir.AttributeValu
 
 
 def _with_axis(operator: str, value: ir.Value | None, axis: int, loop: ir.Node, context: PassContext) -> ir.Value:
-    """Squeeze or Unsqueeze, in front of the loop."""
-    made = ir.new_view(operator, value, [axis], version=loop.version, provenance=RecognizeRnn.name)
-    return context.rewriter.insert(made, before=loop).outputs[0]
+    """Squeeze or Unsqueeze, before the loop."""
+    view = ir.new_view(operator, value, [axis], version=loop.version, provenance=RecognizeRnn.name)
+    return context.rewriter.insert(view, before=loop).outputs[0]

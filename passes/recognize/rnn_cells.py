@@ -1,8 +1,8 @@
-"""One step of a recurrent network, read off the operators that compute it.
+"""Recurrent cells, recognized from the operators that compute one iteration.
 
-What a step feeds to its activations is linear in the input and the state: however it is spelled (one product for all
-gates and a Split, a product for each gate, products of the concatenated input and state, scaled ones), it comes down to
-a matrix for each of the two and a bias.
+The operands of the activations are linear in the input and the state: in any form (one product for all gates and a
+Split, a product for each gate, products of the concatenated input and state, scaled ones), each is equivalent to a
+matrix for each of the two and a bias.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ..simplify.shape.slice_ranges import axis_of, window
 Matrix = npt.NDArray[np.float64]
 
 _ACTIVATIONS = frozenset({"Relu", "Sigmoid", "Tanh"})
+_GATES = _ACTIVATIONS | {"Min", "Max", "Clip", "HardSigmoid"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Linear:
     bias: Matrix
 
     def plus(self, other: Linear) -> Linear:
+        """The sum of two."""
         leaves = {**self.weights, **other.weights}
         return Linear(
             {leaf: np.add(self.weights.get(leaf, 0), other.weights.get(leaf, 0)) for leaf in leaves},
@@ -38,15 +40,17 @@ class Linear:
         )
 
     def times(self, factor: Matrix | float) -> Linear:
+        """Each column multiplied by its factor."""
         return Linear({leaf: each * factor for leaf, each in self.weights.items()}, self.bias * factor)
 
     def columns(self, start: int, stop: int) -> Linear:
+        """Columns `start` to `stop`."""
         return Linear({leaf: each[:, start:stop] for leaf, each in self.weights.items()}, self.bias[start:stop])
 
 
 @dataclass(frozen=True)
 class Gate:
-    """An activation of something linear. That of a HardSigmoid includes its slope and offset: it clips to 0 … 1."""
+    """An activation of a linear operand, which for HardSigmoid includes slope and offset: it clips to 0 … 1."""
 
     activation: str
     linear: Linear
@@ -54,9 +58,9 @@ class Gate:
 
 @dataclass(frozen=True)
 class Cell:
-    """A step as `operator` defines it: what its gates are fed, in its order, its activations, and its states.
+    """A cell in the terms of `operator`: the operands of its gates, in its order, its activations, and its states.
 
-    `inner_bias`: GRU resets the last gate's product after it has been made, with this bias.
+    `inner_bias`: GRU applies the reset gate after the last product (linear_before_reset), and this bias before it.
     """
 
     operator: str
@@ -67,7 +71,10 @@ class Cell:
 
 
 class Step:
-    """What the nodes of a loop's body compute from `leaves`, matrices so wide: `x`, which is the turn's, and states."""
+    """The linear operands and gates that the nodes of a loop's body compute.
+
+    `leaves` are the inputs of an iteration with their numbers of columns: `x`, the element of the sequence, and states.
+    """
 
     def __init__(self, body: ir.Graph, x: ir.Value, leaves: Mapping[ir.Value, int], shapes: Shapes) -> None:
         self.shapes = shapes
@@ -85,6 +92,9 @@ class Step:
     def _visit(self, node: ir.Node, inputs: Sequence[ir.Value]) -> None:
         result = node.outputs[0]
         linear = self.linear.get(inputs[0]) if inputs else None
+        if node.op_type in _GATES:
+            self._visit_gate(node, inputs)
+            return
         match node.op_type:
             case "MatMul":
                 self._learn(result, self._product(inputs[0], ir.constant(inputs[1]), False))
@@ -100,6 +110,12 @@ class Step:
                 self._split(node, linear)
             case "Slice" if linear is not None and (taken := window(node, self.shapes)) is not None and taken[0] == 1:
                 self._learn(result, linear.columns(*taken[1:3]))
+
+    def _visit_gate(self, node: ir.Node, inputs: Sequence[ir.Value]) -> None:
+        """Record an activation, or a part of a HardSigmoid written as Min and Max or as Clip."""
+        result = node.outputs[0]
+        linear = self.linear.get(inputs[0]) if inputs else None
+        match node.op_type:
             case "Min" if linear is not None and len(inputs) == 2 and _is(inputs[1], 1):
                 self.clipped[result] = linear
             case "Max" if inputs[0] in self.clipped and len(inputs) == 2 and _is(inputs[1], 0):
@@ -126,7 +142,7 @@ class Step:
                 self.linear[part] = linear.columns(end - size, end)
 
     def _product(self, value: ir.Value, weight: ir.Array | None, transposed: bool) -> Linear | None:
-        """`value @ weight`, where `value` is an input of the step or several of them side by side."""
+        """`value @ weight`, where `value` is an input of the iteration or a concatenation of some."""
         if weight is None or weight.ndim != 2:
             return None
         rows = np.asarray(weight.T if transposed else weight, dtype=np.float64)
@@ -160,7 +176,7 @@ class Step:
         return dims is not None and len(dims) == 2 and dims[0] == 1 and self.shapes.rank(vector) == 1 and dims[1] != 1
 
     def _operand(self, value: ir.Value) -> Linear | None:
-        """What is added to a matrix: another one, or the row of one that has no other."""
+        """An addend of a matrix: another one, or the single row of one."""
         return self.linear.get(value) or self.vectors.get(value)
 
     def _sum(self, a: ir.Value, b: ir.Value) -> Linear | None:
@@ -184,7 +200,7 @@ class Step:
     # --- cells ------------------------------------------------------------------------------------------------------
 
     def cells(self, ends: Mapping[ir.Value, ir.Value]) -> Iterator[Cell]:
-        """The recurrent operators that do what this step does; `ends` are the states with what they become."""
+        """The recurrent operators that compute the same; `ends` are the states with their next values."""
         for h, end in ends.items():
             gate = self.gates.get(end)
             if gate is not None:
@@ -206,7 +222,7 @@ class Step:
                     yield Cell("GRU", gates, [z.activation, n.activation], [h], inner_bias)
 
     def _candidates(self, value: ir.Value, h: ir.Value) -> Iterator[tuple[Gate, Gate, Matrix | None]]:
-        """What resets, and what activates the sum of a product of x and one of Mul(r, h), or Mul(r, that of h)."""
+        """Reset gate and candidate: activation of x @ w + Mul(r, h) @ u, or of x @ w + Mul(r, h @ u + inner bias)."""
         gate, node = self.gates.get(value), _call(value, *_ACTIVATIONS)
         if gate is not None:
             linear = gate.linear
@@ -245,7 +261,7 @@ def _numbers(node: ir.Node, *names: str) -> tuple[float, ...]:
 
 
 def _row(value: ir.Value, beside: Linear) -> Matrix | None:
-    """A constant that goes with each row alike: one element for each column, or one for all."""
+    """A constant that broadcasts over rows: one element for each column, or one for all."""
     content = ir.constant(value)
     if content is None or content.size not in (1, beside.bias.size) or content.shape[:-1] not in ((), (1,)):
         return None
@@ -253,7 +269,7 @@ def _row(value: ir.Value, beside: Linear) -> Matrix | None:
 
 
 def _is(value: ir.Value | None, number: float) -> bool:
-    """Whether `value` is this constant, which leaves what it meets the matrix that it was."""
+    """Whether `value` is this constant, of a rank that does not broadcast a matrix."""
     content = ir.constant(value)
     return content is not None and content.ndim <= 2 and ir.scalar(value) == number
 
@@ -264,7 +280,7 @@ def _call(value: ir.Value | None, *operators: str) -> ir.Node | None:
 
 
 def _operands(value: ir.Value | None, operator: str) -> Iterator[tuple[ir.Value, ...]]:
-    """Those of a binary operator, in both orders."""
+    """The operands of a binary operator, in both orders."""
     if (node := _call(value, operator)) is not None:
         yield from permutations([each for each in node.inputs if each is not None], 2)
 

@@ -1,0 +1,1 @@
+"""Rules and passes that reduce work on every target."""

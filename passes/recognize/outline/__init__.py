@@ -1,0 +1,1 @@
+"""Outlining of the standard's function bodies."""

@@ -1,4 +1,4 @@
-"""Which operators of the standard have bodies, how these look, and what a call may have been given."""
+"""The operators with function bodies, the shapes of these bodies, and guesses of the calls they were expanded from."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ OPERATORS: Mapping[str, tuple[str, ...]] = {
     "Swish": ("Mul(, Sigmoid Mul)",),
     "ThresholdedRelu": ("Where(Less, , )",),
 }
-"""What is looked for. Not among them: what ONNX Runtime computes otherwise for NaN or by chance (Clip, Bernoulli)."""
+"""The outlined operators, with the operators at the roots of their bodies (`silhouettes`).
+
+Not among them: those that ONNX Runtime computes differently for NaN, or at random (Clip, Bernoulli).
+"""
 
 HOLE = "any number"
 NEGATIVE = "any negative number"
@@ -70,7 +73,7 @@ _STRUCTURAL: Mapping[str, tuple[int | str | None, ...]] = {
 }
 # Optional inputs that are given together or not at all.
 _TOGETHER = {"past_key": "past_value"}
-# What stands for a number that is sought: exact in every floating-point type, and in no body of the standard.
+# Placeholders for unknown numbers: exact in every floating-point type, and in no body of the standard.
 _INTEGERS = (7919, 7901, 7883, 7879, 7873, 7867)
 _FLOATS = (1.609375, 1.640625, 1.671875, 1.703125)
 
@@ -79,7 +82,7 @@ Choice = int | float | str | ir.DataType | None
 
 @cache
 def alternatives_of(op_type: str, opset: int, dtype: ir.DataType, rank: int) -> Mapping[str, tuple[Choice, ...]]:
-    """What each input and each attribute of a call may be; `dtype` and `rank` are those of its first output."""
+    """The alternatives for each input and attribute of a call; `dtype` and `rank` are those of its first output."""
     signature = ir.function_signature(op_type, opset)
     if signature is None:
         return {}
@@ -100,7 +103,7 @@ def alternatives_of(op_type: str, opset: int, dtype: ir.DataType, rank: int) -> 
 
 @dataclass(frozen=True)
 class Guess:
-    """What a call may have been: for each input its type (None: absent), for each attribute its value or a hole."""
+    """A possible call: for each input its type (None: absent), for each attribute its value or a hole."""
 
     op_type: str
     opset: int
@@ -108,12 +111,13 @@ class Guess:
     choices: tuple[tuple[str, Choice], ...]
 
     def but(self, name: str, choice: Choice) -> Guess:
+        """The same with another choice for one input or attribute, and for those that go together with it."""
         changed = (name, _TOGETHER.get(name))
         return dataclasses.replace(self, choices=tuple((n, choice if n in changed else c) for n, c in self.choices))
 
     @cached_property
     def holes(self) -> dict[str, int | float]:
-        """The attributes that are sought, and what stands for each of them in the body."""
+        """The unknown attributes, with their placeholders in the body."""
         numbers = self.signature.numbers
         sought = [(name, choice) for name, choice in self.choices if choice in (HOLE, NEGATIVE)]
         stand_ins = {int: iter(_INTEGERS), float: iter(_FLOATS)}
@@ -134,6 +138,7 @@ class Guess:
 
     @cached_property
     def body(self) -> ir.Graph | None:
+        """The function body of the call; None where it has none."""
         given = dict(self.choices)
         types = [given[formal.name] for formal in self.signature.inputs]
         inputs = [(each, self.rank) if isinstance(each, ir.DataType) else None for each in types]
@@ -141,6 +146,7 @@ class Guess:
 
     @property
     def signature(self) -> ir.Signature:
+        """The inputs and attributes of the operator."""
         signature = ir.function_signature(self.op_type, self.opset)
         assert signature is not None
         return signature
@@ -148,7 +154,7 @@ class Guess:
 
 @cache
 def first_guesses(op_type: str, opset: int, dtype: ir.DataType, rank: int) -> tuple[Guess, ...]:
-    """The first alternative of everything, and what differs from that in one thing."""
+    """The guess of all first alternatives, and those that differ from it in one choice."""
     alternatives = alternatives_of(op_type, opset, dtype, rank)
     if not alternatives or () in alternatives.values():
         return ()
@@ -157,7 +163,7 @@ def first_guesses(op_type: str, opset: int, dtype: ir.DataType, rank: int) -> tu
 
 
 def silhouettes(op_type: str, opset: int, dtype: ir.DataType) -> frozenset[str]:
-    """How the bodies of an operator look at the root: `OPERATORS` has this for all of them, computed beforehand."""
+    """The operators at the roots of the bodies of an operator, as precomputed in `OPERATORS`."""
     bodies = (guess.body for rank in (3, 4) for guess in first_guesses(op_type, opset, dtype, rank))
     roots = [through_identity(body.outputs[0]).producer() for body in bodies if body is not None]
     return frozenset(
@@ -168,7 +174,7 @@ def silhouettes(op_type: str, opset: int, dtype: ir.DataType) -> frozenset[str]:
 
 
 def _ancestry(value: ir.Value | None) -> Iterator[str]:
-    """What a value comes from by way of first operands: at most three operators, none above one that commutes."""
+    """The producers of a value along first operands: at most three, none above a commutative one."""
     for _ in range(3):
         if value is None or is_number(value := through_identity(value)) or (node := value.producer()) is None:
             return
@@ -208,5 +214,5 @@ _BY_ROOT = _by_root()
 
 
 def neighbours(guess: Guess, alternatives: Mapping[str, tuple[Choice, ...]]) -> Iterator[Guess]:
-    """The guesses that differ from one in one thing."""
+    """The guesses that differ from `guess` in one choice."""
     return (guess.but(name, other) for name, each in alternatives.items() for other in each)

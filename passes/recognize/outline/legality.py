@@ -1,4 +1,4 @@
-"""What a call wants of its inputs that the standard's body for it does not say: the body would broadcast more."""
+"""Conditions of operators on their inputs that their function bodies do not imply: the bodies broadcast more."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Dims = tuple[Dim, ...]
 
 @dataclass(frozen=True)
 class Call:
-    """A call that is about to be written."""
+    """A call that is about to be inserted."""
 
     op_type: str
     opset: int
@@ -30,15 +30,17 @@ class Call:
         return None if dims is None else tuple(map(unless_empty, dims))
 
     def number(self, name: str, default: int) -> int:
+        """An integer attribute, or `default`."""
         value = self.attributes.get(name, default)
         return value if isinstance(value, int) else default
 
     def has(self, index: int) -> bool:
+        """Whether the input at `index` is present."""
         return index < len(self.inputs) and self.inputs[index] is not None
 
 
 def unfit(call: Call) -> str | None:
-    """Why the operator cannot take these inputs, in words; None where it can."""
+    """Why the operator does not accept these inputs; None where it does."""
     condition = _CONDITIONS.get(call.op_type)
     if condition is None or condition(call):
         return None
@@ -46,7 +48,7 @@ def unfit(call: Call) -> str | None:
 
 
 def _normalization(call: Call) -> bool:
-    """Scale and bias have the dims that are normalized. (ONNX Runtime wants a factor for each element.)"""
+    """Scale and bias have the dims that are normalized. (ONNX Runtime requires a factor for each element.)"""
     x, axis = call.dims(0), call.number("axis", -1)
     if x is None or not -len(x) <= axis < len(x):
         return False
@@ -59,7 +61,7 @@ def _group_normalization(call: Call) -> bool:
 
 
 def _prelu(call: Call) -> bool:
-    """The slope is broadcast to the data, not the other way round."""
+    """The slope broadcasts to the data, and not the data to the slope."""
     x, slope = call.dims(0), call.dims(1)
     if x is None or slope is None or len(slope) > len(x):
         return False
@@ -67,7 +69,7 @@ def _prelu(call: Call) -> bool:
 
 
 def _rotary_embedding(call: Call) -> bool:
-    """The caches have an angle for each pair that turns, and without positions for each place of each sample."""
+    """The caches have an angle for each rotated pair, and without position ids for each position of each sample."""
     x, cos, sin = call.dims(0), call.dims(1), call.dims(2)
     if x is None or cos is None or cos != sin or len(x) not in (3, 4):
         return False
@@ -77,17 +79,17 @@ def _rotary_embedding(call: Call) -> bool:
         if not isinstance(size, int) or not heads:
             return False
         size = size // heads
-    turning = call.number("rotary_embedding_dim", 0) or size
-    if not isinstance(turning, int) or cos[-1] != turning // 2:
+    rotated = call.number("rotary_embedding_dim", 0) or size
+    if not isinstance(rotated, int) or cos[-1] != rotated // 2:
         return False
     return len(cos) == 2 if call.has(3) else cos[:-1] == (x[0], x[2] if len(x) == 4 else x[1])
 
 
 def _attention(call: Call) -> bool:
-    """What ONNX Runtime's kernels for opsets 23 and 24 take and compute as the standard says (found by its own cases).
+    """The inputs for which ONNX Runtime's kernels of opsets 23 and 24 conform to the standard (by its own test cases).
 
-    They refuse, when they run, a mask with one row for all queries or with fewer columns than there are keys, and
-    give out the scores without the causal mask. From 25 on there is no kernel: the body is written out again.
+    They fail at run time on a mask with one row for all queries or with fewer columns than keys, and output the scores
+    without the causal mask. From 25 on there is no kernel: the body is expanded again.
     """
     if not call.has(3) or call.opset >= 25:
         return True
@@ -101,7 +103,7 @@ def _attention(call: Call) -> bool:
 
 
 def _softmax(call: Call) -> bool:
-    """Over the last axis: over others, writing it out is what ONNX Runtime's CPU provider runs best."""
+    """Over the last axis: over others, the expanded form is the fastest on ONNX Runtime's CPU provider."""
     x = call.dims(0)
     return x is not None and call.number("axis", -1) in (-1, len(x) - 1)
 

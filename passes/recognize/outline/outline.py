@@ -1,4 +1,4 @@
-"""The standard's functions, written out, become calls again: the standard's own bodies are the patterns."""
+"""Outline expanded standard functions: the standard's own function bodies are the patterns."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ from .function_bodies import Guess, alternatives_of, candidates, first_guesses, 
 from .legality import Call, unfit
 from .unify import Unification, through_identity
 
-# How many guesses are varied before a place is given up.
-_EXPANSIONS = 16
+_EXPANSIONS = 16  # guesses that are varied at one node
 _MASK = 3  # the input of Attention
 _Score = tuple[bool, int, int]
 
 
 @dataclass
 class _Found:
-    """A place where the standard's body of a call stands; `exposed` are its other outputs that somebody reads."""
+    """A unified body of a call; `exposed` are its other outputs with users, `leaks` counts inner values with users."""
 
     guess: Guess
     unification: Unification
@@ -41,23 +40,25 @@ class _Found:
 
     @property
     def inputs(self) -> list[ir.Value | None]:
+        """The inputs of the call."""
         values = self.unification.values
         formals = {formal.name: values.get(formal) for formal in self.unification.body.inputs}
         return [formals.get(formal.name) for formal in self.guess.signature.inputs]
 
     @property
     def attributes(self) -> dict[str, int | float | str]:
+        """The attributes of the call."""
         return {**self.guess.attributes, **self.unification.found}
 
 
 @register
 @dataclass(frozen=True)
 class OutlineFunctions(Pass):
-    """Find what the standard's own function bodies spell in many operators and write the one operator for it.
+    """Replace subgraphs that are expanded function bodies of standard operators by the operators.
 
-    A body depends on the attributes of its call. They are guessed: of all that differ from the best guess in one
-    thing, the next is the one by which more of the body is found in the graph. What was found is proven by writing
-    the body out for the attributes and types that were found and comparing again.
+    A body depends on the attributes of its call, which are guessed: best-first search over guesses that differ in one
+    choice, by how much of the body unifies with the graph. A result is verified by expanding the body for the
+    attributes and types that were found and unifying it again.
 
     before:  e = Exp(x); one = CastLike(1.0, x); s = Add(e, one); y = Log(s)
     after:   y = Softplus(x)
@@ -69,6 +70,7 @@ class OutlineFunctions(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         functions = context.functions()
         owners = ir.owners_in(ir.nodes(model))
         refreshed = False
@@ -144,7 +146,7 @@ class OutlineFunctions(Pass):
 def _inputs_for_kernel(
     found: _Found, provenance: str, context: PassContext
 ) -> tuple[list[ir.Value | None], list[ir.Node]]:
-    """The inputs of the call, and nodes before it: without a row of the lowest float, of which Attention gives 0."""
+    """The inputs of the call, and nodes before it: a mask without the lowest float, for which Attention computes 0."""
     inputs, shapes = found.inputs, context.analyses.get(Shapes)
     mask = inputs[_MASK] if found.guess.op_type == "Attention" and len(inputs) > _MASK else None
     dtype = shapes.dtype(mask) if mask is not None else None
@@ -161,10 +163,10 @@ def _inputs_for_kernel(
 
 
 def _search(op_type: str, node: ir.Node, shapes: Shapes) -> _Found | None:
-    """The guess whose whole body stands at `node` with the fewest inner values read elsewhere; None if there is none.
+    """The guess whose whole body unifies at `node` with the fewest leaking values; None if there is none.
 
-    Best first: of all that was tried, the guess that fits best is varied next, as long as it fits better than the
-    first one. (Climbing alone would end in a mask that swallows what a window is computed by.)
+    Best-first search: of all that were tried, the guess that fits best is varied next, as long as it fits better than
+    the first one. (Hill climbing would end in a mask that absorbs the computation of a window.)
     """
     dtype, rank = shapes.dtype(node.outputs[0]), shapes.rank(node.outputs[0])
     if dtype is None or rank is None:
@@ -196,7 +198,7 @@ def _search(op_type: str, node: ir.Node, shapes: Shapes) -> _Found | None:
 
 
 def _attempt(guess: Guess, node: ir.Node, shapes: Shapes) -> tuple[_Score, _Found | None]:
-    """How well a guess fits: whether all of it does, how few of its values leak, and how much of the body fits."""
+    """The score of a guess: whether all of its body unifies, the leaks (negative), and the matched nodes."""
     body = guess.body
     if body is None:
         return (False, 0, -1), None
@@ -215,7 +217,7 @@ def _attempt(guess: Guess, node: ir.Node, shapes: Shapes) -> tuple[_Score, _Foun
 
 
 def _proven(found: _Found, node: ir.Node, shapes: Shapes) -> _Found | None:
-    """The same with the body as the standard writes it for what was found: types, ranks and attributes."""
+    """The same, verified with the body for the types, rank and attributes that were found."""
     choices = dict(found.guess.choices)
     for formal, value in zip(found.guess.signature.inputs, found.inputs, strict=True):
         if value is None and not formal.is_optional:
@@ -229,7 +231,7 @@ def _proven(found: _Found, node: ir.Node, shapes: Shapes) -> _Found | None:
 
 
 def _renamings(value: ir.Value) -> list[ir.Value]:
-    """A value, and before it those that are it by another name."""
+    """The values that Identities copy `value` to, and `value` itself as the last."""
     found = [value]
     for each in found:  # grows while it is walked
         found += [
@@ -239,7 +241,7 @@ def _renamings(value: ir.Value) -> list[ir.Value]:
 
 
 def _outside(value: ir.Value, region: set[ir.Node]) -> bool:
-    """Whether somebody else than `region` reads a value."""
+    """Whether a value, or a copy of it, has users outside of `region`."""
     return any(
         each.is_graph_output()
         or any(reader not in region and reader.op_type != "Identity" for reader in each.consumers())
@@ -248,7 +250,7 @@ def _outside(value: ir.Value, region: set[ir.Node]) -> bool:
 
 
 def _leaks(found: _Found, root: ir.Node) -> int:
-    """How many inner values somebody else reads. The shape of what is given may be read by anybody."""
+    """The number of inner values with users outside. The shapes of the inputs may have any users."""
     region, given = set(found.unification.nodes.values()), {*found.inputs}
     open_values = {root.outputs[0], *found.exposed.values()}
     return sum(
@@ -261,7 +263,7 @@ def _leaks(found: _Found, root: ir.Node) -> int:
 
 
 def _in_order(found: _Found, root: ir.Node) -> bool:
-    """Whether what reads the other results comes after the root, before which the call will stand."""
+    """Whether the users of the other results come after the root, where the call will be inserted."""
     region = set(found.unification.nodes.values())
     readers = {
         reader
@@ -279,7 +281,7 @@ def _in_order(found: _Found, root: ir.Node) -> bool:
 
 
 def _erase_unread(nodes: Sequence[ir.Node], rewriter: ir.Rewriter) -> None:
-    """Erase nodes that nobody reads any more, and what was made for them alone."""
+    """Erase nodes without users, and their producers that have no other users."""
     pending = list(nodes)
     while pending:
         node = pending.pop()

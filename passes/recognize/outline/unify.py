@@ -1,4 +1,4 @@
-"""Whether a part of a graph is a given body: from the result upward, names of the body bound to values of the graph."""
+"""Unification of a function body with a part of a graph, from the result upward."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _CASTS = frozenset({"Cast", "CastLike"})
 _OF_CONSTANTS: Mapping[str, Callable[[ir.Array], ir.Array]] = {"Sqrt": np.sqrt, "Neg": np.negative}
 
 
-_FAR = 32  # longer chains are in no body: looking no further keeps the search linear
+_LONGEST_CHAIN = 32  # no body has longer ones: a bound keeps the search linear
 
 
 def through_identity(value: ir.Value) -> ir.Value:
-    """What an Identity, or a chain of them, hands on."""
-    for _ in range(_FAR):
+    """The input of a chain of Identities."""
+    for _ in range(_LONGEST_CHAIN):
         node = value.producer()
         if node is None or node.op_type != "Identity" or node.domain or node.inputs[0] is None:
             break
@@ -31,10 +31,10 @@ def through_identity(value: ir.Value) -> ir.Value:
 
 @dataclass
 class Unification:
-    """An attempt to read the graph around `root` as `body`.
+    """An attempt to unify `body` with the graph at `root`.
 
-    `holes` are the attributes whose values are sought, with the value that stands for each in the body; `found` is
-    what the graph has in their place. `matched` counts the nodes of the body that were found before something differed.
+    `holes` are the unknown attributes with their placeholders in the body; `found` are their values in the graph.
+    `matched` counts the nodes of the body that were matched before the first mismatch.
     """
 
     body: ir.Graph
@@ -47,7 +47,7 @@ class Unification:
     matched: int = 0
 
     def fits(self) -> bool:
-        """Whether the first output of the root is the first output of the body."""
+        """Whether the first output of the body unifies with that of the root."""
         return self._value(self.body.outputs[0], self.root.outputs[0])
 
     def fits_also(self, wanted: ir.Value) -> ir.Value | None:
@@ -115,7 +115,7 @@ class Unification:
         )
 
     def _plausible(self, formal: ir.Value | None, actual: ir.Value | None) -> bool:
-        """Whether an operand is of the right kind: looked at before the operands of an addition change places."""
+        """Whether an operand is of the right kind: checked before operands of a commutative operator are swapped."""
         if formal is None or actual is None:
             return formal is actual
         formal, actual = through_identity(formal), through_identity(actual)
@@ -164,7 +164,7 @@ class Unification:
 
 
 def _content(value: ir.Value, dtype_of: Callable[[ir.Value], ir.DataType | None]) -> ir.Array | None:
-    """The content of a constant, or of what is computed from constants alone by casts and a few functions."""
+    """The content of a constant, or of a value that casts and a few functions compute from one."""
     steps = list(_up(value))
     content = ir.constant(steps.pop())
     for step in reversed(steps):
@@ -201,8 +201,8 @@ def is_number(value: ir.Value) -> bool:
 
 
 def _up(value: ir.Value) -> Iterator[ir.Value]:
-    """A value and what it is computed from, as far as casts and functions of one number go."""
-    for _ in range(_FAR):
+    """A value and its producers' first inputs, along casts and functions of one operand."""
+    for _ in range(_LONGEST_CHAIN):
         yield value
         node = value.producer()
         if node is None or node.domain or node.op_type not in _CASTS | _OF_CONSTANTS.keys() or node.inputs[0] is None:

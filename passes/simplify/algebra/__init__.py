@@ -1,0 +1,1 @@
+"""Rules on elementwise arithmetic, logic and reductions."""

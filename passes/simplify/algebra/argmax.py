@@ -1,4 +1,4 @@
-"""The place of the largest element behind functions that keep the order of elements."""
+"""ArgMax, ArgMin and Hardmax over functions that keep or reverse the order of elements."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...rewriting.pattern import any_call, op
 from ...rewriting.rule import rule
 
 _WIDE = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
-"""In 16 bits the probabilities of many classes are subnormal, and tie by the hundred."""
+"""In 16 bits the probabilities of many classes are subnormal, and hundreds of them are equal."""
 
 _SOFTMAX = any_call("Softmax").named("inner") | any_call("LogSoftmax").named("inner")
 _NEG = any_call("Neg").named("inner")
@@ -25,7 +25,7 @@ def _axis(node: ir.Node, rank: int | None) -> int | None:
 def _same_slices(m: Match) -> bool:
     """Whether all elements that are compared were divided by the same sum.
 
-    Below opset 13 Softmax and Hardmax take all axes from theirs on as one.
+    Below opset 13, Softmax and Hardmax flatten all axes from `axis` on into one.
     """
     normalized, compared = _axis(m.inner.node, m.inner.rank), _axis(m.root, m.inner.rank)
     if normalized is None or compared is None:
@@ -37,23 +37,29 @@ def _same_slices(m: Match) -> bool:
     return normalized <= compared
 
 
+def _show_axes(m: Match) -> str:
+    inner, outer = m.inner.node, m.root
+    return f"{inner.op_type} along {ir.attribute(inner, 'axis')}, {outer.op_type} along {ir.attribute(outer, 'axis')}"
+
+
 @rule(
     op.ArgMax(_SOFTMAX).any_attributes() | op.Hardmax(_SOFTMAX).any_attributes(),
     requires=[
         require("float32 or float64", lambda m: m.inner.dtype in _WIDE, lambda m: str(m.inner.dtype)),
-        require("the axis along which the other normalizes", _same_slices, lambda m: m.shapes.show(m.inner.value)),
+        require("normalized along the compared axis", _same_slices, _show_axes),
     ],
     exactness=Exactness.SPECIAL_VALUES,
     source="ONNX Softmax, LogSoftmax, ArgMax, Hardmax: exp(x - c) / s rises with x",
 )
 def eliminate_softmax_before_argmax(m: Match, op: Builder) -> ir.Value | None:
-    """Softmax does not change which element is the largest.
+    """Remove a Softmax before ArgMax: it does not change which element is the largest.
 
-    Where the two largest differ by less than Softmax rounds (some 1e-7), it makes them equal and the first is taken;
-    without it the larger one is. The smallest elements underflow to the same zero: ArgMin, and TopK of many, stay.
+    Where the two largest differ by less than the rounding error of Softmax (some 1e-7), it makes them equal and the
+    first is taken; without it the larger one is. The smallest elements underflow to the same zero, so that ArgMin, and
+    TopK of many, stay.
 
-    before:  y = ArgMax <axis = 1> (Softmax <axis = 1> (x))
-    after:   y = ArgMax <axis = 1> (x)
+    before:  y = ArgMax<axis = 1>(Softmax<axis = 1>(x))
+    after:   y = ArgMax<axis = 1>(x)
     """
     return op.node(m.root.op_type, [m.inner.node.inputs[0]], attributes=m.root.attributes)[0]
 
@@ -71,9 +77,9 @@ def eliminate_softmax_before_argmax(m: Match, op: Builder) -> ir.Value | None:
     source="ONNX Neg, ArgMax, ArgMin: min(-x) = -max(x); of NaN the kernels take one or the other",
 )
 def argmax_neg_to_argmin(m: Match, op: Builder) -> ir.Value | None:
-    """The largest of the negatives is the smallest.
+    """Exchange ArgMax and ArgMin instead of negating their input.
 
-    before:  y = ArgMin(Neg(x))
+    before:  y = ArgMin(Neg(x))        the same for ArgMax
     after:   y = ArgMax(x)
     """
     other = "ArgMin" if m.root.op_type == "ArgMax" else "ArgMax"

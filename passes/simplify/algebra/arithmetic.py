@@ -1,4 +1,4 @@
-"""Chains of elementwise arithmetic that are one operator."""
+"""Chains of elementwise arithmetic with a shorter equivalent."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ import numpy as np
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import constant, floating, require
+from ...rewriting.constraints import constant, floating, let, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
+from ...rewriting.two_sided import rewrite
 
 x, y, a, b, c, d = values("x y a b c d")
 
-
-@rule(
+rewrite(
+    "mul-reciprocal-to-div",
+    "Divide instead of multiplying by a reciprocal: one rounding instead of two.",
     op.Mul(x, op.Reciprocal(y) | op.Div(c, y)).any_order(),
-    requires=[
+    op.Div(x, y),
+    when=[
         constant("c"),
         floating("x"),
-        require("one over y", lambda m: not m.has("Div") or m.c.scalar == 1.0),
-        require("a one of no higher rank than y", lambda m: not m.has("Div") or m.c.array.ndim <= (m.y.rank or 0)),
+        require("a dividend of 1", lambda m: not m.has("Div") or m.c.scalar == 1.0, lambda m: f"{m.c.scalar}"),
+        require(
+            "a dividend of no higher rank than y",
+            lambda m: not m.has("Div") or m.c.array.ndim <= (m.y.rank or 0),
+            lambda m: f"{m.shapes.show(m.c.value)} against {m.shapes.show(m.y.value)}",
+        ),
     ],
     exactness=Exactness.ROUNDING,
     source="x * (1 / y) = x / y; ONNX Runtime fuses RMSNorm only in its Div form (core/optimizer/layer_norm_fusion.cc)",
 )
-def mul_reciprocal_to_div(m: Match, op: Builder) -> ir.Value:
-    """One division, rounded once.
-
-    before:  y -> Reciprocal -> Mul(x, ·) -> z        the same for Div(1, y)
-    after:   Div(x, y) -> z
-    """
-    return op.Div(m.x, m.y)
 
 
-def _one_number(m: Match, name: str) -> bool:
-    return bool(getattr(m, name).array.size == 1)
+def _product_of_scales(m: Match) -> ir.Array | str:
+    """The product of both scales in the type of the first, computed in float64."""
+    first, second = float(m.c.array.reshape(())), float(m.d.array.reshape(()))
+    if not abs(first * second) <= max(1.0, abs(first)):
+        return f"{first} * {second}"
+    with np.errstate(over="ignore"):
+        return (m.c.array.astype(np.float64) * second).astype(m.c.array.dtype)
 
 
-def _product(m: Match) -> float:
-    return _number(m, "c") * _number(m, "d")
-
-
-def _number(m: Match, name: str) -> float:
-    return float(getattr(m, name).array.reshape(()))
+_scale = let("a product of the scales that overflows no earlier than the first", _product_of_scales)
 
 
 @rule(
@@ -52,28 +52,25 @@ def _number(m: Match, name: str) -> float:
     requires=[
         constant("c", "d"),
         floating("c", "d"),
-        require("scales that are one number each", lambda m: _one_number(m, "c") and _one_number(m, "d")),
+        require(
+            "scales of one element each",
+            lambda m: m.c.array.size == m.d.array.size == 1,
+            lambda m: f"{list(m.c.array.shape)} and {list(m.d.array.shape)}",
+        ),
         require(
             "scales of no higher rank than what they scale",
             lambda m: m.c.array.ndim <= (m.a.rank or 0) and m.d.array.ndim <= (m.b.rank or 0),
             lambda m: f"{m.shapes.show(m.a.value)} and {m.shapes.show(m.b.value)}",
         ),
-        require(
-            "a product of the scales that overflows no earlier than the first",
-            lambda m: abs(_product(m)) <= max(1.0, abs(_number(m, "c"))),
-            lambda m: f"{m.c.scalar} * {m.d.scalar}",
-        ),
+        _scale,
     ],
     exactness=Exactness.ROUNDING,
     source="(s·A)(t·B) = (s·t·A)B; torch 2.13 splits the scale of attention over both factors",
 )
 def merge_matmul_scales(m: Match, op: Builder) -> ir.Value | None:
-    """Scale one factor by the product of two scales, instead of both.
+    """Scale one operand of a MatMul by the product of two scales, instead of both.
 
-    before:  MatMul(Mul(a, s), Mul(b, t)) -> y
-    after:   MatMul(Mul(a, s * t), b) -> y
+    before:  y = MatMul(Mul(a, s), Mul(b, t))
+    after:   y = MatMul(Mul(a, s·t), b)
     """
-    product = m.c.array.astype(np.float64) * m.d.array.astype(np.float64).reshape(())
-    with np.errstate(over="ignore"):
-        scale = product.astype(m.c.array.dtype)
-    return op.MatMul(op.Mul(m.a, op.constant(scale)), m.b)
+    return op.MatMul(op.Mul(m.a, op.constant(m[_scale])), m.b)

@@ -1,4 +1,4 @@
-"""And, Or, Not and comparisons with fewer operators."""
+"""Boolean algebra: And, Or, Not and comparisons."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ rewrite(
 
 rewrite(
     "boolean-absorption",
-    "One condition decides.",
+    "Absorption: the inner operand is irrelevant.",
     op.And(x, op.Or(x, other).any_order().shared()).any_order()
     | op.Or(x, op.And(x, other).any_order().shared()).any_order(),
     x,
@@ -46,14 +46,18 @@ _INVERSE = {"Less": "GreaterOrEqual", "Greater": "LessOrEqual", "GreaterOrEqual"
             lambda m: (dtype := m.x.dtype) is not None and dtype.is_integer(),
             lambda m: str(m.x.dtype),
         ),
-        require("opset 12 or later, which has all four", lambda m: (m.root.version or 0) >= 12),
+        require(
+            "opset 12 or later, which has all four",
+            lambda m: (m.root.version or 0) >= 12,
+            lambda m: f"opset {m.root.version}",
+        ),
     ],
     source="ONNX Less, Greater, LessOrEqual-12, GreaterOrEqual-12",
 )
 def invert_negated_comparison(m: Match, op: Builder) -> ir.Value:
-    """Compare the other way round instead of negating the result.
+    """Use the inverse comparison instead of negating the result.
 
-    before:  y = Not(Less(a, b))        the same for Greater, LessOrEqual, GreaterOrEqual
-    after:   y = GreaterOrEqual(a, b)
+    before:  y = Not(Less(x, y))        the same for Greater, LessOrEqual, GreaterOrEqual
+    after:   y = GreaterOrEqual(x, y)
     """
     return op.node(_INVERSE[m.test.node.op_type], [m.x, m.y])[0]

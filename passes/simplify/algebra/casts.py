@@ -1,4 +1,4 @@
-"""Element type conversions: CastLike, chains of Casts, and choices that a Cast spells shorter."""
+"""Element type conversions: chains of Casts, CastLike, and Where between 1 and 0."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from .... import ir
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import require
+from ...rewriting.constraints import let, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
@@ -15,7 +15,7 @@ x, like = values("x like")
 
 _T: Final = ir.DataType
 
-# How many bits of magnitude an integer, and of significand a float, has; and the range of exponents of a float.
+# Bits of the magnitude of an integer; bits of the significand and largest exponent of a float.
 _SIGNED: Final = {_T.INT8: 7, _T.INT16: 15, _T.INT32: 31, _T.INT64: 63}
 _UNSIGNED: Final = {_T.BOOL: 1, _T.UINT8: 8, _T.UINT16: 16, _T.UINT32: 32, _T.UINT64: 64}
 _FLOATS: Final = {_T.BFLOAT16: (8, 127), _T.FLOAT16: (11, 15), _T.FLOAT: (24, 127), _T.DOUBLE: (53, 1023)}
@@ -37,47 +37,50 @@ def holds_all(wide: ir.DataType | None, narrow: ir.DataType | None) -> bool:
     return narrow in _UNSIGNED and wide in _UNSIGNED and bits <= _UNSIGNED[wide]
 
 
-def _types(m: Match) -> tuple[ir.DataType | None, ir.DataType | None, ir.DataType | None]:
-    return m.x.dtype, m.shapes.dtype(m.inner.value), m.shapes.dtype(m.root.outputs[0])
-
-
 @rule(
     op.Cast(op.Cast(x).any_attributes().shared().named("inner")).any_attributes().named("outer"),
     requires=[
         require(
-            "a type in the middle that holds every value",
-            lambda m: holds_all(_types(m)[1], _types(m)[0]),
-            lambda m: f"{_types(m)[0]} to {_types(m)[1]}",
+            "an intermediate type that holds every value",
+            lambda m: holds_all(m.inner.dtype, m.x.dtype),
+            lambda m: f"{m.x.dtype} to {m.inner.dtype}",
         ),
         require(
-            "no text, which is spelled by the type",
-            lambda m: _types(m)[2] != _T.STRING,
+            "no string result, whose digits depend on the type",
+            lambda m: m.outer.dtype != _T.STRING,
+            lambda m: str(m.outer.dtype),
         ),
     ],
     source="ONNX Cast",
 )
 def merge_casts(m: Match, op: Builder) -> ir.Value:
-    """Cast at once. Others may read the first result.
+    """Merge two Casts into one. The first may have other users.
 
-    before:  x: int32 -> Cast(int64) -> Cast(bool) -> y
-    after:   x -> Cast(bool) -> y
+    before:  y = Cast<to = BOOL>(Cast<to = INT64>(x))        x: int32
+    after:   y = Cast<to = BOOL>(x)
     """
     return op.Cast(m.x, **m.outer.attributes)
 
 
+def _type_of_like(m: Match) -> ir.DataType | str:
+    return f"the type of {m.like.value.name!r} is not known" if m.like.dtype is None else m.like.dtype
+
+
+_target_type = let("a known target type", _type_of_like)
+
+
 @rule(
     op.CastLike(x, like).any_attributes(),
-    requires=[require("a known target type", lambda m: m.like.dtype is not None)],
+    requires=[_target_type],
     source="ONNX CastLike, whose body is one Cast; the unoptimized export of torch 2.13 casts attention scales with it",
 )
 def cast_like_to_cast(m: Match, op: Builder) -> ir.Value:
     """Cast to the type by its name: a constant then folds, and attention and norms are recognized.
 
-    before:  y = CastLike(x, like)               like: float16
-    after:   y = Cast <to = FLOAT16> (x)
+    before:  y = CastLike(x, like)        like: float16
+    after:   y = Cast<to = FLOAT16>(x)
     """
-    assert m.like.dtype is not None
-    return op.Cast(m.x, to=int(m.like.dtype), **m.CastLike.attributes)
+    return op.Cast(m.x, to=int(m[_target_type]), **m.CastLike.attributes)
 
 
 @rule(
@@ -92,10 +95,10 @@ def cast_like_to_cast(m: Match, op: Builder) -> ir.Value:
     source="ONNX Where, Cast: true is 1",
 )
 def where_one_zero_to_cast(m: Match, op: Builder) -> ir.Value | None:
-    """A condition as a number is a Cast.
+    """Cast a condition to a number instead of selecting between 1 and 0.
 
-    before:  Where(condition, 1, 0) -> y
-    after:   condition -> Cast -> y
+    before:  y = Where(condition, 1, 0)
+    after:   y = Cast(condition)
     """
     dtype = m.shapes.dtype(m.root.outputs[0])
     return op.Cast(m.x, to=int(dtype)) if dtype is not None else None

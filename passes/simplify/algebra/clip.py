@@ -1,4 +1,4 @@
-"""Bounds on bounds: Clip, Relu, Min and Max with constants that follow each other are one Clip."""
+"""Clip, Relu, Min and Max: merge those that follow each other, and recognize them in selections."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import numpy as np
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import FLOATS, floating, require
+from ...rewriting.constraints import FLOATS, floating, let, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import OneOf, Pattern, Var, any_call, op, values
 from ...rewriting.rule import rule
+from ...rewriting.two_sided import rewrite
 
 x, y, low, high = values("x y low high")
 
@@ -18,7 +19,7 @@ _INTEGERS = frozenset(
     {ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.UINT32}
     | {ir.DataType.INT64, ir.DataType.UINT64}
 )
-"""Integers that ONNX Runtime's Clip, Min and Max know."""
+"""Integers that ONNX Runtime's Clip, Min and Max have kernels for."""
 
 Bound = float | int
 Bounds = tuple[Bound | None, Bound | None]
@@ -27,39 +28,39 @@ _INNER = OneOf(tuple(any_call(kind).named("inner") for kind in ("Clip", "Relu", 
 
 
 def _scalar(value: ir.Value | None) -> Bound | None:
-    """The number in a constant of one element; None for NaN, which bounds nothing and everything."""
+    """The number in a constant of one element; None for NaN."""
     number = ir.scalar(value)
     return None if number is None or isinstance(number, bool) or number != number else number
 
 
-def _read(node: ir.Node) -> tuple[ir.Value, Bounds] | None:
-    """What a node bounds, and by which numbers; None where they are not known."""
+def _bounds_of(node: ir.Node) -> tuple[ir.Value, Bounds] | None:
+    """The value that a node bounds, and its bounds; None where a bound is not a constant scalar."""
     if node.op_type == "Relu" and node.inputs[0] is not None:
         return node.inputs[0], (0, None)
     if node.op_type == "Clip" and node.inputs[0] is not None:
-        given = [*node.inputs[1:], None, None][:2]
-        bounds = (_scalar(given[0]), _scalar(given[1]))
-        is_known = all((one is None) == (other is None) for one, other in zip(given, bounds, strict=True))
+        operands = [*node.inputs[1:], None, None][:2]
+        bounds = (_scalar(operands[0]), _scalar(operands[1]))
+        is_known = all((one is None) == (other is None) for one, other in zip(operands, bounds, strict=True))
         return (node.inputs[0], bounds) if is_known else None
     if node.op_type not in ("Min", "Max") or len(node.inputs) < 2 or None in node.inputs:
         return None
-    known = [_scalar(value) for value in node.inputs]
-    data = [value for value, bound in zip(node.inputs, known, strict=True) if bound is None]
-    found = [bound for bound in known if bound is not None]
+    numbers = [_scalar(value) for value in node.inputs]
+    data = [value for value, number in zip(node.inputs, numbers, strict=True) if number is None]
+    constants = [number for number in numbers if number is not None]
     if len(data) != 1 or data[0] is None:
         return None
-    return data[0], ((max(found), None) if node.op_type == "Max" else (None, min(found)))
+    return data[0], ((max(constants), None) if node.op_type == "Max" else (None, min(constants)))
 
 
-def _merged(m: Match) -> tuple[ir.Value, Bounds] | None:
-    """The inner bounds clamped by the outer ones: of two ranges that do not meet, the outer one decides."""
-    outer, inner = _read(m.root), _read(m.inner.node)
+def _merge(m: Match) -> tuple[ir.Value, Bounds] | str:
+    """The inner bounds clamped by the outer ones: of two disjoint ranges, the outer one decides."""
+    outer, inner = _bounds_of(m.root), _bounds_of(m.inner.node)
     if outer is None or inner is None or outer[0] is not m.inner.value:
-        return None
+        return "a bound is computed, or an operand of Min or Max is missing"
     if m.root.op_type == m.inner.node.op_type == "Relu":
-        return None  # eliminate-repeated-relu
+        return "two Relus, which eliminate-repeated-relu merges"
     if any(one is not None and other is not None and one > other for one, other in (outer[1], inner[1])):
-        return None  # a range that is empty
+        return "a lower bound above the upper one"
     (lowest, highest), (inner_low, inner_high) = outer[1], inner[1]
 
     def clamped(bound: Bound) -> Bound:
@@ -72,19 +73,12 @@ def _merged(m: Match) -> tuple[ir.Value, Bounds] | None:
     )
 
 
-def _has_constants_to_merge(m: Match) -> bool:
-    return sum(_scalar(value) is not None for value in m.root.inputs) >= 2 and _read(m.root) is not None
+_merged = let("bounds that are constant scalars, in order", _merge)
 
 
 def _has_clip(m: Match) -> bool:
     dtype = m.inner.dtype
     return dtype in FLOATS or (dtype in _INTEGERS and (m.root.version or 0) >= 12)
-
-
-def _keeps_rank(m: Match) -> bool:
-    """Whether constants of dims [1, …] do not raise the rank of what they bound."""
-    merged = _merged(m)
-    return merged is not None and m.shapes.same_dims(m.shapes.dims(merged[0]), m.shapes.dims(m.root.outputs[0]))
 
 
 @rule(
@@ -94,71 +88,78 @@ def _keeps_rank(m: Match) -> bool:
     | op.Min(_INNER, high).any_order().opset(since=11),
     requires=[
         require("floating-point, or integers since opset 12", _has_clip, lambda m: str(m.inner.dtype)),
-        require("bounds that are constant scalars, in order", lambda m: _merged(m) is not None),
-        require("bounds that do not raise the rank", _keeps_rank, lambda m: m.shapes.show(m.root.outputs[0])),
+        _merged,
+        require(
+            "bounds that do not raise the rank",
+            lambda m: m.shapes.same_dims(m.shapes.dims(m[_merged][0]), m.shapes.dims(m.root.outputs[0])),
+            lambda m: f"{m.shapes.show(m[_merged][0])} to {m.shapes.show(m.root.outputs[0])}",
+        ),
     ],
     exactness=Exactness.ROUNDING,
     source="ONNX Clip: Clip(Clip(x, a, b), c, d) = Clip(x, clamp(a, c, d), clamp(b, c, d)); zeros may differ in sign",
 )
 def merge_clips(m: Match, op: Builder) -> ir.Value:
-    """Bound once, by the bounds that both leave.
+    """Merge two bounding operators into one with the intersection of their ranges.
 
-    before:  x -> Clip(a, b) -> Clip(c, d) -> y        any of Clip, Relu, Min, Max
-    after:   x -> Clip(clamp(a, c, d), clamp(b, c, d)) -> y
+    before:  y = Clip(Clip(x, a, b), c, d)        any of Clip, Relu, Min, Max
+    after:   y = Clip(x, clamp(a, c, d), clamp(b, c, d))
     """
-    merged = _merged(m)
-    assert merged is not None
-    data, (lowest, highest) = merged
-    made = [None if each is None else op.constant(np.asarray(each), like=m.inner) for each in (lowest, highest)]
-    if "Clip" in (m.root.op_type, m.inner.node.op_type) or None not in made:
-        return op.Clip(data, *made)
-    # ONNX Runtime's Clip without an upper bound makes the largest float of infinity, Max does not.
-    return op.Max(data, made[0]) if highest is None else op.Min(data, made[1])
+    data, (lowest, highest) = m[_merged]
+    bounds = [None if each is None else op.constant(np.asarray(each), like=m.inner) for each in (lowest, highest)]
+    if "Clip" in (m.root.op_type, m.inner.node.op_type) or None not in bounds:
+        return op.Clip(data, *bounds)
+    # Of infinity, ONNX Runtime's Clip without an upper bound gives the largest float; Max gives infinity.
+    return op.Max(data, bounds[0]) if highest is None else op.Min(data, bounds[1])
+
+
+def _extremum(m: Match) -> tuple[ir.Value, Bound] | str:
+    """The one computed operand of a Max or Min of several constants, and the extremum of these."""
+    count = sum(_scalar(value) is not None for value in m.root.inputs)
+    found = _bounds_of(m.root)
+    if count < 2 or found is None:
+        return f"{count} constants of one element among {len(m.root.inputs)} operands"
+    return found[0], next(each for each in found[1] if each is not None)
+
+
+_constants = let("two constants or more of one element beside one other operand", _extremum)
 
 
 @rule(
     any_call("Max").named("extremum") | any_call("Min").named("extremum"),
-    requires=[require("two constants or more of one element beside one other operand", _has_constants_to_merge)],
+    requires=[_constants],
     source="ONNX Max, Min",
 )
 def merge_minmax_constants(m: Match, op: Builder) -> ir.Value:
-    """Take the extremum of the constants ahead of time.
+    """Compute the extremum of the constant operands at compile time.
 
     before:  y = Max(x, %a, %b)
     after:   y = Max(x, %max(a, b))
     """
-    read = _read(m.root)
-    assert read is not None
-    data, bounds = read
-    bound = next(each for each in bounds if each is not None)
+    data, bound = m[_constants]
     rank = max(content.ndim for value in m.root.inputs if (content := ir.constant(value)) is not None)
     merged = op.constant(np.full((1,) * rank, bound), like=m.extremum)
     return op.node(m.root.op_type, [data, merged])[0]
 
 
-@rule(
+rewrite(
+    "max-zero-to-relu",
+    "Max with zero is Relu.",
     op.Max(x, 0).any_order(),
-    requires=[
+    op.Relu(x),
+    when=[
         floating("x"),
         require(
             "a zero that does not raise the rank",
             lambda m: m.shapes.same_dims(m.x.dims, m.shapes.dims(m.root.outputs[0])),
-            lambda m: m.shapes.show(m.root.outputs[0]),
+            lambda m: f"{m.shapes.show(m.x.value)} to {m.shapes.show(m.root.outputs[0])}",
         ),
     ],
     exactness=Exactness.ROUNDING,
     source="ONNX Relu; ONNX Runtime fuses it into the Conv before it (conv_activation_fusion.cc), and Max not",
 )
-def max_zero_to_relu(m: Match, op: Builder) -> ir.Value:
-    """The larger of a number and zero is Relu.
-
-    before:  y = Max(x, 0.0)
-    after:   y = Relu(x)
-    """
-    return op.Relu(m.x)
 
 
-def _choice(larger: Var, smaller: Var) -> Pattern:
+def _select(larger: Var, smaller: Var) -> Pattern:
     """`larger` where x is above y, else `smaller`, by any of the comparisons."""
     return (
         op.Where(op.Greater(x, y), larger, smaller)
@@ -170,32 +171,22 @@ def _choice(larger: Var, smaller: Var) -> Pattern:
 
 _NUMBERS = require("a number type", lambda m: m.x.dtype in FLOATS | _INTEGERS, lambda m: str(m.x.dtype))
 
-
-@rule(
-    _choice(x, y),
-    requires=[_NUMBERS],
+rewrite(
+    "where-greater-to-max",
+    "Selecting the larger of two values by a comparison is Max.",
+    _select(x, y),
+    op.Max(x, y),
+    when=[_NUMBERS],
     exactness=Exactness.SPECIAL_VALUES,
     source="ONNX Max, Where: they differ where an operand is NaN, and in the sign of zero",
 )
-def where_greater_to_max(m: Match, op: Builder) -> ir.Value:
-    """The larger of two values that a comparison chooses is Max.
 
-    before:  y = Where(Greater(x, b), x, b)        or by GreaterOrEqual, Less, LessOrEqual
-    after:   y = Max(x, b)
-    """
-    return op.Max(m.x, m.y)
-
-
-@rule(
-    _choice(y, x),
-    requires=[_NUMBERS],
+rewrite(
+    "where-less-to-min",
+    "Selecting the smaller of two values by a comparison is Min.",
+    _select(y, x),
+    op.Min(x, y),
+    when=[_NUMBERS],
     exactness=Exactness.SPECIAL_VALUES,
     source="ONNX Min, Where: they differ where an operand is NaN, and in the sign of zero",
 )
-def where_less_to_min(m: Match, op: Builder) -> ir.Value:
-    """The smaller of two values that a comparison chooses is Min.
-
-    before:  y = Where(Less(x, b), x, b)        or by LessOrEqual, Greater, GreaterOrEqual
-    after:   y = Min(x, b)
-    """
-    return op.Min(m.x, m.y)

@@ -1,4 +1,4 @@
-"""A value and its gated self, added, are the value with a gate one higher."""
+"""Factor the residual connection around a gate out of the sum."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ...rewriting.rule import rule
 x, g = values("x g")
 
 
-def _is_smaller(shapes: Shapes, gate: ir.Value, whole: ir.Value) -> bool:
-    """Whether the gate is broadcast: of no higher rank than x, and 1 along an axis where x is known to be no 1."""
-    short, long = shapes.dims(gate), shapes.dims(whole)
+def _is_broadcast(shapes: Shapes, gate: ir.Value, data: ir.Value) -> bool:
+    """Whether the gate is of no higher rank than the data, and 1 along an axis where the data are known not to be."""
+    short, long = shapes.dims(gate), shapes.dims(data)
     if short is None or long is None or len(short) > len(long):
         return False
     padded = (1,) * (len(long) - len(short)) + tuple(short)
@@ -30,7 +30,7 @@ def _is_smaller(shapes: Shapes, gate: ir.Value, whole: ir.Value) -> bool:
         floating("x"),
         require(
             "a gate that is broadcast against x",
-            lambda m: _is_smaller(m.shapes, m.g.value, m.x.value),
+            lambda m: _is_broadcast(m.shapes, m.g.value, m.x.value),
             lambda m: f"{m.shapes.show(m.g.value)} against {m.shapes.show(m.x.value)}",
         ),
     ],
@@ -38,9 +38,9 @@ def _is_smaller(shapes: Shapes, gate: ir.Value, whole: ir.Value) -> bool:
     source="x + xg = x(1 + g): the residual squeeze-and-excitation of PaddleOCR's RSE-FPN",
 )
 def factor_residual_gate(m: Match, op: Builder) -> ir.Value:
-    """Add to the small gate instead of to the large value.
+    """Add 1 to the small gate instead of adding the large value.
 
-    before:  Add(x, Mul(x, g)) -> y        g smaller than x
-    after:   Mul(x, Add(g, 1)) -> y
+    before:  y = Add(x, Mul(x, g))        g: broadcast against x
+    after:   y = Mul(x, Add(g, 1))
     """
     return op.Mul(m.x, op.Add(m.g, op.constant(1.0, like=m.x)))

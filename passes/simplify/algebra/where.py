@@ -1,4 +1,4 @@
-"""Where with fewer operators, and selections that are spelled as sums."""
+"""Nested and redundant Where, and selections that are written as masked sums."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ condition, x, y, z = values("condition x y z")
 inner = op.Where(condition, x, y).shared().named("inner")
 
 
-def _as_large_as(whole: Call, part: Var) -> Condition:
+def _same_dims(whole: Call, part: Var) -> Condition:
     return require(
-        "a branch that is not taken and stretches nothing",
+        "a branch that is not taken and broadcasts nothing",
         lambda m: m.shapes.same_type_and_shape(m[whole].value, m[part].value),
         lambda m: f"{m.shapes.show(m[part].value)} in {m.shapes.show(m[whole].value)}",
     )
@@ -34,7 +34,7 @@ rewrite(
     "Where the condition holds, it holds in the inner Where, too.",
     op.Where(condition, inner, z),
     op.Where(condition, x, z),
-    when=[_as_large_as(inner, x)],
+    when=[_same_dims(inner, x)],
     source="ONNX Where",
 )
 
@@ -43,7 +43,7 @@ rewrite(
     "Where the condition does not hold, it does not hold in the inner Where either.",
     op.Where(condition, z, inner),
     op.Where(condition, z, y),
-    when=[_as_large_as(inner, y)],
+    when=[_same_dims(inner, y)],
     source="ONNX Where",
 )
 

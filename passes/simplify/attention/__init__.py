@@ -1,0 +1,1 @@
+"""Rules on Attention, RotaryEmbedding and the Softmax of scores."""

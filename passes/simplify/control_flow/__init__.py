@@ -1,0 +1,1 @@
+"""Passes on If, Loop and Scan."""

@@ -1,4 +1,4 @@
-"""If with a condition that is known becomes the branch that it takes."""
+"""Fold If with a constant condition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...pipeline.registry import register
 @register
 @dataclass(frozen=True)
 class FoldConstantIf(Pass):
-    """Put the branch that a constant condition chooses in place of its If.
+    """Replace an If with a constant condition by the branch that it takes.
 
     before:  y = If(%true) <then_branch = { r = Relu(x) }, else_branch = { r = Exp(x) }>
     after:   y = Relu(x)
@@ -25,6 +25,7 @@ class FoldConstantIf(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         for graph in ir.graphs(model):
             for node in graph:
                 if node.op_type != "If" or node.domain != "":

@@ -1,4 +1,4 @@
-"""What a loop would compute again in each turn, and to the same result, is computed in front of it."""
+"""Loop-invariant code motion."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ..folding.constant_folding import QUANTIZATION
 from ..layout.transpose_semantics import BROADCASTING, UNARY
 
 _FREE: Final = VIEWS | frozenset({"ConstantOfShape", "Range", "EyeLike"})
-"""Operators that move for the sake of another alone: they cost a turn no more than a captured value does."""
+"""Operators that are only hoisted with their users: in an iteration they cost no more than a captured value."""
 
-_LARGER: Final = 4  # times as many bytes as it is made from may what moves have, which is kept for the whole loop
+_LARGER: Final = 4  # largest ratio of the bytes of hoisted results, which live as long as the loop, to their inputs
 
 
 @register
 @dataclass(frozen=True)
 class HoistLoopInvariants(Pass):
-    """Move what no turn of a Loop or Scan changes in front of it, and read a state that no turn changes from there.
+    """Hoist loop-invariant nodes out of Loop and Scan, and replace invariant loop-carried states by their start.
 
-    A loop that may not run at all must not fail for what it would not have computed: where a first turn is not proven,
-    only operators over fitting dims move that take any content (element by element, MatMul, Transpose). Nothing
-    that is much larger than what it is made from moves, and no views alone.
+    A loop with a trip count of 0 must not fail for what it would not have computed: where a first iteration is not
+    proven, only operators over fitting dims are hoisted that accept any content (elementwise, MatMul, Transpose). No
+    result that is much larger than its inputs is hoisted, and no views alone.
 
     before:  y = Loop(n, , x) <body = (i, c, v) -> (c, w) { e = Exp(z); w = Mul(v, e) }>
     after:   e = Exp(z); y = Loop(n, , x) <body = (i, c, v) -> (c, w) { w = Mul(v, e) }>
@@ -40,6 +40,7 @@ class HoistLoopInvariants(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         shapes = context.analyses.get(Shapes)
         functions = context.functions()
         loops = [node for node in model.graph.all_nodes() if _is_loop(node, functions)]
@@ -61,28 +62,28 @@ def _is_loop(node: ir.Node, functions: frozenset[ir.OperatorIdentifier]) -> bool
 
 
 def _capture_states(loop: ir.Node, shapes: Shapes, context: PassContext) -> ir.Node:
-    """Let the body and whoever comes after the loop read a state that is handed on as it came where it came from."""
-    handed_on = [each for each in ir.loop_states(loop) if ir.origin(each.end) is each.value]
-    for state in handed_on:
-        readers = [(user, index) for user, index in state.value.uses() if state.end not in user.outputs]
-        readers += state.result.uses()
-        if state.start is None or not readers or not shapes.is_tensor(state.start):
+    """Replace the uses of an invariant state, in the body and after the loop, by its start; drop it when unused."""
+    invariant = [each for each in ir.loop_states(loop) if ir.origin(each.end) is each.value]
+    for state in invariant:
+        uses = [(user, index) for user, index in state.value.uses() if state.end not in user.outputs]
+        uses += state.result.uses()
+        if state.start is None or not uses or not shapes.is_tensor(state.start):
             continue
         before = f"state {state.value.name}"
         if context.log.try_rewrite(HoistLoopInvariants.name, where(loop), before, "what it starts as"):
-            for user, index in readers:
+            for user, index in uses:
                 context.rewriter.set_input(user, index, state.start)
     outputs = Counter(loop.attributes["body"].as_graph().outputs)
-    idle = {state.index for state in handed_on if _is_idle(state, outputs)}
-    if len(idle) < len(loop.outputs) and idle:
-        before = f"{len(idle)} states that are only handed on"
+    unused = {state.index for state in invariant if _is_unused(state, outputs)}
+    if len(unused) < len(loop.outputs) and unused:
+        before = f"{len(unused)} states that are only handed on"
         if context.log.try_rewrite(HoistLoopInvariants.name, where(loop), before, "nothing"):
-            return ir.drop_loop_states(context.rewriter, loop, idle)
+            return ir.drop_loop_states(context.rewriter, loop, unused)
     return loop
 
 
-def _is_idle(state: ir.LoopState, outputs: Mapping[ir.Value, int]) -> bool:
-    """Whether nobody reads a state that is handed on, except for the Identity that may do it."""
+def _is_unused(state: ir.LoopState, outputs: Mapping[ir.Value, int]) -> bool:
+    """Whether an invariant state has no users, except for an Identity that forwards it."""
     if ir.is_read(state.result) or outputs[state.end] > 1 or (state.end is not state.value and state.end.uses()):
         return False
     if state.end is not state.value and state.value in outputs:
@@ -91,7 +92,7 @@ def _is_idle(state: ir.LoopState, outputs: Mapping[ir.Value, int]) -> bool:
 
 
 class _Invariants:
-    """The nodes of a loop's body that depend on nothing that a turn changes, as far as they may move."""
+    """The loop-invariant nodes of a loop's body that may be hoisted."""
 
     def __init__(self, loop: ir.Node, shapes: Shapes, context: PassContext) -> None:
         self.body = loop.attributes["body"].as_graph()
@@ -106,7 +107,7 @@ class _Invariants:
                 and node.op_type not in QUANTIZATION
                 and not any(True for _ in ir.subgraphs_of(node))
                 and ir.is_deterministic(node, functions)
-                and (runs or _takes_anything(node, shapes))
+                and (runs or _cannot_fail(node, shapes))
                 and self._is_small(node)
             ):
                 self.nodes.add(node)
@@ -115,8 +116,10 @@ class _Invariants:
         return value.graph is not self.body or value.is_initializer() or value.producer() in self.nodes
 
     def _is_small(self, node: ir.Node) -> bool:
-        made, given = self._bytes(node.outputs), self._bytes(value for value in node.inputs if value is not None)
-        return made is not None and given is not None and at_least(given * _LARGER + self.slack, made)
+        results, operands = self._bytes(node.outputs), self._bytes(value for value in node.inputs if value is not None)
+        if results is None or operands is None:
+            return False
+        return at_least(operands * _LARGER + self.slack, results)
 
     def _bytes(self, values: Iterable[ir.Value]) -> Dim | None:
         total: Dim = 0
@@ -130,34 +133,33 @@ class _Invariants:
         return total
 
     def worth_moving(self) -> list[ir.Node]:
-        """Those that save work, and those that they read, in order."""
-        wanted: set[ir.Node] = set()
+        """The nodes that save work, and those that they use, in order."""
+        hoisted: set[ir.Node] = set()
         for node in reversed(self.body):
             if node in self.nodes and (
-                node.op_type not in _FREE or any(user in wanted for value in node.outputs for user, _ in value.uses())
+                node.op_type not in _FREE or any(user in hoisted for value in node.outputs for user, _ in value.uses())
             ):
-                wanted.add(node)
-        return [node for node in self.body if node in wanted]
+                hoisted.add(node)
+        return [node for node in self.body if node in hoisted]
 
 
 def _runs_at_least_once(loop: ir.Node, shapes: Shapes) -> bool:
     if loop.op_type == "Scan":
-        count = ir.attribute(loop, "num_scan_inputs")
-        assert isinstance(count, int)
-        axes = ir.attribute(loop, "scan_input_axes") or (0,)
-        assert isinstance(axes, (tuple, list))
+        count, axes = ir.attribute(loop, "num_scan_inputs"), ir.attribute(loop, "scan_input_axes") or (0,)
+        if not isinstance(count, int) or not isinstance(axes, (tuple, list)):
+            return False
         scanned = loop.inputs[-count]
         dims = None if scanned is None else shapes.dims(scanned)
         return dims is not None and at_least(dims[int(axes[0])], 1)
-    turns, condition = [*loop.inputs, None, None][:2]
+    count, condition = [*loop.inputs, None, None][:2]
     if condition is not None and ir.scalar(condition) is not True:
         return False
-    elements = None if turns is None else shapes.shape_value(turns)
-    return turns is None or (elements is not None and at_least(elements[0], 1))
+    elements = None if count is None else shapes.shape_value(count)
+    return count is None or (elements is not None and at_least(elements[0], 1))
 
 
-def _takes_anything(node: ir.Node, shapes: Shapes) -> bool:
-    """Whether the operator gives a result whatever its inputs hold, and their dims are proven to fit each other."""
+def _cannot_fail(node: ir.Node, shapes: Shapes) -> bool:
+    """Whether the operator has a result for any content of its inputs, whose dims are proven to fit each other."""
     if node.op_type == "Constant" and node.domain == "":
         return True
     facts = [shapes.fact(value) for value in node.inputs if value is not None]
@@ -171,9 +173,9 @@ def _takes_anything(node: ir.Node, shapes: Shapes) -> bool:
         case "MatMul":
             a, b = dims
             return len(a) > 1 < len(b) and a[-1] == b[-2] and _broadcast([a[:-2], b[:-2]])
-        case "Div" | "Mod":  # ONNX Runtime refuses to divide integers by zero, and floats by the Mod of integers
-            is_taken = node.op_type == "Div" or ir.attribute(node, "fmod") == 1
-            return dtype.is_floating_point() and is_taken and _broadcast(dims)
+        case "Div" | "Mod":  # ONNX Runtime fails on division of integers by zero, and on floats with fmod = 0
+            is_supported = node.op_type == "Div" or ir.attribute(node, "fmod") == 1
+            return dtype.is_floating_point() and is_supported and _broadcast(dims)
         case operator if operator in UNARY:
             return all(each == () for each in dims[1:])
         case operator:
@@ -194,7 +196,7 @@ def _move(node: ir.Node, loop: ir.Node, context: PassContext) -> None:
         if value is not None and value.is_initializer() and value.graph is node.graph:
             context.rewriter.move_initializer(value, home)
     for value in node.outputs:
-        if value.is_graph_output():  # a body gives what it makes itself
+        if value.is_graph_output():  # outputs of a body are computed in it
             copy = ir.new_node("Identity", [value], version=node.version, provenance=HoistLoopInvariants.name)
             context.rewriter.give_back(value, copy)
     context.rewriter.move(node, before=loop)

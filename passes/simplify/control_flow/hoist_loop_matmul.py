@@ -1,4 +1,4 @@
-"""What a loop multiplies each element of a sequence by, the whole sequence is multiplied by at once."""
+"""Hoist products of the elements of a sequence and a constant matrix out of a loop."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .unroll_loops import UnrollLoops
 @register
 @dataclass(frozen=True)
 class HoistLoopMatmul(Pass):
-    """Multiply a sequence by a matrix in front of the Loop that multiplies one element of it in each turn.
+    """Multiply a sequence by a matrix before the Loop that multiplies one element of it in each iteration.
 
     One large product takes a fraction of many small ones, each of which reads the matrix again: x1.34 for a model of
-    tf2onnx with four recurrent layers. Only where the loop is proven to take every element once.
+    tf2onnx with four recurrent layers. Only where the loop is proven to visit every element once.
 
     before:  y = Loop(n, , h) <body = (i, c, s) -> (c, t) { t = Add(MatMul(Gather(x, i), w), s) }>
     after:   p = MatMul(x, w); y = Loop(n, , h) <body = (i, c, s) -> (c, t) { t = Add(Gather(p, i), s) }>
@@ -32,6 +32,7 @@ class HoistLoopMatmul(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         loops = [node for node in model.graph.all_nodes() if node.op_type == "Loop" and node.domain == ""]
         if not loops or context.hides_operators():
             return
@@ -39,7 +40,7 @@ class HoistLoopMatmul(Pass):
         shapes.refresh(model)
         for loop in loops:
             if UnrollLoops().turns(loop, shapes) is not None:
-                continue  # its products then join their additions as Gemm: x0.95 with the sequence projected before
+                continue  # its products then fuse with their additions to Gemm: x0.95 if hoisted
             for walk in list(walks_of(loop, shapes)):
                 for node in _products(walk, shapes):
                     after = f"in front of the {loop.op_type}"
@@ -48,24 +49,26 @@ class HoistLoopMatmul(Pass):
 
 
 def _products(walk: Walk, shapes: Shapes) -> list[ir.Node]:
-    """The products of what a turn takes of the sequence and a matrix from outside."""
-    given = shapes.dims(walk.sequence)
-    found = []
+    """The products of the element of an iteration and a matrix from outside."""
+    sequence_dims = shapes.dims(walk.sequence)
+    products = []
     for node, index in walk.x.uses():
         weight = node.inputs[1] if len(node.inputs) > 1 else None
         if index != 0 or weight is None or node.graph is not walk.body or not _is_product(node):
             continue
         dims = shapes.dims(weight)
         outside = weight.graph is not walk.body or weight.is_initializer()
-        if outside and given is not None and dims is not None and len(dims) == 2 and dims[0] == given[2]:
-            found.append(node)
-    return found
+        if not outside or sequence_dims is None or dims is None:
+            continue
+        if len(dims) == 2 and dims[0] == sequence_dims[2]:
+            products.append(node)
+    return products
 
 
 def _is_product(node: ir.Node) -> bool:
     if node.op_type == "Gemm" and node.domain == "":
-        wanted = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
-        return all(ir.attribute(node, name) == number for name, number in wanted.items())
+        plain = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+        return all(ir.attribute(node, name) == number for name, number in plain.items())
     return node.op_type == "MatMul" and node.domain == ""
 
 
@@ -76,12 +79,12 @@ def _project(node: ir.Node, walk: Walk, loop: ir.Node, context: PassContext) -> 
     if weight.graph is walk.body:
         rewriter.move_initializer(weight, home)
 
-    def made(operator: str, *inputs: ir.Value | None, before: ir.Node) -> ir.Value:
+    def emit(operator: str, *inputs: ir.Value | None, before: ir.Node) -> ir.Value:
         new = ir.new_node(operator, inputs, version=node.version, provenance=HoistLoopMatmul.name)
         return rewriter.insert(new, before=before).outputs[0]
 
-    projected = made("MatMul", walk.sequence, weight, before=loop)
-    result = made("Gather", projected, picked.inputs[1], before=node)
+    projected = emit("MatMul", walk.sequence, weight, before=loop)
+    result = emit("Gather", projected, picked.inputs[1], before=node)
     if node.op_type == "Gemm" and len(node.inputs) > 2 and node.inputs[2] is not None:
-        result = made("Add", result, node.inputs[2], before=node)
+        result = emit("Add", result, node.inputs[2], before=node)
     rewriter.replace(node, [result])

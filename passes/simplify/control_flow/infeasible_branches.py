@@ -1,4 +1,4 @@
-"""An If of which one branch leads to an operator that cannot run always takes the other."""
+"""Drop infeasible branches: those after which some operator cannot run."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext, where
 from ...pipeline.registry import register
 
-_MOST_BRANCHES = 64  # Ifs of one graph that are followed: each walks over what comes after it
+_MOST_BRANCHES = 64  # Ifs of one graph that are analyzed: each visits the nodes after it
 
 _RECURRENT: Final = {0: 3, 5: 3, 6: 3}
 _RANKS: Final = {"LSTM": _RECURRENT, "GRU": _RECURRENT, "RNN": _RECURRENT, "Gemm": {0: 2, 1: 2}}
-"""The rank that an operator demands of its inputs; ONNX Runtime fails on others."""
+"""The ranks that operators require of their inputs; ONNX Runtime fails on others."""
 
 _EQUAL_RANKS: Final = frozenset({"Conv", "ConvTranspose"})
-"""Operators that demand the same rank of their first two inputs."""
+"""Operators that require the same rank of their first two inputs."""
 
 
 @register
 @dataclass(frozen=True)
 class DropInfeasibleBranches(Pass):
-    """Inline the branch of an If when the other gives a rank that some later operator of the same graph rejects.
+    """Inline a branch of an If when the other has a result of a rank that a later operator of the graph rejects.
 
-    A run that takes the other branch fails, and a run that fails promises nothing. torch's exporter writes such an If
-    for each `squeeze` of a dim that it does not know.
+    A run that takes the other branch fails, so that it has no result to preserve. torch's exporter writes such an If
+    for each `squeeze` of an unknown dim.
 
     before:  a = If(c) <then_branch = { r = Squeeze(x, %last) }, else_branch = { r = Identity(x) }>; y = LSTM(a, …)
     after:   a = Squeeze(x, %last); y = LSTM(a, …)      x: [n, 128, t]
@@ -39,6 +39,7 @@ class DropInfeasibleBranches(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         shapes = context.analyses.get(Shapes)
         functions = context.functions()
         if not any(True for _ in _branching(ir.nodes(model))):
@@ -46,10 +47,10 @@ class DropInfeasibleBranches(Pass):
         shapes.refresh(model)
         for graph in ir.graphs(model):
             for node in islice(list(_branching(graph)), _MOST_BRANCHES):
-                impossible = [name for name in _BRANCHES if _fails(node, name, shapes, functions)]
-                if len(impossible) != 1:
+                infeasible = [name for name in _BRANCHES if _fails(node, name, shapes, functions)]
+                if len(infeasible) != 1:
                     continue
-                (taken,) = set(_BRANCHES) - set(impossible)
+                (taken,) = set(_BRANCHES) - set(infeasible)
                 if context.log.try_rewrite(self.name, where(node), "If", taken):
                     branch = node.attributes[taken].as_graph()
                     results = context.rewriter.inline(branch, [], before=node)
@@ -72,11 +73,11 @@ def _is_open(node: ir.Node) -> bool:
 
 
 def _fails(node: ir.Node, name: str, shapes: Shapes, functions: frozenset[ir.OperatorIdentifier]) -> bool:
-    """Whether a run in which the If `node` takes branch `name` comes to an operator that cannot run."""
+    """Whether a run in which the If `node` takes branch `name` reaches an operator that cannot run."""
     results = node.attributes[name].as_graph().outputs
     known = {value: shapes.fact(result) for value, result in zip(node.outputs, results, strict=True)}
     if all(fact.dims is None or shapes.rank(value) is not None for value, fact in known.items()):
-        return False  # nothing becomes known
+        return False  # the branch adds no rank
     supposed = shapes.supposing(known)
     changed = set(known)
     for user in _after(node):
@@ -90,8 +91,7 @@ def _fails(node: ir.Node, name: str, shapes: Shapes, functions: frozenset[ir.Ope
 
 
 def _after(node: ir.Node) -> Iterator[ir.Node]:
-    assert node.graph is not None
-    nodes = iter(node.graph)
+    nodes = iter(node.graph if node.graph is not None else ())
     for each in nodes:
         if each is node:
             return nodes
@@ -99,16 +99,16 @@ def _after(node: ir.Node) -> Iterator[ir.Node]:
 
 
 def _read_by(node: ir.Node) -> set[ir.Value | None]:
-    """What the node and its bodies read."""
+    """The operands of the node and of the nodes in its bodies."""
     return {*node.inputs, *(value for inner in ir.nodes_within(node) for value in inner.inputs)}
 
 
 def _cannot_run(node: ir.Node, shapes: Shapes) -> bool:
-    """Whether somebody reads the result of `node`, which has an input of a rank that its operator does not take."""
+    """Whether `node` has users, and an input of a rank that its operator does not accept."""
     if node.domain != "" or not any(ir.is_read(value) for value in node.outputs):
         return False
     ranks = [None if value is None else shapes.rank(value) for value in node.inputs]
-    demanded = _RANKS.get(node.op_type, {})
-    if any(rank not in (None, demanded.get(index, rank)) for index, rank in enumerate(ranks)):
+    required = _RANKS.get(node.op_type, {})
+    if any(rank not in (None, required.get(index, rank)) for index, rank in enumerate(ranks)):
         return True
     return node.op_type in _EQUAL_RANKS and None not in ranks[:2] and ranks[0] != ranks[1]

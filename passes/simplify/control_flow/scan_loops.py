@@ -1,4 +1,4 @@
-"""Loops that go through a sequence from one end to the other: an element a turn, and each once."""
+"""Loops over the elements of a sequence in order: one in each iteration, and each once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDE = frozenset(each.value for each in (ir.DataType.FLOAT, ir.DataType.DOUBLE,
 
 @dataclass(frozen=True)
 class Walk:
-    """A loop over `sequence`, of which a turn sees `x`; `rows` are what the turns give, with their stacks."""
+    """A loop over `sequence`: `x` is the element of an iteration, `rows` are the scan outputs, inside and outside."""
 
     body: ir.Graph
     sequence: ir.Value
@@ -26,10 +26,10 @@ class Walk:
 
 
 def walks_of(loop: ir.Node, shapes: Shapes) -> Iterator[Walk]:
-    """The sequences that a Loop or Scan goes through."""
-    given = loop.attributes["body"]
-    if not given.is_ref():
-        body = given.as_graph()
+    """The sequences that a Loop or Scan iterates over."""
+    attribute = loop.attributes["body"]
+    if not attribute.is_ref():
+        body = attribute.as_graph()
         yield from (_walks_of_loop if loop.op_type == "Loop" else _walks_of_scan)(loop, body, shapes)
 
 
@@ -54,7 +54,7 @@ def _walks_of_scan(scan: ir.Node, body: ir.Graph, shapes: Shapes) -> Iterator[Wa
         return
     backwards = ways == {1}
     if backwards and told != 1 + len(rows):
-        return  # the rows of a walk from the end lie where their elements do
+        return  # scan outputs of a backward loop are in the order of the elements
     yield Walk(body, inputs[-1], body.inputs[count], list(ir.loop_states(scan)), rows, backwards)
 
 
@@ -82,12 +82,12 @@ def _walks_of_loop(loop: ir.Node, body: ir.Graph, shapes: Shapes) -> Iterator[Wa
         if ir.attribute(node, "axis") != 0 or not _is_sequence(sequence, shapes):
             continue
         length = (shapes.dims(sequence) or (None,))[0]
-        if length is not None and _takes_turns(loop, body, counters, length, shapes):
+        if length is not None and _has_trip_count(loop, body, counters, length, shapes):
             yield Walk(body, sequence, node.outputs[0], states, rows)
 
 
 def _counts(state: ir.LoopState, shapes: Shapes) -> bool:
-    """Whether a state is the number of the turn: it starts at 0 and a turn adds 1, in a type with room for it."""
+    """Whether a state is the iteration number: it starts at 0 and each iteration adds 1, of 32 bits or more."""
     dtype = None if state.start is None else shapes.dtype(state.start)
     return dtype in _WIDE and ir.scalar(state.start) == 0 and _is_next(ir.origin(state.end), {state.value})
 
@@ -100,10 +100,10 @@ def _is_next(value: ir.Value, counters: Collection[ir.Value]) -> bool:
     return (a in counters and ir.scalar(b) == 1) or (b in counters and ir.scalar(a) == 1)
 
 
-def _takes_turns(loop: ir.Node, body: ir.Graph, counters: Collection[ir.Value], length: Dim, shapes: Shapes) -> bool:
-    """Whether the loop runs `length` times, in every run that succeeds.
+def _has_trip_count(loop: ir.Node, body: ir.Graph, counters: Collection[ir.Value], length: Dim, shapes: Shapes) -> bool:
+    """Whether the trip count is `length`, in every run that succeeds.
 
-    tf2onnx compares float32 counters: they are exact up to 2**24 turns.
+    tf2onnx compares float32 counters: they are exact up to 2**24 iterations.
     """
     limits: list[Dim | None] = []
     count, condition = [*loop.inputs, None][:2]
@@ -129,7 +129,7 @@ def _takes_turns(loop: ir.Node, body: ir.Graph, counters: Collection[ir.Value], 
 
 
 def number_in(value: ir.Value, shapes: Shapes) -> Dim | None:
-    """The number in a tensor of one element, whatever its type."""
+    """The integer in a tensor of one element of any type."""
     value = uncast(value, shapes)
     number = ir.scalar(value)
     if number is not None:
@@ -139,7 +139,7 @@ def number_in(value: ir.Value, shapes: Shapes) -> Dim | None:
 
 
 def uncast(value: ir.Value, shapes: Shapes) -> ir.Value:
-    """What `value` is a copy of, in a type that holds the same numbers: no Cast from floats to integers."""
+    """The source of `value` through Identities and Casts that keep integers: none from floats to integers."""
     while (node := value.producer()) is not None and node.domain == "" and node.op_type in ("Cast", "Identity"):
         source = node.inputs[0]
         if source is None or (node.op_type == "Cast" and not _keeps_integers(node, source, shapes)):

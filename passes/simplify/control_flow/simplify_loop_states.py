@@ -9,17 +9,18 @@ from typing import ClassVar, Final
 import numpy as np
 
 from .... import ir
-from ...analyses import Dim, Shapes
+from ...analyses import Shapes
 from ...analyses.manager import Analysis
-from ...analyses.symbolic import at_least, fresh_integer, nonnegative
+from ...analyses.symbolic import at_least, fresh_integer
 from ...cleanup.cse import ORDERED_ZEROS, NodeKeys
 from ...pipeline.pass_ import Pass, PassContext, where
 from ...pipeline.registry import register
 from .scan_loops import number_in, uncast
+from .trip_count_facts import TripCountFacts
 
 _INTEGERS: Final = frozenset({ir.DataType.INT32, ir.DataType.INT64})
 
-_LARGEST: Final = 1 << 20  # bytes of a constant that is looked through
+_LARGEST: Final = 1 << 20  # bytes of a constant that is compared
 
 _LONGEST: Final = 1 << 24
 """Iterations of a loop whose condition compares in float32: up to here a float32 counter is exact. A loop that is known
@@ -50,6 +51,7 @@ class SimplifyLoopStates(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         functions = context.functions()
         loops = [node for node in ir.nodes(model) if _is_loop(node, functions)]
         if not loops:
@@ -77,12 +79,12 @@ def _merge_congruent_states(loop: ir.Node, shapes: Shapes, context: PassContext)
     states = [state for state in ir.loop_states(loop) if state.start is not None and shapes.is_tensor(state.start)]
     for first, *others in _congruent(loop.attributes["body"].as_graph(), states, shapes, context.functions()):
         for other in others:
-            readers = [(user, index, first.value) for user, index in other.value.uses()]
-            readers = [each for each in readers if other.end not in each[0].outputs or each[0].op_type != "Identity"]
-            readers += [(user, index, first.result) for user, index in other.result.uses()]
+            uses = [(user, index, first.value) for user, index in other.value.uses()]
+            uses = [use for use in uses if other.end not in use[0].outputs or use[0].op_type != "Identity"]
+            uses += [(user, index, first.result) for user, index in other.result.uses()]
             before, after = f"state {other.value.name}", f"state {first.value.name}"
-            if readers and context.log.try_rewrite(SimplifyLoopStates.name, where(loop), before, after):
-                for user, index, value in readers:
+            if uses and context.log.try_rewrite(SimplifyLoopStates.name, where(loop), before, after):
+                for user, index, value in uses:
                     context.rewriter.set_input(user, index, value)
 
 
@@ -105,10 +107,10 @@ def _congruent(
 
 
 def _split(states: Sequence[ir.LoopState], keys: Mapping[ir.Value, Hashable]) -> list[list[ir.LoopState]]:
-    found: dict[Hashable, list[ir.LoopState]] = {}
+    classes: dict[Hashable, list[ir.LoopState]] = {}
     for state in states:
-        found.setdefault(keys[state.value], []).append(state)
-    return list(found.values())
+        classes.setdefault(keys[state.value], []).append(state)
+    return list(classes.values())
 
 
 def _start_key(start: ir.Value | None) -> Hashable:
@@ -127,7 +129,7 @@ def _small_content(value: ir.Value | None) -> Hashable | None:
 
 
 def _filling(value: ir.Value) -> Hashable | None:
-    """The number and the shape of a tensor of one number: tf2onnx writes it as ConstantOfShape, and as Expand."""
+    """The element and the shape of a tensor of equal elements: tf2onnx writes it as ConstantOfShape, and as Expand."""
     node = value.producer()
     if node is None or node.domain != "" or None in node.inputs:
         return None
@@ -151,7 +153,7 @@ def _number_values(
     shapes: Shapes,
     functions: frozenset[ir.OperatorIdentifier],
 ) -> None:
-    """Add what the nodes of the body compute to `numbers`: equal ones are equal values."""
+    """Extend `numbers` by value numbers for the results of the body's nodes: equal numbers are equal values."""
     keys, known = NodeKeys(shapes), dict[Hashable, int]()
 
     def number_of(value: ir.Value | None) -> Hashable:
@@ -167,8 +169,8 @@ def _number_values(
         elif node.op_type in ORDERED_ZEROS:
             key = (key, tuple(map(number_of, node.inputs)))
         number = known.setdefault(key, len(known))
-        for place, value in enumerate(node.outputs):
-            numbers[value] = f"value {number}.{place}"
+        for output, value in enumerate(node.outputs):
+            numbers[value] = f"value {number}.{output}"
 
 
 # --- induction variables ----------------------------------------------------------------------------------------------
@@ -218,14 +220,14 @@ def _replace_induction_variables(loop: ir.Node, shapes: Shapes, context: PassCon
             continue
         steps = [found.dtype != ir.DataType.INT64, found.step != 1, found.start != 0]
         if sum(steps) > 1:
-            continue  # the state's own Add is no more
+            continue  # more operators than the Add of the state
         before = f"state {state.value.name}"
         if is_used and context.log.try_rewrite(SimplifyLoopStates.name, where(loop), before, "the iteration counter"):
             _read_counter(found, counter, loop, context)
 
 
 def _read_counter(found: _Induction, counter: ir.Value, loop: ir.Node, context: PassContext) -> None:
-    """Let the users of an induction variable read the counter, or what one operator makes of it."""
+    """Replace an induction variable by the counter, or by one operator on it."""
     users = list(found.state.value.uses())
     if found.step == 1 and found.start == 0:
         for user, index in users:
@@ -251,7 +253,7 @@ def _read_counter(found: _Induction, counter: ir.Value, loop: ir.Node, context: 
 
 
 def _takes_any_integer(user: ir.Node, index: int) -> bool:
-    """Whether the operator does the same with an int64 as with an int32 at this place."""
+    """Whether the operator computes the same with an int64 as with an int32 at this input."""
     return user.domain == "" and (user.op_type, index) in (("Gather", 1), ("Cast", 0))
 
 
@@ -270,7 +272,7 @@ def _simplify_conditions(loop: ir.Node, shapes: Shapes, context: PassContext) ->
     trips = fresh_integer() if known is None else known
     if at_least(trips, _LONGEST + 1):
         return
-    facts = _Facts(shapes, uncast(count, shapes), trips, offsets, least=2)
+    facts = TripCountFacts(shapes, uncast(count, shapes), trips, offsets, least=2)
     condition = body.outputs[0]
     if not condition.uses() and sum(value is condition for value in body.outputs) == 1:
         left, node = facts.remainder(condition), condition.producer()
@@ -287,79 +289,13 @@ def _simplify_conditions(loop: ir.Node, shapes: Shapes, context: PassContext) ->
                 context.rewriter.replace(node, [copy.outputs[0]])
     if first is None or ir.is_constant(first):
         return
-    left = _Facts(shapes, uncast(count, shapes), trips, {}, least=1).remainder(first)
+    left = TripCountFacts(shapes, uncast(count, shapes), trips, {}, least=1).remainder(first)
     if left is not first:
         after = "true" if left is None else "what the trip count does not imply"
         if context.log.try_rewrite(SimplifyLoopStates.name, where(loop), f"condition {first.name}", after):
             is_open = left is None and len(loop.inputs) == 2  # at least two inputs
             true = ir.pending_constant(np.array(True), name="condition") if is_open else None
             context.rewriter.set_input(loop, 1, true if left is None else left)
-
-
-_COMPARISONS: Final = {"Less": (1, 0, 1), "LessOrEqual": (1, 0, 0), "Greater": (0, 1, 1), "GreaterOrEqual": (0, 1, 0)}
-"""Which operand is the larger one, which the smaller, and by how much at least."""
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What is known where a condition matters: the trip count is `least` or more, and the counter at most 2 below it.
-
-    `offsets`: values that are the counter and a number.
-    """
-
-    shapes: Shapes
-    count: ir.Value
-    trips: Dim
-    offsets: Mapping[ir.Value, int]
-    least: int
-
-    def remainder(self, condition: ir.Value) -> ir.Value | None:
-        """The part of a conjunction that is not implied; None where all of it is."""
-        node = ir.origin(condition).producer()
-        if ir.scalar(condition) is True or (node is not None and self._holds(node)):
-            return None
-        if node is None or node.op_type != "And" or node.domain != "" or None in node.inputs:
-            return condition
-        a, b = (value for value in node.inputs if value is not None)
-        left, right = self.remainder(a), self.remainder(b)
-        if left is None or right is None:
-            return right if left is None else left
-        return condition
-
-    def _holds(self, node: ir.Node) -> bool:
-        if node.op_type not in _COMPARISONS or node.domain != "" or None in node.inputs:
-            return False
-        larger, smaller, gap = _COMPARISONS[node.op_type]
-        low, high = self._bound(node.inputs[larger], upper=False), self._bound(node.inputs[smaller], upper=True)
-        if low is None or high is None:
-            return False
-        room = low - high - gap
-        return nonnegative(room) or nonnegative(room - self.trips + self.least)
-
-    def _bound(self, value: ir.Value | None, *, upper: bool) -> Dim | None:
-        """The least that `value` may be, or the most."""
-        if value is None or self.shapes.rank(value) != 0:
-            return None
-        value, offset = _without_offset(uncast(value, self.shapes), self.shapes)
-        if value in self.offsets:
-            return offset + self.offsets[value] + (self.trips - 2 if upper else 0)
-        number = self.trips if value is self.count else number_in(value, self.shapes)
-        return None if number is None else number + offset
-
-
-def _without_offset(value: ir.Value, shapes: Shapes) -> tuple[ir.Value, int]:
-    """`value` as the sum of another value and an integer."""
-    total = 0
-    while (node := value.producer()) is not None and node.domain == "" and node.op_type in ("Add", "Sub"):
-        a, b = node.inputs
-        if node.op_type == "Add" and isinstance(ir.scalar(a), (int, float)):
-            a, b = b, a
-        number = ir.scalar(b)
-        if a is None or number is None or not float(number).is_integer():
-            break
-        total += int(number) if node.op_type == "Add" else -int(number)
-        value = uncast(a, shapes)
-    return value, total
 
 
 # --- dead states ------------------------------------------------------------------------------------------------------
@@ -372,19 +308,18 @@ def _drop_dead_states(loop: ir.Node, context: PassContext) -> None:
     live: set[ir.Value] = set()
     pending = [*body.outputs[:ends], *body.outputs[ends + len(states) :]]
     pending += [state.end for state in states if ir.is_read(state.result)]
-    handed = {state.value: state.end for state in states}
+    ends_of = {state.value: state.end for state in states}
     while pending:
         value = pending.pop()
         if value in live:
             continue
         live.add(value)
-        if value in handed:
-            pending.append(handed[value])
+        if value in ends_of:
+            pending.append(ends_of[value])
         node = value.producer()
         if node is not None and node.graph is body:
             pending += _operands(node)
-    read = {state.index for state in states if ir.is_read(state.result)}
-    dead = [state for state in states if state.index not in read and state.value not in live]
+    dead = [state for state in states if not ir.is_read(state.result) and state.value not in live]
     # A loop has at least one output.
     if not dead or len(dead) == len(loop.outputs):
         return
@@ -394,7 +329,7 @@ def _drop_dead_states(loop: ir.Node, context: PassContext) -> None:
 
 
 def _operands(node: ir.Node) -> Iterator[ir.Value]:
-    """What the node and its subgraphs read."""
+    """The operands of the node and of its subgraphs."""
     for each in (node, *ir.nodes_within(node)):
         yield from (value for value in each.inputs if value is not None)
         for graph in ir.subgraphs_of(each):

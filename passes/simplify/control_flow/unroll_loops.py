@@ -1,4 +1,4 @@
-"""A Loop that is known to run a few times becomes the operators of its turns."""
+"""Unroll Loops with a small constant trip count."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ...pipeline.registry import register
 @register
 @dataclass(frozen=True)
 class UnrollLoops(Pass):
-    """Write out the turns of a Loop whose trip count is known and that nothing ends early.
+    """Unroll a Loop of known trip count that no condition ends early.
 
-    At most `most_turns` turns and `most_nodes` operators: what depends on the counter then folds, and what is the same
-    in each turn is computed once. A scan output becomes the Concat of what each turn gives.
+    At most `most_turns` iterations and `most_nodes` operators: operators on the counter then fold, and those that are
+    the same in each iteration are computed once. A scan output becomes the Concat of the results of the iterations.
 
     before:  y, all = Loop(%two, , x) <body = (i, c, v) -> (c, w, w) { w = Mul(v, %half) }>
     after:   w1 = Mul(x, %half); y = Mul(w1, %half); all = Concat(Unsqueeze(w1, 0), Unsqueeze(y, 0))
@@ -33,6 +33,7 @@ class UnrollLoops(Pass):
     most_nodes: int = 128
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         shapes = context.analyses.get(Shapes)
         functions = context.functions()
         if any(node.op_type == "Loop" for node in ir.nodes(model)):
@@ -50,9 +51,9 @@ class UnrollLoops(Pass):
     def turns(self, node: ir.Node, shapes: Shapes) -> int | None:
         """The number of iterations of a Loop that is to be unrolled; None for others."""
         turns = _turns(node, shapes)
-        return turns if turns is not None and self._pays(node, turns) else None
+        return turns if turns is not None and self._is_profitable(node, turns) else None
 
-    def _pays(self, node: ir.Node, turns: int) -> bool:
+    def _is_profitable(self, node: ir.Node, turns: int) -> bool:
         body = node.attributes["body"].as_graph()
         size = len(body) + sum(1 for inner in body for _ in ir.nodes_within(inner))
         scans = len(node.outputs) - len(body.inputs) + 2
@@ -60,12 +61,12 @@ class UnrollLoops(Pass):
 
 
 def _turns(node: ir.Node, shapes: Shapes) -> int | None:
-    """How often the Loop runs; None where that is not known, or where its results cannot be written without it."""
+    """The trip count; None where it is not known, or where the results cannot be computed without the Loop."""
     count, condition, *states = [*node.inputs, None, None][: max(2, len(node.inputs))]
     given = node.attributes["body"]
     if None in states or given.is_ref():
         return None
-    # The type of an empty scan output is the body's secret.
+    # The type of an empty scan output is known to the body alone.
     none = 0 if len(node.outputs) == len(states) else None
     going = True if condition is None else ir.scalar(condition)
     if going is False:
@@ -75,22 +76,22 @@ def _turns(node: ir.Node, shapes: Shapes) -> int | None:
     body = given.as_graph()
     carried = (value for value in (*states, *body.outputs[1:]) if value is not None)
     if not all(map(shapes.is_tensor, carried)):
-        return None  # an optional that a turn fills is of another type in the next
+        return None  # the type of an optional may differ between iterations
     if any(shapes.rank(value) is None for value in body.outputs[1 + len(states) :]):
-        return None  # a state may change its rank: then rows of several ranks would be stacked
+        return None  # a state may change its rank: rows of several ranks cannot be concatenated
     elements = shapes.shape_value(count)
     turns = elements[0] if elements else ir.scalar(count)
     if not isinstance(turns, int) or not never_ends_early(body):
         return None
     if turns <= 0:
         return none
-    # ONNX Runtime gives the counter and the condition the rank that the body declares.
+    # In ONNX Runtime, the counter and the condition have the rank that the body declares.
     unread = all(not value.uses() or value.shape is not None for value in body.inputs[:2])
     return turns if unread else None
 
 
 def never_ends_early(body: ir.Graph) -> bool:
-    """Whether the body hands on the condition that it was given, or says true."""
+    """Whether the condition of the body is its input, or constant true."""
     value = ir.origin(body.outputs[0])
     return value is body.inputs[1] or ir.scalar(value) is True
 
@@ -121,14 +122,13 @@ def _constant_like(
 
 
 def _stack(parts: list[ir.Value | None], node: ir.Node, context: PassContext) -> ir.Value:
-    """The results of the turns along a new first axis."""
+    """The results of the iterations along a new first axis."""
     version = node.version or 0
     rows: list[ir.Value | None] = []
     for part in parts:
         row = ir.new_view("Unsqueeze", part, [0], version=version, provenance=UnrollLoops.name)
         rows.append(context.rewriter.insert(row, before=node).outputs[0])
-    if len(rows) == 1:
-        assert rows[0] is not None
+    if len(rows) == 1 and rows[0] is not None:
         return rows[0]
     stacked = ir.new_node("Concat", rows, {"axis": 0}, version=version, provenance=UnrollLoops.name)
     return context.rewriter.insert(stacked, before=node).outputs[0]

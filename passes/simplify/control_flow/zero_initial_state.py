@@ -1,4 +1,4 @@
-"""Recurrent networks start from zeros when they are not told otherwise."""
+"""Drop initial states of zeros, which are the default of GRU, LSTM and RNN."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ...pipeline.pass_ import Pass, PassContext, where
 from ...pipeline.registry import register
 
 _STATES = (5, 6)  # initial_h, and initial_c of LSTM
-_LARGEST = 1 << 20  # bytes of a constant that is looked through
-_DEEPEST = 8  # operators between the zeros and the network
+_LARGEST = 1 << 20  # bytes of a constant that is compared
+_DEEPEST = 8  # operators between the zeros and the recurrent operator
 
 _REARRANGING = frozenset({"Expand", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
-"""Operators that give the elements of their first input and no others."""
+"""Operators whose results consist of elements of their first input."""
 
 
 @register
 @dataclass(frozen=True)
 class DropZeroInitialState(Pass):
-    """Leave out the initial state of a GRU, LSTM or RNN where it is all zeros, which is the default.
+    """Drop the initial state of a GRU, LSTM or RNN where it is all zeros, which is the default.
 
     before:  h = ConstantOfShape(shape); y = LSTM(x, w, r, b, lengths, h, h)
     after:   y = LSTM(x, w, r, b, lengths)
@@ -35,6 +35,7 @@ class DropZeroInitialState(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         functions = context.functions()
         for node in list(ir.nodes(model)):
             if node.op_type not in ("GRU", "LSTM", "RNN") or node.domain != "" or node.op_identifier() in functions:

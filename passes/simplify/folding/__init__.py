@@ -1,0 +1,1 @@
+"""Constant folding, of tensors and of sequences."""

@@ -1,4 +1,4 @@
-"""Constant folding: what depends on no input is computed now, by the evaluator that was handed in."""
+"""Constant folding by the evaluator of the pass context."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ QUANTIZATION = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantize
 """Markers for the runtime rather than arithmetic: folding `DequantizeLinear(int8 weight)` undoes the quantization."""
 
 GROWERS = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Resize", "Upsample", "Pad", "EyeLike"})
-"""Operators whose result may be any number of times larger than their inputs."""
+"""Operators whose result may be arbitrarily larger than their inputs."""
 
 _REGION_BYTES = 64 << 20  # results and constants that one evaluation may hold at once
 _RESULT_BYTES = 1 << 30  # no single result above this is computed, whatever it frees
-_NODE_BYTES = 64  # about what a node with its names takes in the file
+_NODE_BYTES = 64  # approximate size of a node with its names in the file
 _FAILED = "optimize_graph.fold.failed"
 
 
 @register
 @dataclass(frozen=True)
 class ConstantFolding(Pass):
-    """Replace what depends on no input by its value, and integer results that the shapes already tell.
+    """Replace nodes that depend on constants alone, and integer results that shape inference knows, by constants.
 
     Never random, unknown or quantizing operators. A result may be at most `settings.growth_bytes` larger than the
-    constants that go with it; a larger one (an Expand, a Cast of shared weights) stays an operator, and so does a
-    ConstantOfShape that is longer than its own spelling.
+    constants that it frees; a larger one (an Expand, a Cast of shared weights) stays an operator, and so does a
+    ConstantOfShape that is larger than the node.
 
     before:  s = Mul(%two, %three); y = Add(x, s); n = Shape(x)      x: float[4]
     after:   y = Add(x, %six)                                        n = %four
@@ -44,6 +44,7 @@ class ConstantFolding(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)
         functions = context.functions()
@@ -91,11 +92,11 @@ class _Folder:
     def run(self) -> None:
         region = self._constant_nodes()
         while True:
-            self._count_what_goes(region)
+            self._count_freed_bytes(region)
             kept = self._shrink(region)
             if len(kept) == len(region):
                 break
-            region = kept  # what the others read now stays
+            region = kept  # the operands of the others now stay
         for part in self._parts(region):
             self._fold(_computable(part))
 
@@ -111,30 +112,30 @@ class _Folder:
                 computed.update(node.outputs)
         return found
 
-    def _count_what_goes(self, region: Sequence[ir.Node]) -> None:
-        """Share out the bytes of the constants that only `region` reads among their readers, and hand them on."""
+    def _count_freed_bytes(self, region: Sequence[ir.Node]) -> None:
+        """Divide the bytes of the constants that only `region` uses among their users, and propagate them down."""
         inside = set(region)
         for node in region:
             freed = _NODE_BYTES
             for value in dict.fromkeys(each for each in node.inputs if each is not None):
-                readers = {user for user, _ in value.uses()}
-                if ir.is_public(value) or not readers <= inside:
+                users = {user for user, _ in value.uses()}
+                if ir.is_public(value) or not users <= inside:
                     continue
                 producer, tensor = value.producer(), ir.constant_tensor(value)
                 if producer in inside:
-                    freed += self.frees[producer] // len(producer.outputs) // len(readers)
+                    freed += self.frees[producer] // len(producer.outputs) // len(users)
                 elif tensor is not None:
-                    freed += tensor.nbytes // len(readers)
+                    freed += tensor.nbytes // len(users)
             self.frees[node] = freed
 
     def _slack(self, node: ir.Node) -> int:
-        """By how much the results of `node` may be larger than what they free."""
+        """The bytes by which the results of `node` may exceed those that they free."""
         if node.op_type == "ConstantOfShape":
-            return 0  # the shortest spelling there is
+            return 0  # the node is the smallest form
         return self.context.settings.growth_bytes
 
     def _result_bytes(self, node: ir.Node) -> int | None:
-        """How large the results will be; None when that is not known and could be anything."""
+        """The bytes of the results; None where they are not known and not bounded."""
         total = 0
         for value in node.outputs:
             dims, dtype = self.shapes.static(value), self.shapes.dtype(value)
@@ -144,14 +145,14 @@ class _Folder:
         return total
 
     def _input_bytes(self, node: ir.Node) -> int | None:
-        """A stand-in where the result's dims are unknown: small inputs have small results, growers apart."""
+        """An estimate where the dims of the result are unknown: small inputs have small results, growers apart."""
         tensors = [ir.constant_tensor(value) for value in node.inputs if value is not None]
         if any(tensor is None or tensor.nbytes > 1 << 16 for tensor in tensors):
             return None
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     def _shrink(self, nodes: Sequence[ir.Node]) -> list[ir.Node]:
-        """Leave out nodes whose results are needed outside and too large; what feeds them may be folded instead."""
+        """Remove nodes whose results are used outside and too large; their operands may be folded instead."""
         region = dict.fromkeys(nodes)
         for node in reversed(nodes):
             size = self._result_bytes(node) or 0
@@ -222,12 +223,12 @@ class _Folder:
 
 
 def _is_needed_outside(node: ir.Node, region: Collection[ir.Node]) -> bool:
-    """Whether anybody but the nodes of `region` reads a result of `node`."""
+    """Whether a result of `node` has users outside of `region`."""
     return any(value.is_graph_output() or any(user not in region for user, _ in value.uses()) for value in node.outputs)
 
 
 def _computable(part: Sequence[ir.Node]) -> list[ir.Node]:
-    """The nodes of `part` whose inputs are still to be had: what feeds them may have stayed an operator."""
+    """The nodes of `part` with constant inputs: the producer of an input may not have been folded."""
     made: set[ir.Value] = set()
     found = []
     for node in part:
@@ -241,14 +242,14 @@ def _may_fold(node: ir.Node, functions: frozenset[ir.OperatorIdentifier]) -> boo
     if node.op_type in QUANTIZATION or node.op_type == "Constant" or _FAILED in node.meta:
         return False
     if node.op_type == "Identity" and node.outputs[0].is_graph_output():
-        return False  # that is how a constant is given to the caller
+        return False  # an Identity of a constant that is a graph output
     if any(True for _ in ir.subgraphs_of(node)) or any(given.is_ref() for given in node.attributes.values()):
         return False
     return ir.is_deterministic(node, functions)
 
 
 def _put(node: ir.Node, contents: Sequence[ir.Array | None], shapes: Shapes, context: PassContext) -> None:
-    """Let the readers of `node` read constants; outputs that nobody reads have none."""
+    """Replace the results of `node` by constants; None for those without users."""
     results: list[ir.Value | None] = []
     for value, content in zip(node.outputs, contents, strict=True):
         if content is None:

@@ -1,4 +1,4 @@
-"""Sequences and optionals of known elements, as torch's chunk, split and unbind leave them."""
+"""Resolve sequences and optionals of known elements, from torch's chunk, split and unbind."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class ResolveSequences(Pass):
     """Replace operators on a sequence of known elements by those elements, and on an optional by its content.
 
     Known are SequenceConstruct, SequenceEmpty, SequenceInsert and SequenceErase at a constant position, and
-    SplitToSequence into a known number of pieces, which becomes one Split. A position outside of the sequence is an
-    error at run time, and is left alone.
+    SplitToSequence into a known number of pieces, which becomes one Split. A position out of range is an
+    error at run time, and is kept.
 
     before:  s = SplitToSequence <axis = 1> (x, %two); y = SequenceAt(s, %zero)      x: [n, 4]
     after:   y, z = Split <axis = 1> (x)
@@ -37,6 +37,7 @@ class ResolveSequences(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         if context.hides_operators():
             return
         shapes: Shapes | None = None
@@ -54,11 +55,13 @@ _USERS: Final = frozenset("SequenceAt SequenceLength ConcatFromSequence Optional
 
 
 class _Resolver:
+    """Resolves the operators on one sequence or optional."""
+
     def __init__(self, shapes: Shapes, context: PassContext) -> None:
         self.shapes, self.context = shapes, context
 
     def resolve(self, node: ir.Node) -> None:
-        """Replace `node` where what it reads is known."""
+        """Replace `node` where the elements of its operand are known."""
         source = node.inputs[0] if node.inputs else None
         if node.op_type == "OptionalHasElement":
             held = self._has_element(source)
@@ -104,11 +107,11 @@ class _Resolver:
         self._replace(node, self._insert("Concat", pieces, {"axis": axis}, node).outputs[0])
 
     def _ranks_differ(self, source: ir.Value) -> bool:
-        """Whether elements are known not to concatenate: a Concat fails when the model is loaded, not at run time."""
+        """Whether elements have different ranks: a Concat would fail when the model is loaded, not at run time."""
         return len({self.shapes.rank(each) for each in self._known_elements(source)} - {None}) > 1
 
     def _known_elements(self, source: ir.Value) -> list[ir.Value]:
-        """The elements of a sequence of known length without the pieces of a SplitToSequence, which is not touched."""
+        """The elements of a sequence of known length that are values already: not those of a SplitToSequence."""
         node = source.producer()
         assert node is not None
         if node.op_type == "SequenceConstruct":
@@ -130,7 +133,7 @@ class _Resolver:
         return False if is_empty else None
 
     def _length(self, source: ir.Value) -> int | None:
-        """The number of elements, without building any."""
+        """The number of elements, without inserting nodes."""
         node = source.producer()
         if node is None or node.domain != "":
             return None
@@ -151,7 +154,7 @@ class _Resolver:
         return length + 1 if node.op_type == "SequenceInsert" else length - 1
 
     def _position(self, node: ir.Node, length: int) -> int | None:
-        """Where a SequenceInsert or SequenceErase acts, counted from the front; None where that is not known."""
+        """The position of a SequenceInsert or SequenceErase from the front; None where it is not known."""
         is_insert = node.op_type == "SequenceInsert"
         place = 2 if is_insert else 1
         given = node.inputs[place] if place < len(node.inputs) else None
@@ -162,7 +165,7 @@ class _Resolver:
         return position if position >= 0 else position + length
 
     def _elements(self, source: ir.Value) -> Elements | None:
-        """The elements of a sequence of known length; a SplitToSequence gets its Split beside it."""
+        """The elements of a sequence of known length; for a SplitToSequence a Split is inserted."""
         node = source.producer()
         assert node is not None
         if node.op_type == "SequenceConstruct":
@@ -224,7 +227,7 @@ class _Resolver:
         if drops_axis and ir.attribute(node, "keepdims") == 0:
             axes = self.context.rewriter.constant(np.array([axis], dtype=np.int64), near=node, name="axes")
             pieces = [self._insert("Squeeze", [piece, axes], {}, node).outputs[0] for piece in pieces]
-        # Other users of the sequence find its elements, and the Split is not made again.
+        # Other users of the sequence find its elements, so that the Split is inserted once.
         whole = self._insert("SequenceConstruct", pieces, {}, node)
         self._replace(node, whole.outputs[0])
         return pieces
@@ -243,7 +246,7 @@ class _Resolver:
 
 
 def _content(source: ir.Value) -> ir.Value | None:
-    """What an Optional wraps."""
+    """The content of an Optional."""
     node = source.producer()
     if node is None or node.domain != "" or node.op_type != "Optional":
         return None

@@ -1,0 +1,1 @@
+"""Rules and passes on Transposes and the layout of data."""

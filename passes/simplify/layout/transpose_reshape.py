@@ -1,4 +1,4 @@
-"""Transposes around a view are one Transpose between views; one that moves only dims of 1 is a view itself."""
+"""Merge Transposes around a view into one between views, and write those that only move dims of 1 as views."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ...analyses import Dim
 from ...analyses.symbolic import exact_quotient, product
 from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import require
+from ...rewriting.constraints import let, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import OneOf, op, values
 from ...rewriting.rule import rule
-from ..shape.constant_reshape import constant_target
+from ..shape.constant_reshape import CONSTANT_TARGET, constant_target
 from .merge_transposes import permutation
 
 VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
@@ -25,31 +25,31 @@ x, target = values("x target")
 
 
 def is_view(node: ir.Node | None) -> bool:
-    """Whether `node` only says how the same elements are counted."""
+    """Whether `node` only changes the dims of a value, not the order of its elements."""
     return node is not None and node.op_type in VIEWS and node.domain == ""
 
 
 def common_factors(a: Sequence[Dim], b: Sequence[Dim]) -> tuple[list[Dim], list[list[int]], list[list[int]]] | None:
-    """Dims that both `a` and `b` are groups of, and for each dim of either the factors that it consists of.
+    """The common factors of two lists of dims, and for each dim of either the indices of its factors.
 
-    Dims of 1 consist of none. None where the dims cannot be cut into common factors.
+    Dims of 1 have none. None where the dims have no common factorization.
     """
     factors: list[Dim] = []
     groups_a: list[list[int]] = []
     groups_b: list[list[int]] = [[] for _ in b]
     rest_b: list[Dim] = [dim for dim in b if dim != 1]
-    places = [index for index, dim in enumerate(b) if dim != 1]
+    indices = [index for index, dim in enumerate(b) if dim != 1]
     at = 0
     for dim in a:
         group: list[int] = []
         while dim != 1:
             if at == len(rest_b):
                 return None
-            factor, left, right = _cut(dim, rest_b[at])
+            factor, left, right = _common_factor(dim, rest_b[at])
             if factor is None or factor == 1:
                 return None
             group.append(len(factors))
-            groups_b[places[at]].append(len(factors))
+            groups_b[indices[at]].append(len(factors))
             factors.append(factor)
             dim, rest_b[at] = left, right
             if right == 1:
@@ -58,8 +58,8 @@ def common_factors(a: Sequence[Dim], b: Sequence[Dim]) -> tuple[list[Dim], list[
     return (factors, groups_a, groups_b) if at == len(rest_b) else None
 
 
-def _cut(a: Dim, b: Dim) -> tuple[Dim | None, Dim, Dim]:
-    """The smaller of two dims, and what is left of each."""
+def _common_factor(a: Dim, b: Dim) -> tuple[Dim | None, Dim, Dim]:
+    """The smaller of two dims, and the quotients of both by it; None where neither divides the other."""
     if a == b:
         return a, 1, 1
     if a != 0 and b != 0:
@@ -79,14 +79,16 @@ class Layout:
 
     @property
     def transposed(self) -> tuple[Dim, ...]:
+        """The factors in the order of the result."""
         return tuple(self.factors[axis] for axis in self.perm)
 
     @property
     def is_view(self) -> bool:
+        """Whether the permutation is the identity."""
         return self.perm == tuple(sorted(self.perm))
 
     def grouped(self) -> Layout:
-        """The same with numbers that stay side by side as one dim; symbols can be copied where they are."""
+        """The same with adjacent static factors merged into one dim; symbolic ones can be copied by a 0."""
         runs: list[list[int]] = []
         for axis in self.perm:
             if (
@@ -102,27 +104,27 @@ class Layout:
         return Layout(dims, tuple(order.index(run) for run in runs))
 
     def led_by(self, ones: int) -> Layout:
-        """The same with dims of 1 in front."""
+        """The same with leading dims of 1."""
         return Layout((1,) * ones + self.factors, (*range(ones), *(axis + ones for axis in self.perm)))
 
 
 def one_transpose(
-    given: Sequence[Dim], order: Sequence[int], seen: Sequence[Dim], again: Sequence[int]
+    source: Sequence[Dim], first: Sequence[int], view: Sequence[Dim], second: Sequence[int]
 ) -> Layout | None:
-    """Transpose by `order`, view as `seen`, transpose by `again`: as one Transpose between two views."""
-    found = common_factors([given[axis] for axis in order], seen)
-    if found is None:
+    """Transpose by `first`, view as `view`, transpose by `second`: as one Transpose between two views."""
+    common = common_factors([source[axis] for axis in first], view)
+    if common is None:
         return None
-    factors, groups, seen_groups = found
-    start = [factor for axis in np.argsort(order) for factor in groups[axis]]
-    end = [factor for axis in again for factor in seen_groups[axis]]
-    place = {factor: index for index, factor in enumerate(start)}
-    return Layout(tuple(factors[factor] for factor in start), tuple(place[factor] for factor in end))
+    factors, groups, view_groups = common
+    start = [factor for axis in np.argsort(first) for factor in groups[axis]]
+    end = [factor for axis in second for factor in view_groups[axis]]
+    index = {factor: at for at, factor in enumerate(start)}
+    return Layout(tuple(factors[factor] for factor in start), tuple(index[factor] for factor in end))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A layout with the targets of the views before and after it, None where there is nothing to do."""
+    """A layout with the targets of the views before and after it (None: no view), and its number of operators."""
 
     layout: Layout
     before: list[int] | None
@@ -131,11 +133,11 @@ class Plan:
 
 
 def _plans(m: Match) -> Iterator[Plan]:
-    source, seen, result = m.x.dims, m.view.dims, m.shapes.dims(m.root.outputs[0])
-    order, again = permutation(m.inner, m.x.rank), permutation(m.outer, m.view.rank)
-    if source is None or seen is None or result is None or order is None or again is None:
+    source, view, result = m.x.dims, m.view.dims, m.shapes.dims(m.root.outputs[0])
+    first, second = permutation(m.inner, m.x.rank), permutation(m.outer, m.view.rank)
+    if source is None or view is None or result is None or first is None or second is None:
         return
-    plain = one_transpose(source, order, seen, again)
+    plain = one_transpose(source, first, view, second)
     if plain is None:
         return
     ones = next((axis for axis, dim in enumerate(source) if dim != 1), len(source))
@@ -156,31 +158,34 @@ def _plans(m: Match) -> Iterator[Plan]:
 
 
 def _needed_before(m: Match, layout: Layout) -> int:
-    """Whether the view before stays: one that follows another that nobody else reads merges with it."""
+    """1 where the view before stays, 0 where it merges with a view before it that has no other users."""
     node = m.x.value.producer()
     origin = node.inputs[0] if node is not None and is_view(node) and ir.is_private(m.x.value) else None
     return int(origin is None or constant_target(m.shapes.dims(origin), layout.factors) is None)
 
 
 def _needed_after(m: Match, layout: Layout) -> int:
-    """Whether the view after stays: views that read it merge with it, and go where they restore the dims."""
+    """1 where the view after stays; less where its users are views, which merge with it or become no-ops."""
     result = m.root.outputs[0]
-    readers = [user for user, _ in result.uses()]
-    dims = [m.shapes.dims(user.outputs[0]) for user in readers]
-    if result.is_graph_output() or not all(map(is_view, readers)):
+    users = [user for user, _ in result.uses()]
+    dims = [m.shapes.dims(user.outputs[0]) for user in users]
+    if result.is_graph_output() or not all(map(is_view, users)):
         return 1
     if any(constant_target(layout.transposed, each) is None for each in dims):
         return 1
     return -sum(each == layout.transposed for each in dims)
 
 
-def _best(m: Match) -> Plan | None:
-    return min(_plans(m), key=lambda plan: plan.cost, default=None)
+def _cheapest(m: Match) -> Plan | str:
+    mismatch = f"{m.shapes.show(m.inner.value)} to {m.shapes.show(m.view.value)}"
+    return min(_plans(m), key=lambda plan: plan.cost, default=mismatch)
 
 
-def _is_shorter(m: Match) -> bool:
-    plan = _best(m)
-    return plan is not None and plan.cost < 2 + ir.is_private(m.inner.node.outputs[0])
+_plan = let("a view that splits or groups whole dims", _cheapest)
+
+
+def _old_cost(m: Match) -> int:
+    return 2 + ir.is_private(m.inner.node.outputs[0])
 
 
 @rule(
@@ -202,25 +207,22 @@ def _is_shorter(m: Match) -> bool:
     .named("outer")
     .opset(since=5),
     requires=[
+        _plan,
         require(
-            "a view that cuts or groups whole dims",
-            lambda m: _best(m) is not None,
-            lambda m: f"{m.shapes.show(m.inner.value)} to {m.shapes.show(m.view.value)}",
+            "fewer operators afterwards",
+            lambda m: m[_plan].cost < _old_cost(m),
+            lambda m: f"{m[_plan].cost} instead of {_old_cost(m)}",
         ),
-        require("fewer operators afterwards", _is_shorter),
     ],
     source="ONNX Transpose, Reshape",
 )
 def merge_transposes_across_reshape(m: Match, op: Builder) -> ir.Value | None:
-    """Two Transposes around a view are one, between views that merge with others or do nothing.
+    """Merge two Transposes around a view into one between views, which merge with others or are no-ops.
 
-    before:  x[a, b, c, d] -> Transpose(0, 3, 1, 2) -> Reshape[a, d, b·c] -> Transpose(0, 2, 1) -> y
-    after:   x[a, b, c, d] -> Reshape[a, b·c, d] -> y
+    before:  y = Transpose<perm = [0, 2, 1]>(Reshape(Transpose<perm = [0, 3, 1, 2]>(x), %[a, d, b·c]))
+    after:   y = Reshape(x, %[a, b·c, d])        x: [a, b, c, d]
     """
-    plan = _best(m)
-    if plan is None:
-        return None
-    value = m.x.value
+    plan, value = m[_plan], m.x.value
     if plan.before is not None:
         value = op.Reshape(value, op.constant(np.array(plan.before, dtype=np.int64)))
     if not plan.layout.is_view:
@@ -239,21 +241,16 @@ def _keeps_order(m: Match) -> bool:
 @rule(
     op.Transpose(x).any_attributes().opset(since=5),
     requires=[
-        require("an order that only dims of 1 leave", _keeps_order, lambda m: m.shapes.show(m.x.value)),
-        require(
-            "dims that are numbers, copied from the input, or one -1",
-            lambda m: constant_target(m.x.dims, m.shapes.dims(m.root.outputs[0])) is not None,
-            lambda m: f"{m.shapes.show(m.x.value)} to {m.shapes.show(m.root.outputs[0])}",
-        ),
+        require("a permutation that only moves dims of 1", _keeps_order, lambda m: m.shapes.show(m.x.value)),
+        CONSTANT_TARGET,
     ],
     source="ONNX Transpose, Reshape",
     phase=Phase.ORT_SPECIALIZE,  # attention and rotary embedding of one head or row are recognized by their Transposes
 )
 def trivial_transpose_to_reshape(m: Match, op: Builder) -> ir.Value:
-    """A Transpose that moves only dims of 1 moves no element.
+    """Reshape instead of a Transpose that only moves dims of 1, and so no element.
 
-    before:  x[n, 1, c] -> Transpose(0, 2, 1) -> y
-    after:   x[n, 1, c] -> Reshape[0, c, 1] -> y
+    before:  y = Transpose<perm = [0, 2, 1]>(x)        x: [n, 1, c]
+    after:   y = Reshape(x, %[0, c, 1])
     """
-    found = constant_target(m.x.dims, m.shapes.dims(m.root.outputs[0]))
-    return op.Reshape(m.x, op.constant(np.array(found, dtype=np.int64)))
+    return op.Reshape(m.x, op.constant(np.array(m[CONSTANT_TARGET], dtype=np.int64)))

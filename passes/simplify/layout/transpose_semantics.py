@@ -1,7 +1,7 @@
-"""Which operators do the same work on transposed data, and how they are told: for `propagate-transposes`.
+"""The transposed forms of operators: how one on data in a layout is written on the data themselves.
 
-`v` is `u` in another layout: axis i of v is axis `axes[i]` of u, and axes of u that v lacks are of size 1. An operator
-over v is carried when it can be written over u.
+`v` is `u` in another layout: axis i of v is axis `axes[i]` of u, and axes of u that v lacks are of size 1. The
+transposed form of an operator over v is the same computation over u. For `propagate-transposes`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ UNARY: Final = frozenset(
     "HardSwish IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus "
     "Softsign Sqrt Swish Tan Tanh ThresholdedRelu QuantizeLinear DequantizeLinear".split()
 )
-"""Element by element over the first input; further inputs, if any, are single numbers."""
+"""Elementwise over the first input; further inputs, if any, have one element."""
 
 BROADCASTING: Final = frozenset(
     "Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min "
     "Mod Mul Or PRelu Pow Sub Sum Where Xor".split()
 )
-"""Element by element over all inputs."""
+"""Elementwise over all inputs, which broadcast."""
 
 REDUCING: Final = frozenset(
     f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
@@ -38,10 +38,10 @@ _POSITIONAL_DOUBLES = frozenset("Acosh Asinh Atanh Cosh Erf Exp Gelu Sigmoid Sig
 
 
 def is_positional(op_type: str, dtype: ir.DataType | None) -> bool:
-    """Whether the last bit of a result depends on where its element lies.
+    """Whether the last bit of a result depends on the position of its element in memory.
 
     Reductions add up in the order of memory. Much of what ONNX Runtime leaves to Eigen differs between its vector code
-    and its scalar code for the elements that are left over at the end; Max and Min give either zero of 0.0 and -0.0.
+    and its scalar code for the remaining elements at the end; Max and Min give either zero of 0.0 and -0.0.
     Seen in ONNX Runtime 1.31 on shuffled data, float64 apart; Erf, Exp, Gelu, Sigmoid, Tanh and the rest agreed.
     """
     if dtype in (ir.DataType.INT32, ir.DataType.INT64):
@@ -49,12 +49,12 @@ def is_positional(op_type: str, dtype: ir.DataType | None) -> bool:
     return op_type in _POSITIONAL or (dtype == ir.DataType.DOUBLE and op_type in _POSITIONAL_DOUBLES)
 
 
-_LARGEST_CONSTANT = 1 << 16  # bytes of a constant that is stored a second time, transposed
+_LARGEST_CONSTANT = 1 << 16  # bytes of a constant that is also stored transposed
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the axes of v lie in u: for a Transpose its permutation, for a Squeeze the axes that it keeps.
+    """The axes of v in u: for a Transpose its permutation, for a Squeeze the axes that it keeps.
 
     `axes[i]` is the axis of u that is axis i of v; `rank` is that of u.
     """
@@ -70,9 +70,9 @@ class Layout:
 
 @dataclass(frozen=True)
 class TransposedForm:
-    """How an operator is written over untransposed data.
+    """The changes that write an operator over untransposed data.
 
-    `data` are the inputs that are transposed with it, `inputs` those that get a new constant, `attributes` the changes.
+    `data`: the inputs that are replaced by their untransposed form; `inputs`: new constants; `attributes`: new values.
     `keeps_layout`: the result is the same either way (a reduction that drops the axes that moved).
     """
 
@@ -82,8 +82,8 @@ class TransposedForm:
     keeps_layout: bool = False
 
 
-def carry(node: ir.Node, layout: Layout, shapes: Shapes) -> TransposedForm | None:
-    """How `node`, which works on data in `layout`, is written over the data itself, if it can be."""
+def transposed_form(node: ir.Node, layout: Layout, shapes: Shapes) -> TransposedForm | None:
+    """The transposed form of `node`, whose data are in `layout`; None where it has none."""
     if node.domain != "" or not node.inputs or any(attribute.is_ref() for attribute in node.attributes.values()):
         return None
     op_type, rank, axes = node.op_type, len(layout.axes), layout.axes
@@ -101,9 +101,9 @@ def carry(node: ir.Node, layout: Layout, shapes: Shapes) -> TransposedForm | Non
             return None if axis is None else TransposedForm(list(data), {"axis": axes[axis]})
         case "Gather":
             axis, indices = axis_of(node, shapes), node.inputs[1]
-            plain = indices is not None and shapes.rank(indices) == 1
-            return TransposedForm([0], {"axis": axes[axis]}) if plain and axis is not None else None
-        case "Softmax" | "LogSoftmax":  # along the last axis it needs no copy: that stays so
+            keeps_rank = indices is not None and shapes.rank(indices) == 1
+            return TransposedForm([0], {"axis": axes[axis]}) if keeps_rank and axis is not None else None
+        case "Softmax" | "LogSoftmax":  # ONNX Runtime copies for other axes than the last
             axis = axis_of(node, shapes)
             last = axis is not None and axes[axis] == layout.rank - 1 and (node.version or 0) >= 13
             return TransposedForm([0], {"axis": layout.rank - 1}) if last else None
@@ -118,7 +118,7 @@ def carry(node: ir.Node, layout: Layout, shapes: Shapes) -> TransposedForm | Non
 
 
 def _broadcasting(node: ir.Node, layout: Layout, shapes: Shapes) -> TransposedForm | None:
-    """Operands of full rank go along, and so do constants; numbers stay as they are."""
+    """Operands of full rank and constants are untransposed; operands of one element stay."""
     data, constants = [], {}
     for index, value in enumerate(node.inputs):
         if value is None:
@@ -132,7 +132,7 @@ def _broadcasting(node: ir.Node, layout: Layout, shapes: Shapes) -> TransposedFo
         if tensor is not None:
             if tensor.nbytes > _LARGEST_CONSTANT:
                 return None
-            constants[index] = laid_out(np.asarray(tensor.numpy()), layout)
+            constants[index] = untransposed(np.asarray(tensor.numpy()), layout)
         elif rank == len(layout.axes):
             data.append(index)
         else:
@@ -140,8 +140,8 @@ def _broadcasting(node: ir.Node, layout: Layout, shapes: Shapes) -> TransposedFo
     return TransposedForm(data, {}, constants) if data else None
 
 
-def laid_out(content: ir.Array, layout: Layout) -> ir.Array:
-    """`content`, which broadcasts against data in `layout`, as it broadcasts against the data itself."""
+def untransposed(content: ir.Array, layout: Layout) -> ir.Array:
+    """`content`, which broadcasts against data in `layout`, as it broadcasts against the data themselves."""
     axes = layout.axes
     full = content.reshape((1,) * (len(axes) - content.ndim) + content.shape).transpose(np.argsort(axes))
     full = np.expand_dims(full, layout.dropped)
@@ -175,18 +175,18 @@ def _pad(node: ir.Node, layout: Layout) -> TransposedForm | None:
 
 
 def _reduction(node: ir.Node, layout: Layout, shapes: Shapes) -> TransposedForm | None:
-    given, rank, source = ir.parameter(node, "axes"), len(layout.axes), node.inputs[0]
-    if source is None or shapes.rank(source) != rank or not isinstance(given, np.ndarray) or given.size == 0:
+    content, rank, source = ir.parameter(node, "axes"), len(layout.axes), node.inputs[0]
+    if source is None or shapes.rank(source) != rank or not isinstance(content, np.ndarray) or content.size == 0:
         return None
-    axes = {int(axis) % rank for axis in given.reshape(-1)}
+    axes = {int(axis) % rank for axis in content.reshape(-1)}
     keeps_dims = ir.attribute(node, "keepdims") == 1
     rest = [layout.axes[axis] for axis in range(rank) if axis not in axes]
     if not keeps_dims and rest != sorted(rest):
         return None
-    places = [layout.axes[axis] for axis in axes]
+    reduced = [layout.axes[axis] for axis in axes]
     if not keeps_dims:
-        places += layout.dropped
-    moved = np.array(sorted(places), dtype=np.int64)
+        reduced += layout.dropped
+    moved = np.array(sorted(reduced), dtype=np.int64)
     schema = ir.schema_of(node)
     if schema is not None and "axes" in schema.attributes:
         return TransposedForm([0], {"axes": moved.tolist()}, keeps_layout=not keeps_dims)

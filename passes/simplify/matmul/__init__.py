@@ -1,0 +1,1 @@
+"""Rules and passes on MatMul and Einsum."""

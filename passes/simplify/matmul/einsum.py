@@ -1,4 +1,4 @@
-"""Einsum of two operands that is one batched product is MatMul, with a Transpose where the order of labels needs it."""
+"""Einsum of two operands as MatMul, with a Transpose where the order of labels needs it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import floating, require
-from ...rewriting.match import Match
+from ...rewriting.constraints import floating, let, require
+from ...rewriting.match import Condition, Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 
@@ -17,7 +17,7 @@ x, y = values("x y")
 
 @dataclass(frozen=True)
 class Product:
-    """A permutation of each operand, and of the result, that make the Einsum a MatMul; which operand comes first."""
+    """Permutations of the operands and of the result that make the Einsum a MatMul; `is_swapped`: y comes first."""
 
     left: tuple[int, ...]
     right: tuple[int, ...]
@@ -26,11 +26,12 @@ class Product:
 
     @property
     def transposes(self) -> int:
+        """The number of permutations that are not the identity."""
         return sum(order != tuple(sorted(order)) for order in (self.left, self.right, self.result))
 
 
 def _labels(m: Match) -> tuple[str, str, str] | None:
-    """The labels of both operands and of the result; None where one is repeated, or dims are left to an ellipsis."""
+    """The labels of both operands and of the result; None where one is repeated, or there is an ellipsis."""
     equation = m.Einsum.attribute("equation")
     text = equation.replace(" ", "") if isinstance(equation, str) else ""
     operands, arrow, result = text.partition("->")
@@ -43,44 +44,51 @@ def _labels(m: Match) -> tuple[str, str, str] | None:
 
 
 def _product(left: str, right: str, result: str, is_swapped: bool) -> Product | None:
-    """`left` holds batch, rows and the summed label, `right` batch, summed label and columns: one label each."""
+    """`left` has batch labels, rows and the summed label, `right` batch labels, the summed label and columns."""
     summed = (set(left) & set(right)) - set(result)
     batch = set(left) & set(right) & set(result)
     rows, columns = set(left) - set(right), set(right) - set(left)
     if len(summed) != 1 or len(rows) > 1 or len(columns) != 1 or not rows | columns <= set(result):
         return None
     if not rows and batch:
-        return None  # a vector for each batch: MatMul needs a row to stand for it
+        return None  # a vector for each batch: MatMul needs a dim of 1 for it
     (k,), (column,) = summed, columns
     order = "".join(label for label in result if label in batch)
-    wanted = order + "".join(rows) + k, order + k + column, order + "".join(rows) + column
-    orders = [tuple(given.index(label) for label in want) for given, want in zip((left, right), wanted, strict=False)]
-    return Product(orders[0], orders[1], tuple(wanted[2].index(label) for label in result), is_swapped)
+    rows_and_k, k_and_column, rows_and_column = order + "".join(rows) + k, order + k + column, "".join(rows) + column
+    return Product(
+        tuple(map(left.index, rows_and_k)),
+        tuple(map(right.index, k_and_column)),
+        tuple(map((order + rows_and_column).index, result)),
+        is_swapped,
+    )
 
 
-def _plan(m: Match) -> Product | None:
-    """The way with the fewest Transposes: either operand may come first."""
+def _find_product(m: Match) -> Product | str:
+    """The product with the fewest Transposes: either operand may come first."""
     labels = _labels(m)
     if labels is None or (m.x.rank, m.y.rank) != (len(labels[0]), len(labels[1])):
-        return None
+        return f"equation {m.Einsum.attribute('equation')!r}"
     left, right, result = labels
-    ways = [_product(left, right, result, False), _product(right, left, result, True)]
-    return min((way for way in ways if way is not None), key=lambda way: way.transposes, default=None)
+    products = [_product(left, right, result, False), _product(right, left, result, True)]
+    best = min((each for each in products if each is not None), key=lambda each: each.transposes, default=None)
+    return f"equation {m.Einsum.attribute('equation')!r}" if best is None else best
 
 
-def _stretches(m: Match) -> str | None:
-    """A label whose dim is 1 in one operand and may be another in the other: Einsum stretches it, MatMul not."""
-    labels = _labels(m)
-    assert labels is not None
-    for label in sorted(set(labels[0]) & set(labels[1])):
-        one = (m.x.dims or ())[labels[0].index(label)]
-        other = (m.y.dims or ())[labels[1].index(label)]
+_matmul = let("one batched product of matrices", _find_product)
+
+
+def _broadcast_label(m: Match) -> str | None:
+    """A label with different dims, of which one may be 1: Einsum broadcasts it, MatMul does not."""
+    left, right, _ = _labels(m) or ("", "", "")
+    for label in sorted(set(left) & set(right)):
+        one = (m.x.dims or ())[left.index(label)]
+        other = (m.y.dims or ())[right.index(label)]
         if one != other:
             return f"{label} is {one} and {other}"
     return None
 
 
-def _moved(op: Builder, value: ir.Value, order: tuple[int, ...]) -> ir.Value:
+def _transposed(op: Builder, value: ir.Value, order: tuple[int, ...]) -> ir.Value:
     return value if order == tuple(sorted(order)) else op.Transpose(value, perm=order)
 
 
@@ -88,21 +96,20 @@ def _moved(op: Builder, value: ir.Value, order: tuple[int, ...]) -> ir.Value:
     op.Einsum(x, y).any_attributes("equation"),
     requires=[
         floating("x", "y"),
-        require("one batched product of matrices", lambda m: _plan(m) is not None, lambda m: str(_labels(m))),
-        require("dims that are equal", lambda m: _stretches(m) is None, lambda m: str(_stretches(m))),
-        require("at most one Transpose", lambda m: (plan := _plan(m)) is not None and plan.transposes <= 1),
+        _matmul,
+        Condition("dims that are equal", _broadcast_label),
+        require("at most one Transpose", lambda m: m[_matmul].transposes <= 1, lambda m: str(m[_matmul].transposes)),
     ],
     exactness=Exactness.ROUNDING,
     source="ONNX Einsum; ONNX Runtime's Einsum copies both operands into its own order first",
 )
 def einsum_to_matmul(m: Match, op: Builder) -> ir.Value:
-    """A batched product is MatMul.
+    """Write a batched matrix product as MatMul.
 
-    before:  Einsum<bhid,bhjd->bhij>(q, k) -> y
-    after:   MatMul(q, Transpose(k)) -> y
+    before:  y = Einsum<equation = "bhid,bhjd->bhij">(q, k)
+    after:   y = MatMul(q, Transpose<perm = [0, 1, 3, 2]>(k))
     """
-    plan = _plan(m)
-    assert plan is not None
-    left, right = (m.y.value, m.x.value) if plan.is_swapped else (m.x.value, m.y.value)
-    product = op.MatMul(_moved(op, left, plan.left), _moved(op, right, plan.right))
-    return _moved(op, product, plan.result)
+    matmul = m[_matmul]
+    left, right = (m.y.value, m.x.value) if matmul.is_swapped else (m.x.value, m.y.value)
+    product = op.MatMul(_transposed(op, left, matmul.left), _transposed(op, right, matmul.right))
+    return _transposed(op, product, matmul.result)

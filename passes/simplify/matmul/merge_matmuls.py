@@ -1,4 +1,4 @@
-"""Linear layers that read one value are one linear layer: the query, key and value projections of attention."""
+"""Merge linear layers of one value into one: the query, key and value projections of attention."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _LARGEST_WEIGHT = 1 << 28  # bytes of a merged weight, which is held in memory
 @register
 @dataclass(frozen=True)
 class MergeMatmuls(Pass):
-    """Make one MatMul of those that multiply one value by constant matrices, and split its result; for target `onnx`.
+    """Merge the MatMuls of one value and constant matrices, and split the result; for target `onnx`.
 
-    The biases that are added go with them, and so do the Reshapes into heads and the Transposes that follow in every
-    branch. Where the branches transpose differently, those that differ from most are transposed once more. Nothing
-    is done where that is no fewer operators. ONNX Runtime's CPU kernels gain nothing from it at 128 rows and more
+    The biases merge with them, and so do the Reshapes into heads and the Transposes that follow in every branch. Where
+    the branches transpose differently, those that differ from most are transposed once more. Nothing is rewritten
+    where that saves no operator. ONNX Runtime's CPU kernels gain nothing from it at 128 rows and more
     (x0.94 to x0.98), so its targets keep the separate layers.
 
     before:  q = Add(MatMul(x, wq), bq); k = Add(MatMul(x, wk), bk); v = MatMul(x, wv)
@@ -41,6 +41,7 @@ class MergeMatmuls(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         if context.settings.target != "onnx" or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
@@ -56,7 +57,7 @@ class MergeMatmuls(Pass):
 
 
 def _parallel_products(graph: ir.Graph, shapes: Shapes) -> Iterator[list[ir.Node]]:
-    """The MatMuls of one value and weights that nobody else reads, where there are several."""
+    """The MatMuls of one value and weights without other users, where there are several."""
     found: dict[ir.Value, list[ir.Node]] = {}
     for node in graph:
         if node.op_type == "MatMul" and node.domain == "" and (x := node.inputs[0]) is not None:
@@ -76,8 +77,8 @@ def _parallel_products(graph: ir.Graph, shapes: Shapes) -> Iterator[list[ir.Node
 class _Group:
     """Parallel MatMuls and the layers of operators that follow in each branch.
 
-    `sizes`: how large the part of each branch is along `axis` of the merged result; `turns`: what each branch is still
-    transposed by after the Split.
+    `sizes`: the sizes of the branches along `axis` of the merged result; `perms`: the Transpose that each branch still
+    needs after the Split.
     """
 
     products: Sequence[ir.Node]
@@ -90,7 +91,7 @@ class _Group:
     depth: int = 0
     transposes: list[ir.Node] = field(default_factory=list)
     perm: tuple[int, ...] = ()
-    turns: list[tuple[int, ...] | None] = field(default_factory=list)
+    perms: list[tuple[int, ...] | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.ends = [node.outputs[0] for node in self.products]
@@ -98,12 +99,12 @@ class _Group:
         rank = self.shapes.rank(self.ends[0])
         assert rank is not None
         self.axis = rank - 1
-        self.turns = [None] * len(self.products)
+        self.perms = [None] * len(self.products)
 
-    # --- looking ----------------------------------------------------------------------------------------------------
+    # --- matching ---------------------------------------------------------------------------------------------------
 
     def extend(self) -> None:
-        """Follow the branches as far as they do the same."""
+        """Extend the group by the operators that follow in every branch."""
         self.biases = [self._bias(value, size) for value, size in zip(self.ends, self.sizes, strict=True)]
         self.ends = [
             value if bias is None else bias.outputs[0] for value, bias in zip(self.ends, self.biases, strict=True)
@@ -116,15 +117,15 @@ class _Group:
                 self._agree()
 
     def _bias(self, value: ir.Value, size: int) -> ir.Node | None:
-        node = self._reader(value, "Add")
+        node = self._only_user(value, "Add")
         if node is None:
             return None
         other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
         tensor = ir.constant_tensor(other)
         return node if tensor is not None and tuple(tensor.shape) == (size,) else None
 
-    def _reader(self, value: ir.Value, op_type: str) -> ir.Node | None:
-        """The only reader of `value`, when it is such an operator and reads it as data."""
+    def _only_user(self, value: ir.Value, op_type: str) -> ir.Node | None:
+        """The only user of `value`, when it is such an operator and uses it as data."""
         if not ir.is_private(value):
             return None
         node = value.consumers()[0]
@@ -132,8 +133,8 @@ class _Group:
         return node if reads and (node.domain, node.op_type) == ("", op_type) else None
 
     def _all(self, op_type: str, fits: Callable[[ir.Node], bool]) -> bool:
-        readers = [self._reader(value, op_type) for value in self.ends]
-        return all(node is not None and fits(node) for node in readers)
+        users = [self._only_user(value, op_type) for value in self.ends]
+        return all(node is not None and fits(node) for node in users)
 
     def _advance(self) -> list[ir.Node]:
         nodes = [value.consumers()[0] for value in self.ends]
@@ -141,7 +142,7 @@ class _Group:
         return nodes
 
     def _is_split_into_heads(self, node: ir.Node) -> bool:
-        """Whether `node` cuts the last dim, and only that, into parts as long as those of the other branches."""
+        """Whether `node` splits the last dim alone, into heads of the same size as those of the other branches."""
         source = node.inputs[0]
         before = None if source is None else self.shapes.dims(source)
         after = self.shapes.dims(node.outputs[0])
@@ -154,28 +155,31 @@ class _Group:
         return True
 
     def _agree(self) -> None:
-        """Choose how the whole is transposed, and what is left to do for the branches that want it otherwise."""
-        perms = [_permutation(node, rank=self.axis + 2) for node in self.transposes]
-        self.perm = chosen = Counter(perms).most_common(1)[0][0]
-        self.turns = [None if perm == chosen else tuple(map(chosen.index, perm)) for perm in perms]
+        """Select the most common permutation for the merged result, and the remaining ones of the other branches."""
+        own = [_permutation(node, rank=self.axis + 2) for node in self.transposes]
+        self.perm = chosen = Counter(own).most_common(1)[0][0]
+        self.perms = [None if perm == chosen else tuple(map(chosen.index, perm)) for perm in own]
         self.axis = chosen.index(self.axis)
 
-    # --- weighing ---------------------------------------------------------------------------------------------------
+    # --- profit -----------------------------------------------------------------------------------------------------
 
     def nodes(self) -> list[ir.Node]:
+        """The nodes that are replaced."""
         return [*self.products, *(node for node in self.biases if node), *self.views, *self.transposes]
 
     def result(self) -> str:
+        """The operators of the replacement."""
         layers = ["MatMul", "Add" * any(self.biases), "Reshape" * bool(self.views), "Transpose" * bool(self.perm)]
-        return ", ".join([*filter(None, layers), "Split", *("Transpose" for turn in self.turns if turn)])
+        return ", ".join([*filter(None, layers), "Split", *("Transpose" for perm in self.perms if perm)])
 
     def saves(self) -> int:
-        """How many operators fewer there will be."""
+        """The number of operators that the rewrite saves."""
         return len(self.nodes()) - len(self.result().split(", "))
 
     # --- rewriting --------------------------------------------------------------------------------------------------
 
     def rewrite(self, context: PassContext) -> None:
+        """Insert the merged layers before the first product, and replace the branches by outputs of the Split."""
         first, version = self.products[0], self.products[0].version
 
         def insert(op_type: str, *inputs: ir.Value | None, **attributes: ir.AttributeValue) -> ir.Value:
@@ -197,8 +201,8 @@ class _Group:
             whole = insert("Transpose", whole, perm=self.perm)
         split = context.rewriter.insert(new_split(whole, self.axis, self.sizes, version or 0), before=first)
         self.shapes.learn(split)
-        for end, part, turn in zip(self.ends, split.outputs, self.turns, strict=True):
-            result = part if turn is None else insert("Transpose", part, perm=turn)
+        for end, part, perm in zip(self.ends, split.outputs, self.perms, strict=True):
+            result = part if perm is None else insert("Transpose", part, perm=perm)
             self.shapes.adopt(end, result)
             node = end.producer()
             assert node is not None

@@ -1,4 +1,4 @@
-"""A matrix from which one row is picked for each index, by a product with rows of one 1 and zeros."""
+"""Products of one-hot rows and a constant matrix as Gather."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ids, depth, pair, numbers, w = values("ids depth pair numbers w")
 
 _INDICES = frozenset({ir.DataType.INT32, ir.DataType.INT64})
 _NARROW = frozenset({ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir.DataType.INT16})
-_SMALL = 1 << 16  # bytes that may be stored twice
+_SMALL = 1 << 16  # bytes of a matrix that may be stored twice
 _LEAST_WORK = 1 << 14  # multiplications; for fewer, ONNX Runtime is as fast or faster
-_MOST_ROWS = 1 << 23  # float32 counts as far
+_MOST_ROWS = 1 << 23  # exact in float32
 _SOURCE = "ONNX Gather; a byte classifier from JAX, x31 for the operators and x1.17 for the model"
 
 
@@ -31,19 +31,20 @@ def _rows(m: Match) -> int:
     return int(m.w.array.shape[0]) if m.w.array.ndim == 2 else 0
 
 
-def _lie_within(m: Match, low: int, high: int) -> bool:
-    found = index_bounds(m.ids.value, m.shapes)
-    return found is not None and low <= found[0] and found[1] <= high
+def _are_within(m: Match, low: int, high: int) -> bool:
+    """Whether all indices are proven to lie in [low, high]."""
+    bounds = index_bounds(m.ids.value, m.shapes)
+    return bounds is not None and low <= bounds[0] and bounds[1] <= high
 
 
-def _has_rows(m: Match) -> bool:
-    return _lie_within(m, -_rows(m), _rows(m) - 1)
+def _are_in_range(m: Match) -> bool:
+    return _are_within(m, -_rows(m), _rows(m) - 1)
 
 
 def _has_work(m: Match) -> bool:
-    """Whether the product is worth the five operators where an index may have no row, as far as that is known."""
-    count = m.ids.static
-    return count is None or prod(count) * m.w.array.size >= _LEAST_WORK
+    """Whether the product is worth the five operators for indices out of range, as far as the dims are known."""
+    dims = m.ids.static
+    return dims is None or prod(dims) * m.w.array.size >= _LEAST_WORK
 
 
 def _show_bounds(m: Match) -> str:
@@ -56,17 +57,25 @@ def _show_bounds(m: Match) -> str:
         constant("w", "pair"),
         structural("a matrix", lambda m: not m.w.is_constant or m.w.array.ndim == 2),
         finite("w"),
-        require("one 1 and zeros", lambda m: m.pair.array.reshape(-1).tolist() == [0, 1]),
-        require("an axis that comes last", lambda m: m.OneHot.attribute("axis") in (-1, m.ids.rank)),
+        require(
+            "one 1 and zeros",
+            lambda m: m.pair.array.reshape(-1).tolist() == [0, 1],
+            lambda m: str(m.pair.array.reshape(-1).tolist()),
+        ),
+        require(
+            "the last axis",
+            lambda m: m.OneHot.attribute("axis") in (-1, m.ids.rank),
+            lambda m: f"axis {m.OneHot.attribute('axis')} of {m.shapes.show(m.ids.value)}",
+        ),
         require("int32 or int64 indices", lambda m: m.ids.dtype in _INDICES, lambda m: str(m.ids.dtype)),
         require(
-            "indices that are proven to have a row, or a small matrix",
-            lambda m: _has_rows(m) or (m.w.array.nbytes <= _SMALL and (m.root.version or 0) >= 11),
+            "indices that are proven to be in range, or a small matrix",
+            lambda m: _are_in_range(m) or (m.w.array.nbytes <= _SMALL and (m.root.version or 0) >= 11),
             _show_bounds,
         ),
         profitable(
             "no five operators for a tiny product",
-            lambda m: _has_rows(m) or _has_work(m),
+            lambda m: _are_in_range(m) or _has_work(m),
             lambda m: m.shapes.show(m.ids.value),
         ),
     ],
@@ -74,18 +83,18 @@ def _show_bounds(m: Match) -> str:
     source=_SOURCE,
 )
 def onehot_matmul_to_gather(m: Match, op: Builder) -> ir.Value:
-    """Rows of a matrix by their numbers, negative ones from the end; zeros where an index may have no row.
+    """Gather rows of a matrix instead of multiplying by one-hot rows; zeros where an index is out of range.
 
-    before:  ids -> OneHot(4, [0, 1]) -> MatMul(·, w[4, n]) -> y
-    after:   Gather(w, ids) -> y
+    before:  y = MatMul(OneHot(ids, %4, %[0, 1]), %w)        w: [4, n]
+    after:   y = Gather<axis = 0>(%w, ids)
     """
-    if _has_rows(m):
+    if _are_in_range(m):
         return op.Gather(m.w, m.ids, axis=0)
     return _gather_or_zeros(np.concatenate([m.w.array] * 2), -_rows(m) - 1, m.ids, op)
 
 
-def _counts_up(m: Match) -> bool:
-    """Whether the numbers that the indices are compared with are those of the rows, along an axis of their own."""
+def _is_arange_of_rows(m: Match) -> bool:
+    """Whether the indices are compared with 0, 1, … up to the number of rows, along an axis of their own."""
     content, dims = m.numbers.array, m.ids.dims
     if not dims or dims[-1] != 1 or not content.ndim or content.ndim > len(dims) or content.size != content.shape[-1]:
         return False
@@ -100,10 +109,10 @@ def _counts_up(m: Match) -> bool:
         finite("w"),
         UNSHARED,
         require("integers", lambda m: m.ids.dtype in _INDICES | _NARROW, lambda m: str(m.ids.dtype)),
-        require("compared with the number of each row", _counts_up, lambda m: m.shapes.show(m.ids.value)),
+        require("compared with the index of each row", _is_arange_of_rows, lambda m: m.shapes.show(m.ids.value)),
         profitable(
             "no five operators for a tiny product",
-            lambda m: _lie_within(m, 0, _rows(m) - 1) or _has_work(m),
+            lambda m: _are_within(m, 0, _rows(m) - 1) or _has_work(m),
             lambda m: m.shapes.show(m.ids.value),
         ),
     ],
@@ -111,13 +120,13 @@ def _counts_up(m: Match) -> bool:
     source=_SOURCE,
 )
 def equal_matmul_to_gather(m: Match, op: Builder) -> ir.Value:
-    """Rows of a matrix by their numbers; where an index may have no row, zeros before the first and after the last.
+    """Gather rows of a matrix; those before the first and after the last are zeros where an index may be out of range.
 
-    before:  ids -> Unsqueeze(-1) -> Equal(·, [0, 1, 2, 3]) -> Cast -> MatMul(·, w[4, n]) -> y
-    after:   ids -> Cast -> Clip(-1, 4) -> Add(1) -> Cast -> Gather([0, w, 0], ·) -> y
+    before:  y = MatMul(Cast(Equal(Unsqueeze(ids, %[-1]), %[0, 1, 2, 3])), %w)        w: [4, n]
+    after:   y = Gather<axis = 0>(%[0, w, 0], Cast(Add(Clip(Cast(ids), %-1, %4), %1)))
     """
     indices = op.Squeeze(m.ids, op.constant(np.array([-1], dtype=np.int64)))
-    if not _lie_within(m, 0, _rows(m) - 1):
+    if not _are_within(m, 0, _rows(m) - 1):
         return _gather_or_zeros(m.w.array, -1, indices, op)
     if m.ids.dtype in _NARROW:
         indices = op.Cast(indices, to=ir.DataType.INT64.value)
@@ -125,11 +134,10 @@ def equal_matmul_to_gather(m: Match, op: Builder) -> ir.Value:
 
 
 def _gather_or_zeros(rows: ir.Array, below: int, indices: ir.Value | Operand, op: Builder) -> ir.Value:
-    """`rows`, of which the first has the number `below + 1`, and zeros before and after them."""
-    numbers = op.Cast(
-        indices, to=ir.DataType.FLOAT.value
-    )  # ONNX Runtime's Clip is wrong on int64, none on CUDA of int32
+    """Gather from `rows`, of which the first has index `below + 1`; zeros before and after them."""
+    # In float32: ONNX Runtime's Clip is wrong on int64, and there is none of int32 on CUDA.
+    floats = op.Cast(indices, to=ir.DataType.FLOAT.value)
     least, most, shift = (np.asarray(each, dtype=np.float32) for each in (below, below + 1 + len(rows), -below))
-    places = op.Add(op.Clip(numbers, op.constant(least), op.constant(most)), op.constant(shift))
+    shifted = op.Add(op.Clip(floats, op.constant(least), op.constant(most)), op.constant(shift))
     padded = op.constant(np.pad(rows, ((1, 1), (0, 0))))
-    return op.Gather(padded, op.Cast(places, to=ir.DataType.INT64.value), axis=0)
+    return op.Gather(padded, op.Cast(shifted, to=ir.DataType.INT64.value), axis=0)

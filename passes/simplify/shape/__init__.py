@@ -1,0 +1,1 @@
+"""Rules and passes on views, Slice, Split, Concat and Gather."""

@@ -1,11 +1,11 @@
-"""Blocks of pixels that move between the channels and the plane: pixel shuffle, and back."""
+"""DepthToSpace (pixel shuffle) and SpaceToDepth written as Reshape, Transpose, Reshape."""
 
 from __future__ import annotations
 
 from .... import ir
 from ...analyses.symbolic import Dim
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import require
+from ...rewriting.constraints import let, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
@@ -14,7 +14,7 @@ from ..layout.merge_transposes import permutation
 x, grouping, target = values("x grouping target")
 
 _MOVED = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
-"""Element types that ONNX Runtime's CPU kernels take in every release that we know."""
+"""Element types of ONNX Runtime's CPU kernels in every known release."""
 
 _FASTER = (
     "ONNX DepthToSpace, SpaceToDepth; with ONNX Runtime 1.32 on one CPU thread 1.6 to 3.5 and 7 to 11 times as fast as "
@@ -25,42 +25,46 @@ Dims = tuple[Dim, ...]
 
 
 def _dims(m: Match) -> tuple[Dims, Dims, Dims, tuple[int, ...] | None] | None:
-    """The dims before, in groups and after, of rank 4, 6 and 4, and how the groups are transposed."""
-    given, groups, result = m.x.dims, m.groups.dims, m.shapes.dims(m.root.outputs[0])
-    if given is None or groups is None or result is None or (len(given), len(groups), len(result)) != (4, 6, 4):
+    """The dims of x, of the groups and of the result, of rank 4, 6 and 4, and the permutation of the groups."""
+    dims, groups, result = m.x.dims, m.groups.dims, m.shapes.dims(m.root.outputs[0])
+    if dims is None or groups is None or result is None or (len(dims), len(groups), len(result)) != (4, 6, 4):
         return None
-    return given, groups, result, permutation(m.Transpose, 6)
+    return dims, groups, result, permutation(m.Transpose, 6)
 
 
-def _to_space(m: Match) -> tuple[int, str] | None:
-    """The block size and the mode of the DepthToSpace that this is."""
+def _as_depth_to_space(m: Match) -> tuple[int, str] | str:
+    """The block size and the mode of the equivalent DepthToSpace."""
     if (found := _dims(m)) is None:
-        return None
+        return _show_dims(m)
     (n, depth, h, w), groups, result, perm = found
-    for mode, order, places in (("DCR", (0, 3, 4, 1, 5, 2), (1, 2, 3)), ("CRD", (0, 1, 4, 2, 5, 3), (2, 3, 1))):
-        b, other, c = (groups[place] for place in places)
+    for mode, order, axes in (("DCR", (0, 3, 4, 1, 5, 2), (1, 2, 3)), ("CRD", (0, 1, 4, 2, 5, 3), (2, 3, 1))):
+        b, other, c = (groups[axis] for axis in axes)
         if perm != order or not isinstance(b, int) or b < 1 or b != other:
             continue
-        spelled = (n, b, b, c, h, w) if mode == "DCR" else (n, c, b, b, h, w)
-        if groups == spelled and depth == c * b * b and result == (n, c, h * b, w * b):
+        expected = (n, b, b, c, h, w) if mode == "DCR" else (n, c, b, b, h, w)
+        if groups == expected and depth == c * b * b and result == (n, c, h * b, w * b):
             return b, mode
-    return None
+    return _show_dims(m)
 
 
-def _to_depth(m: Match) -> int | None:
-    """The block size of the SpaceToDepth that this is."""
+def _as_space_to_depth(m: Match) -> int | str:
+    """The block size of the equivalent SpaceToDepth."""
     if (found := _dims(m)) is None:
-        return None
+        return _show_dims(m)
     (n, c, height, width), groups, result, perm = found
     _, _, h, b, w, other = groups
     if perm != (0, 3, 5, 1, 2, 4) or not isinstance(b, int) or b < 1 or b != other:
-        return None
+        return _show_dims(m)
     fits = groups == (n, c, h, b, w, b) and (height, width) == (h * b, w * b) and result == (n, c * b * b, h, w)
-    return b if fits else None
+    return b if fits else _show_dims(m)
 
 
-def _shown(m: Match) -> str:
+def _show_dims(m: Match) -> str:
     return f"{m.shapes.show(m.x.value)} by {m.shapes.show(m.groups.value)} to {m.shapes.show(m.root.outputs[0])}"
+
+
+_block_and_mode = let("channels that become blocks of the plane", _as_depth_to_space)
+_block = let("blocks of the plane that become channels", _as_space_to_depth)
 
 
 SHUFFLE = op.Reshape(
@@ -72,31 +76,30 @@ _TYPE = require("float32 or float64", lambda m: m.x.dtype in _MOVED, lambda m: s
 
 @rule(
     SHUFFLE.opset(since=11),
-    requires=[_TYPE, require("channels that become blocks of the plane", lambda m: _to_space(m) is not None, _shown)],
+    requires=[_TYPE, _block_and_mode],
     source=_FASTER,
     benefit=1,
 )
 def depth_to_space(m: Match, op: Builder) -> ir.Value:
-    """Spread channels over the plane by one operator: torch's pixel_shuffle.
+    """Recognize DepthToSpace: torch's pixel_shuffle.
 
-    before:  x -> Reshape[n, c, b, b, h, w] -> Transpose(0, 1, 4, 2, 5, 3) -> Reshape[n, c, h·b, w·b] -> y
-    after:   x -> DepthToSpace(b, CRD) -> y
+    before:  y = Reshape(Transpose<perm = [0, 1, 4, 2, 5, 3]>(Reshape(x, %[n, c, b, b, h, w])), %[n, c, h·b, w·b])
+    after:   y = DepthToSpace<blocksize = b, mode = "CRD">(x)
     """
-    found = _to_space(m)
-    assert found is not None
-    return op.DepthToSpace(m.x, blocksize=found[0], mode=found[1])
+    blocksize, mode = m[_block_and_mode]
+    return op.DepthToSpace(m.x, blocksize=blocksize, mode=mode)
 
 
 @rule(
     SHUFFLE,
-    requires=[_TYPE, require("blocks of the plane that become channels", lambda m: _to_depth(m) is not None, _shown)],
+    requires=[_TYPE, _block],
     source=_FASTER,
     benefit=1,
 )
 def space_to_depth(m: Match, op: Builder) -> ir.Value:
-    """Stack blocks of the plane as channels by one operator.
+    """Recognize SpaceToDepth.
 
-    before:  x -> Reshape[n, c, h, b, w, b] -> Transpose(0, 3, 5, 1, 2, 4) -> Reshape[n, b·b·c, h, w] -> y
-    after:   x -> SpaceToDepth(b) -> y
+    before:  y = Reshape(Transpose<perm = [0, 3, 5, 1, 2, 4]>(Reshape(x, %[n, c, h, b, w, b])), %[n, b·b·c, h, w])
+    after:   y = SpaceToDepth<blocksize = b>(x)
     """
-    return op.SpaceToDepth(m.x, blocksize=_to_depth(m))
+    return op.SpaceToDepth(m.x, blocksize=m[_block])

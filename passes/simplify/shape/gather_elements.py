@@ -1,4 +1,4 @@
-"""Elements that are picked by the same numbers all over the other axes."""
+"""GatherElements with indices that are expanded along the other axes, as Gather."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from .slice_ranges import axis_of
 x, numbers, shape = values("x numbers shape")
 
 
-def _along_one_axis(m: Match) -> bool:
-    """Whether what is expanded has elements along the axis of the GatherElements alone."""
+def _varies_along_one_axis(m: Match) -> bool:
+    """Whether the indices, before the Expand, have size 1 along all other axes than that of the root."""
     axis, rank, dims = axis_of(m.root, m.shapes), m.x.rank, m.numbers.dims
     if axis is None or rank is None or dims is None or len(dims) > rank:
         return False
     padded = (1,) * (rank - len(dims)) + dims
-    return all(size == 1 for place, size in enumerate(padded) if place != axis)
+    return all(size == 1 for at, size in enumerate(padded) if at != axis)
 
 
-def _whole(m: Match) -> bool:
-    axis, given, taken = axis_of(m.root, m.shapes), m.x.dims, m.Expand.dims
-    if given is None or taken is None or len(given) != len(taken):
+def _covers_other_axes(m: Match) -> bool:
+    axis, data, expanded = axis_of(m.root, m.shapes), m.x.dims, m.Expand.dims
+    if data is None or expanded is None or len(data) != len(expanded):
         return False
-    return all(a == b for place, (a, b) in enumerate(zip(given, taken, strict=True)) if place != axis)
+    return all(a == b for at, (a, b) in enumerate(zip(data, expanded, strict=True)) if at != axis)
 
 
 def _keeps_length(m: Match) -> bool:
-    axis, dims, taken = axis_of(m.root, m.shapes), m.numbers.dims, m.Expand.dims
-    if axis is None or dims is None or taken is None:
+    axis, dims, expanded = axis_of(m.root, m.shapes), m.numbers.dims, m.Expand.dims
+    if axis is None or dims is None or expanded is None:
         return False
-    place = axis - len(taken) + len(dims)
-    return (dims[place] if place >= 0 else 1) == taken[axis]
+    at = axis - len(expanded) + len(dims)
+    return (dims[at] if at >= 0 else 1) == expanded[axis]
 
 
 WHOLE_ROWS = [
-    require("numbers along one axis", _along_one_axis, lambda m: m.shapes.show(m.numbers.value)),
-    require("expanded along the others alone", _keeps_length, lambda m: m.shapes.show(m.Expand.value)),
+    require("indices that vary along one axis", _varies_along_one_axis, lambda m: m.shapes.show(m.numbers.value)),
+    require("expanded along the other axes alone", _keeps_length, lambda m: m.shapes.show(m.Expand.value)),
     require(
         "every element of the other axes",
-        _whole,
+        _covers_other_axes,
         lambda m: f"{m.shapes.show(m.Expand.value)} of {m.shapes.show(m.x.value)}",
     ),
 ]
-"""What makes the rows of x those that Expand(numbers) tells along the axis of the root."""
+"""The conditions under which Expand(numbers) indexes whole rows of x along the axis of the root."""
 
 
 @rule(
@@ -57,11 +57,10 @@ WHOLE_ROWS = [
     source="ONNX GatherElements, Gather; x10 in ONNX Runtime",
 )
 def gather_elements_to_gather(m: Match, op: Builder) -> ir.Value:
-    """Whole rows instead of element by element.
+    """Gather whole rows instead of single elements.
 
-    before:  x[n, c], Expand(numbers[e, 1])[e, c] -> GatherElements(axis 0) -> y[e, c]
-    after:   Gather(x, Reshape(numbers, [-1]), axis 0) -> y[e, c]
+    before:  y = GatherElements<axis = 0>(x, Expand(numbers, %[e, c]))        x: [n, c], numbers: [e, 1]
+    after:   y = Gather<axis = 0>(x, Reshape(numbers, %[-1]))
     """
-    return op.Gather(
-        m.x, op.Reshape(m.numbers, op.constant(np.array([-1], dtype=np.int64))), axis=axis_of(m.root, m.shapes)
-    )
+    indices = op.Reshape(m.numbers, op.constant(np.array([-1], dtype=np.int64)))
+    return op.Gather(m.x, indices, axis=axis_of(m.root, m.shapes))

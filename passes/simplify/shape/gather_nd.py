@@ -1,14 +1,16 @@
-"""A GatherND whose indices count through the axes of its data takes whole stretches of it."""
+"""GatherND whose indices are aranges along the axes of its data, as Gathers along single axes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from .... import ir
+from ...analyses import Dim
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import require
+from ...rewriting.constraints import let
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values, variadic
 from ...rewriting.rule import rule
@@ -16,89 +18,82 @@ from ...rewriting.rule import rule
 (x,) = values("x")
 
 
-def _source(value: ir.Value, m: Match, *op_types: str) -> ir.Value | None:
-    """What the operator that makes `value` looks at, when it is one of these views."""
+def _source(value: ir.Value, *op_types: str) -> ir.Value | None:
+    """The first operand of the producer of `value`, when it is one of these operators."""
     node = value.producer()
     return node.inputs[0] if node is not None and node.domain == "" and node.op_type in op_types else None
 
 
-def _count(part: ir.Value, m: Match) -> tuple[int, ir.Value] | None:
-    """Of indices 0, 1, 2, … along one axis, repeated along the others: that axis, and the Range that counts."""
-    value, dims = _source(part, m, "Unsqueeze", "Reshape"), m.shapes.dims(part)
+def _arange_of(part: ir.Value, m: Match) -> tuple[int, ir.Value] | None:
+    """The axis along which indices are 0, 1, 2, …, broadcast along the others, and the value of their Range."""
+    value, dims = _source(part, "Unsqueeze", "Reshape"), m.shapes.dims(part)
     if value is None or dims is None or m.shapes.dims(value) != dims[:-1]:
         return None
-    inner = _source(value, m, "Expand")
+    inner = _source(value, "Expand")
     if inner is not None and m.shapes.rank(inner) == m.shapes.rank(value):
         value = inner
-    long = _long(value, m)
-    if long is None or len(long) != 1:
+    axes = [axis for axis, dim in enumerate(m.shapes.dims(value) or ()) if dim != 1]
+    if len(axes) != 1:
         return None
-    while (inner := _source(value, m, "Unsqueeze", "Reshape")) is not None:
+    while (inner := _source(value, "Unsqueeze", "Reshape")) is not None:
         before, after = m.shapes.dims(inner), m.shapes.dims(value)
         if before is None or after is None or [d for d in before if d != 1] != [d for d in after if d != 1]:
             return None
         value = inner
-    counted = value.producer()
-    if counted is None or counted.op_type != "Range" or counted.domain != "":
+    arange = value.producer()
+    if arange is None or arange.op_type != "Range" or arange.domain != "":
         return None
-    start, limit, step = counted.inputs
-    counts = limit is not None and ir.scalar(start) == 0 and ir.scalar(step) == 1
-    return (long[0], value) if counts else None
+    start, limit, step = arange.inputs
+    return (axes[0], value) if limit is not None and ir.scalar(start) == 0 and ir.scalar(step) == 1 else None
 
 
-def _long(value: ir.Value, m: Match) -> list[int] | None:
-    """The axes that are not known to be 1."""
-    dims = m.shapes.dims(value)
-    return None if dims is None else [axis for axis, dim in enumerate(dims) if dim != 1]
+@dataclass(frozen=True)
+class _Indices:
+    """For each axis of the data the arange that indexes it, and the dims of 1 that the result has besides."""
+
+    data_dims: tuple[Dim, ...]
+    aranges: Sequence[ir.Value]
+    unit_axes: list[int]
 
 
-def _counts(m: Match) -> Sequence[tuple[int, ir.Value]] | None:
-    """For each axis of x the axis of the result that it is counted along, and the count; in order, and all others 1."""
-    parts = m.variadic("part")
+def _find_indices(m: Match) -> _Indices | str:
+    parts, mismatch = m.variadic("part"), m.shapes.show(m.tuple.value)
     dims, result = m.x.dims, m.shapes.dims(m.root.outputs[0])
     if dims is None or result is None or len(parts) != len(dims):
-        return None
-    if (
-        m.tuple.rank is None
-        or m.tuple.integer("axis") not in (-1, m.tuple.rank - 1)
-        or m.GatherND.integer("batch_dims")
-    ):
-        return None
-    found = [_count(part.value, m) for part in parts]
-    if any(each is None for each in found):
-        return None
-    counts = [each for each in found if each is not None]
-    places = [place for place, _ in counts]
-    others = [dim for place, dim in enumerate(result) if place not in places]
-    return counts if places == sorted(set(places)) and all(dim == 1 for dim in others) else None
+        return mismatch
+    if m.tuple.rank is None or m.tuple.integer("axis") not in (-1, m.tuple.rank - 1):
+        return mismatch
+    if m.GatherND.integer("batch_dims"):
+        return f"batch_dims = {m.GatherND.integer('batch_dims')}"
+    found = [arange for part in parts if (arange := _arange_of(part.value, m)) is not None]
+    axes = [axis for axis, _ in found]
+    others = [axis for axis in range(len(result)) if axis not in axes]
+    if len(found) < len(parts) or axes != sorted(set(axes)) or any(result[axis] != 1 for axis in others):
+        return mismatch
+    return _Indices(dims, [arange for _, arange in found], others)
+
+
+_indices = let("an arange along an axis of its own for each axis of x, in order", _find_indices)
 
 
 @rule(
     op.GatherND(x, op.Concat(variadic("part")).any_attributes("axis").named("tuple").shared())
     .any_attributes("batch_dims")
     .opset(since=13),
-    requires=[
-        require(
-            "a count along an axis of its own for each axis of x, in order",
-            lambda m: _counts(m) is not None,
-            lambda m: m.shapes.show(m.tuple.value),
-        )
-    ],
+    requires=[_indices],
     source="torch 2.13 exporter: the padding mask of transformers' masking_utils, indexed by arange",
 )
 def gather_nd_to_gather(m: Match, op: Builder) -> ir.Value:
-    """Take what the indices count through axis by axis, an axis that is taken whole as it is, and add the dims of 1.
+    """Gather along each axis of the data that is not taken whole, and insert the dims of 1.
 
-    before:  x[b, l] -> GatherND(Concat(arange(b)[:, None, None, None], arange(n)[None, None, :, None])) -> y[b, 1, n]
-    after:   x -> Gather(arange(n), axis 1) -> Unsqueeze(1) -> y
+    before:  y = GatherND(x, Concat<axis = -1>(arange(b)[:, None, None, None], arange(n)[None, None, :, None]))
+    after:   y = Unsqueeze(Gather<axis = 1>(x, arange(n)), %[1])        x: [b, l], y: [b, 1, n]
     """
-    counts = _counts(m)
-    dims, rank = m.x.dims, len(m.shapes.dims(m.root.outputs[0]) or ())
-    assert counts is not None and dims is not None
+    found = m[_indices]
     result: ir.Value = m.x.value
-    for axis, (_, counted) in enumerate(counts):
-        if m.shapes.dims(counted) != (dims[axis],):
-            result = op.Gather(result, counted, axis=axis)
-    places = {place for place, _ in counts}
-    axes = [place for place in range(rank) if place not in places]
-    return op.Unsqueeze(result, op.constant(np.array(axes, dtype=np.int64))) if axes else op.Identity(result)
+    for axis, arange in enumerate(found.aranges):
+        if m.shapes.dims(arange) != (found.data_dims[axis],):
+            result = op.Gather(result, arange, axis=axis)
+    if not found.unit_axes:
+        return op.Identity(result)
+    return op.Unsqueeze(result, op.constant(np.array(found.unit_axes, dtype=np.int64)))

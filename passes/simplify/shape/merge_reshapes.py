@@ -1,4 +1,4 @@
-"""Reshape, Flatten, Squeeze and Unsqueeze only say how the same elements are counted: the last one counts."""
+"""Merge views (Reshape, Flatten, Squeeze, Unsqueeze) that follow each other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from .... import ir
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import require
+from ...rewriting.constraints import let
 from ...rewriting.match import Match
 from ...rewriting.pattern import OneOf, any_call, op, values
 from ...rewriting.rule import rule
@@ -17,21 +17,20 @@ from .constant_reshape import constant_target
 _INNER = OneOf(tuple(any_call(name).named("inner").shared() for name in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")))
 
 
-def _origin(m: Match) -> ir.Value | None:
-    return m.inner.node.inputs[0]
-
-
-def _number_target(m: Match) -> list[int] | None:
-    """The target from the dims of the origin; or the given one where it copies no dim, and so fits any input."""
-    origin = _origin(m)
-    if origin is None:
-        return None
-    found = constant_target(m.shapes.dims(origin), m.shapes.dims(m.root.outputs[0]))
+def _merge_targets(m: Match) -> list[int] | str:
+    """A target for the input of the first view: from its dims, or that of the root where it copies no dim."""
+    source = m.inner.node.inputs[0]
+    if source is None:
+        return "the first view has no input"
+    target = constant_target(m.shapes.dims(source), m.shapes.dims(m.root.outputs[0]))
     is_target = m.root.op_type == "Reshape" and m.target.is_constant  # of the others it gives the axes
-    if found is None and is_target and m.outer.integer("allowzero") == 0:
-        given = [int(each) for each in m.target.array.reshape(-1)]
-        found = given if 0 not in given else None
-    return found
+    if target is None and is_target and m.outer.integer("allowzero") == 0:
+        own = [int(each) for each in m.target.array.reshape(-1)]
+        target = own if 0 not in own else None
+    return f"{m.shapes.show(source)} to {m.shapes.show(m.root.outputs[0])}" if target is None else target
+
+
+_merged_target = let("a constant target for the first input", _merge_targets)
 
 
 @rule(
@@ -40,23 +39,13 @@ def _number_target(m: Match) -> list[int] | None:
     | op.Unsqueeze(_INNER).any_attributes().named("outer").opset(since=5, until=12)
     | op.Unsqueeze(_INNER, target.optional()).any_attributes().named("outer").opset(since=13)
     | op.Squeeze(_INNER, target.optional()).any_attributes().named("outer").opset(since=13),
-    requires=[
-        require(
-            "a target in numbers for the first input",
-            lambda m: _number_target(m) is not None,
-            lambda m: (
-                f"{m.shapes.show(m.inner.node.inputs[0])} to {m.shapes.show(m.root.outputs[0])}"
-                if m.inner.node.inputs[0] is not None
-                else "no input"
-            ),
-        )
-    ],
+    requires=[_merged_target],
     source="ONNX Reshape, Flatten, Squeeze, Unsqueeze keep the order of elements",
 )
 def merge_reshapes(m: Match, op: Builder) -> ir.Value:
-    """Two views in a row are one Reshape of what was there first. Others may read the first view.
+    """Merge two views into one Reshape. The first may have other users.
 
-    before:  x -> Reshape(s) -> Reshape(t) -> y        any of Reshape, Flatten, Squeeze, Unsqueeze
-    after:   x -> Reshape(t') -> y
+    before:  y = Reshape(Reshape(x, s), t)        any of Reshape, Flatten, Squeeze, Unsqueeze
+    after:   y = Reshape(x, %t)
     """
-    return op.Reshape(_origin(m), op.constant(np.array(_number_target(m), dtype=np.int64)))
+    return op.Reshape(m.inner.node.inputs[0], op.constant(np.array(m[_merged_target], dtype=np.int64)))

@@ -1,4 +1,4 @@
-"""What the rules about Slice and Split share: the part of each axis that a Slice takes, in numbers."""
+"""Constant ranges of Slice, Split and Gather, per axis."""
 
 from __future__ import annotations
 
@@ -16,28 +16,27 @@ _LAST = (1 << 63) - 1
 
 @dataclass(frozen=True)
 class Range:
-    """What a Slice takes of one axis, as the operator is told: `stop` may lie beyond the end, both may be negative."""
+    """The range of a Slice along one axis, as in its operands: `stop` may exceed the size, both may be negative."""
 
     start: int
     stop: int
     step: int
 
     def is_whole(self) -> bool:
-        """Whether this takes an axis of any size as it is: up to one of the numbers that mean its end."""
+        """Whether this is all of an axis of any size: `stop` is one of the numbers that stand for the end."""
         return self.start == 0 and self.step == 1 and self.stop in (_LAST, (1 << 31) - 1)
 
     def window(self, size: int) -> tuple[int, int] | None:
-        """First and last-plus-one element of an axis of `size`, for steps of one."""
+        """`start, stop` within an axis of `size`; None for a step other than 1."""
         if self.step != 1:
             return None
         start, stop, _ = slice(self.start, self.stop).indices(size)
         return start, max(start, stop)
 
     def then(self, outer: Range, size: int | None) -> Range | None:
-        """The one range that takes what `outer` takes of this one, of an axis of `size`; None where there is none.
+        """The composition of this range and `outer`, of an axis of `size`; None where it is not one range.
 
-        Where the size is not known, both must count forward from the front: what lies beyond the end is cut off by
-        either.
+        Where the size is not known, both must count forward from the front: either is clamped to the end.
         """
         if size is not None:
             inner = slice_indices(size, self.start, self.stop, self.step)
@@ -46,10 +45,10 @@ class Range:
                 return None
             if not both:
                 return Range(0, 0, 1)
-            found = inner[both.start : both.stop if both.stop >= 0 else None : both.step]
+            composed = inner[both.start : both.stop if both.stop >= 0 else None : both.step]
             # Counting down to the first element, a stop of -1 would mean the last one.
-            stop = found.stop if found.stop >= 0 else -size - 1
-            return Range(found.start, stop, found.step)
+            stop = composed.stop if composed.stop >= 0 else -size - 1
+            return Range(composed.start, stop, composed.step)
         if min(self.start, self.stop, outer.start, outer.stop) < 0 or min(self.step, outer.step) < 1:
             return None
         stop = min(self.stop, self.start + outer.stop * self.step)
@@ -57,49 +56,49 @@ class Range:
 
 
 def ranges(node: ir.Node, shapes: Shapes) -> Mapping[int, Range] | None:
-    """The ranges of a Slice by axis, without those that are taken whole, if there are others.
+    """The ranges of a Slice by axis; those of a whole axis are left out if there are others.
 
-    None where a parameter is computed, or a negative axis has no known rank.
+    None where a parameter is computed, or an axis is negative and the rank is not known.
     """
     source = node.inputs[0] if node.inputs else None
     starts, ends = ir.parameter(node, "starts"), ir.parameter(node, "ends")
     if source is None or not isinstance(starts, np.ndarray) or not isinstance(ends, np.ndarray):
         return None
-    given_axes = ir.parameter(node, "axes")
-    given_steps = ir.parameter(node, "steps") if (node.version or 0) >= 10 else None
-    if given_axes is ir.UNKNOWN or given_steps is ir.UNKNOWN:
+    axes_or_none = ir.parameter(node, "axes")
+    steps_or_none = ir.parameter(node, "steps") if (node.version or 0) >= 10 else None
+    if axes_or_none is ir.UNKNOWN or steps_or_none is ir.UNKNOWN:
         return None
-    axes = _numbers(given_axes) if isinstance(given_axes, np.ndarray) else list(range(starts.size))
-    steps = _numbers(given_steps) if isinstance(given_steps, np.ndarray) else [1] * starts.size
+    axes = _integers(axes_or_none) if isinstance(axes_or_none, np.ndarray) else list(range(starts.size))
+    steps = _integers(steps_or_none) if isinstance(steps_or_none, np.ndarray) else [1] * starts.size
     rank = shapes.rank(source)
     if min(axes, default=0) < 0 and rank is None:
         return None
     axes = [axis if axis >= 0 else axis + (rank or 0) for axis in axes]
     if not len(set(axes)) == len(axes) == starts.size == ends.size == len(steps):
         return None
-    found = dict(zip(axes, map(Range, _numbers(starts), _numbers(ends), steps), strict=True))
-    return {axis: taken for axis, taken in found.items() if not taken.is_whole()} or found
+    by_axis = dict(zip(axes, map(Range, _integers(starts), _integers(ends), steps), strict=True))
+    return {axis: taken for axis, taken in by_axis.items() if not taken.is_whole()} or by_axis
 
 
-def _numbers(content: ir.Array) -> list[int]:
+def _integers(content: ir.Array) -> list[int]:
     return [int(each) for each in content.reshape(-1)]
 
 
 def window(node: ir.Node, shapes: Shapes) -> tuple[int, int, int, int] | None:
     """`axis, start, stop, size` of a Slice that takes consecutive elements along one axis of known size."""
-    found = ranges(node, shapes)
-    if found is None or len(found) != 1:
+    by_axis = ranges(node, shapes)
+    if by_axis is None or len(by_axis) != 1:
         return None
-    ((axis, taken),) = found.items()
+    ((axis, taken),) = by_axis.items()
     dims = shapes.dims(node.inputs[0]) if node.inputs[0] is not None else None
     size = dims[axis] if dims is not None and axis < len(dims) else None
-    if not isinstance(size, int) or (place := taken.window(size)) is None:
+    if not isinstance(size, int) or (bounds := taken.window(size)) is None:
         return None
-    return axis, *place, size
+    return axis, *bounds, size
 
 
 def slice_parameters(taken: Mapping[int, Range]) -> list[ir.Array]:
-    """starts, ends, axes and steps, as Slice-10 and later want them."""
+    """starts, ends, axes and steps: the operands of Slice-10 and later."""
     axes = sorted(taken)
     rows = (
         [taken[axis].start for axis in axes],
@@ -118,7 +117,7 @@ def axis_of(node: ir.Node, shapes: Shapes) -> int | None:
     if axis >= 0:
         return axis
     ranked = (value for value in (*node.inputs[:1], *node.outputs[:1]) if value is not None)
-    if node.op_type == "Gather":  # the rank of what it reads, not of what it gives
+    if node.op_type == "Gather":  # its axis counts the dims of the input, not of the result
         ranked = (value for value in node.inputs[:1] if value is not None)
     rank = next((rank for value in ranked if (rank := shapes.rank(value)) is not None), None)
     return None if rank is None else axis + rank

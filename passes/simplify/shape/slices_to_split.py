@@ -1,4 +1,4 @@
-"""Slices that together take a whole axis are one Split."""
+"""Slices that tile an axis as one Split."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPLITS = frozenset(
         ir.DataType.BOOL,
     }
 )
-"""Element types that ONNX Runtime splits in every release that we know; it slices more."""
+"""Element types of ONNX Runtime's Split in every known release; its Slice has more."""
 
 Pieces = Mapping[tuple[int, int], Sequence[ir.Node]]
 
@@ -34,16 +34,17 @@ Pieces = Mapping[tuple[int, int], Sequence[ir.Node]]
 @register
 @dataclass(frozen=True)
 class SlicesToSplit(Pass):
-    """Make one Split of Slices that tile an axis of known size.
+    """Replace Slices that tile an axis of known size by one Split.
 
-    before:  a = Slice(x, 0:32, axis 3); b = Slice(x, 32:64, axis 3)      x: [n, 8, s, 64]
-    after:   a, b = Split(x) along axis 3
+    before:  a = Slice(x, %[0], %[32], %[3]); b = Slice(x, %[32], %[64], %[3])        x: [n, 8, s, 64]
+    after:   a, b = Split<axis = 3>(x)
     """
 
     name: ClassVar[str] = "slices-to-split"
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the pass to every graph of the model."""
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)
         if ("", "Slice", "") in context.functions() or ("", "Split", "") in context.functions():
@@ -56,33 +57,33 @@ class SlicesToSplit(Pass):
 
 
 def _sliced(graph: ir.Graph, shapes: Shapes) -> Mapping[tuple[ir.Value, int, int], Pieces]:
-    """Slices of one axis by what they read, and then by what they take of it, in the order of the graph."""
-    found: dict[tuple[ir.Value, int, int], dict[tuple[int, int], list[ir.Node]]] = {}
+    """Slices of one axis by their source, and then by their range, in the order of the graph."""
+    groups: dict[tuple[ir.Value, int, int], dict[tuple[int, int], list[ir.Node]]] = {}
     for node in graph:
         if node.op_type != "Slice" or node.domain != "" or (node.version or 0) < 2:
             continue
         taken = window(node, shapes)
         if taken is not None and (source := node.inputs[0]) is not None:
             axis, start, stop, size = taken
-            found.setdefault((source, axis, size), {}).setdefault((start, stop), []).append(node)
-    return found
+            groups.setdefault((source, axis, size), {}).setdefault((start, stop), []).append(node)
+    return groups
 
 
 def _tiles(pieces: Pieces, size: int) -> list[tuple[int, int]]:
-    """The pieces that follow each other from 0 to `size`; none where they leave a gap or there is a choice."""
+    """The ranges that follow each other from 0 to `size`; none where they leave a gap or are ambiguous."""
     following: dict[int, list[tuple[int, int]]] = {}
     for start, stop in pieces:
         if stop > start:
             following.setdefault(start, []).append((start, stop))
-    found: list[tuple[int, int]] = []
-    place = 0
-    while place < size:
-        choices = following.get(place, [])
-        if len(choices) != 1:
+    tiles: list[tuple[int, int]] = []
+    end = 0
+    while end < size:
+        candidates = following.get(end, [])
+        if len(candidates) != 1:
             return []
-        found.append(choices[0])
-        place = choices[0][1]
-    return found
+        tiles.append(candidates[0])
+        end = candidates[0][1]
+    return tiles
 
 
 def _split(source: ir.Value, axis: int, pieces: Pieces, tiles: Sequence[tuple[int, int]], context: PassContext) -> None:
@@ -101,7 +102,7 @@ def _split(source: ir.Value, axis: int, pieces: Pieces, tiles: Sequence[tuple[in
 
 
 def new_split(source: ir.Value, axis: int, sizes: Sequence[int], version: int) -> ir.Node:
-    """A Split into parts of these sizes, as the opset writes it."""
+    """A Split into parts of these sizes: an attribute, an input, or a number of outputs, as the opset has it."""
     inputs: list[ir.Value | None] = [source]
     attributes: dict[str, ir.AttributeValue] = {"axis": axis}
     if len(set(sizes)) > 1:

@@ -1,0 +1,1 @@
+"""Rules that fold scales, shifts and paddings into operators with weights."""

@@ -1,4 +1,4 @@
-"""Constant scales and shifts around a linear operator go into its weights and bias."""
+"""Fold constant scales and shifts before and after a linear operator into its weight and bias."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import constant, finite, floating, require
+from ...rewriting.constraints import constant, finite, floating, let, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import Pattern, op, values
 from ...rewriting.rule import rule
@@ -16,6 +16,7 @@ from .linear_ops import (
     UNSHARED,
     Vector,
     along,
+    bias_of,
     channel_axis,
     channels,
     inputs_of,
@@ -48,46 +49,35 @@ def _with_bias(data: Pattern) -> Pattern:
     )
 
 
-def _after(m: Match) -> Vector | None:
-    """The constant as one number for each output channel."""
-    rank = m.shapes.rank(linear(m).value)
-    return along(m.c.array, rank, channel_axis(m), channels(m)) if rank is not None else None
-
-
-def _before(m: Match) -> Vector | None:
-    """The constant as one number for each input channel."""
-    rank = m.x.rank
-    if rank is None:
-        return None
-    axis = 0 if m.has("Gemm") and linear(m).integer("transA") else channel_axis(m)
-    return along(m.c.array, rank, axis, inputs_of(m))
-
-
-def _keeps_dims(m: Match) -> bool:
-    """Whether x itself has the channels that the weight reads: c may have stretched a dim of 1."""
-    dims = m.x.dims
-    if m.c.array.size == 1:
-        return True
-    axis = 0 if m.has("Gemm") and linear(m).integer("transA") else channel_axis(m)
-    return dims is not None and dims[axis] == inputs_of(m)
+def _rows_axis(m: Match) -> int:
+    """The axis of x that the weight sums over."""
+    return 0 if m.has("Gemm") and linear(m).integer("transA") else channel_axis(m)
 
 
 def _dims_of_c(m: Match) -> str:
     return f"c has dims {list(m.c.array.shape)}"
 
 
-CONSTANTS = (constant("w", "b", "c"), floating("w"))
-FINITE = finite("w", "b", "c")
-PER_OUTPUT = require("c varies along the output channels alone", lambda m: _after(m) is not None, _dims_of_c)
-PER_INPUT = require("c varies along the input channels alone", lambda m: _before(m) is not None, _dims_of_c)
-KEEPS_DIMS = require("x has all the channels itself", _keeps_dims, lambda m: f"x is {m.shapes.show(m.x.value)}")
-MATRIX = require("the weight has two dims or more", lambda m: m.w.array.ndim >= 2, lambda m: f"w has {m.w.array.ndim}")
-NO_ZERO = require("c without zeros, where it divides", lambda m: not m.has("Div") or bool(np.all(m.c.array != 0)))
-PLAIN_GEMM = require("Gemm with beta = 1", lambda m: not m.has("Gemm") or linear(m).number("beta", 1.0) == 1.0)
+def _constant_per_output(m: Match) -> Vector | str:
+    rank = m.shapes.rank(linear(m).value)
+    numbers = along(m.c.array, rank, channel_axis(m), channels(m)) if rank is not None else None
+    return _dims_of_c(m) if numbers is None else numbers
+
+
+def _constant_per_input(m: Match) -> Vector | str:
+    rank = m.x.rank
+    numbers = along(m.c.array, rank, _rows_axis(m), inputs_of(m)) if rank is not None else None
+    return _dims_of_c(m) if numbers is None else numbers
+
+
+def _has_all_channels(m: Match) -> bool:
+    """Whether x itself has the channels that the weight reads: c may have broadcast a dim of 1."""
+    dims = m.x.dims
+    return m.c.array.size == 1 or (dims is not None and dims[_rows_axis(m)] == inputs_of(m))
 
 
 def _is_half_of_gelu(m: Match) -> bool:
-    """X · (1 + erf(…)) · 0.5, or with tanh: without its half, ONNX Runtime does not fuse it to a Gelu."""
+    """X · (1 + erf(…)) · 0.5, or with tanh: without the factor 0.5, ONNX Runtime does not fuse it to a Gelu."""
     product = m.x.value.producer()
     if product is None or product.op_type != "Mul" or m.c.scalar != 0.5:
         return False
@@ -96,14 +86,35 @@ def _is_half_of_gelu(m: Match) -> bool:
     return any(node is not None and node.op_type in ("Erf", "Tanh") for node in functions)
 
 
-def _bias(m: Match) -> Vector | None:
-    return m.b.array.astype(np.float64) if m.has("b") else None
-
-
-NO_GELU = require(
-    "no half of a Gelu that ONNX Runtime fuses",
-    lambda m: m.context.settings.target == "onnx" or not _is_half_of_gelu(m),
+CONSTANTS = (constant("w", "b", "c"), floating("w"))
+FINITE = finite("w", "b", "c")
+PER_OUTPUT = let("c varies along the output channels alone", _constant_per_output)
+PER_INPUT = let("c varies along the input channels alone", _constant_per_input)
+KEEPS_DIMS = require("x has all the channels itself", _has_all_channels, lambda m: f"x is {m.shapes.show(m.x.value)}")
+MATRIX = require("the weight has two dims or more", lambda m: m.w.array.ndim >= 2, lambda m: f"w has {m.w.array.ndim}")
+NO_ZERO = require(
+    "c without zeros, where it divides",
+    lambda m: not m.has("Div") or bool(np.all(m.c.array != 0)),
+    lambda m: f"{int(np.sum(m.c.array == 0))} zeros",
 )
+PLAIN_GEMM = require(
+    "Gemm with beta = 1",
+    lambda m: not m.has("Gemm") or linear(m).number("beta", 1.0) == 1.0,
+    lambda m: f"beta = {linear(m).number('beta', 1.0)}",
+)
+NO_GELU = require(
+    "no factor 0.5 of a Gelu that ONNX Runtime fuses",
+    lambda m: m.context.settings.target == "onnx" or not _is_half_of_gelu(m),
+    lambda m: f"target {m.context.settings.target}, {m.x.value.name!r} is x · (1 + erf(…)) or with tanh",
+)
+
+
+def _divided(m: Match, scale: Vector) -> Vector:
+    return 1.0 / scale if m.has("Div") else scale
+
+
+def _subtracted(m: Match, shift: Vector) -> Vector:
+    return -shift if m.has("Sub") else shift
 
 
 @rule(
@@ -113,15 +124,12 @@ NO_GELU = require(
     source=SOURCE,
 )
 def fold_output_scale(m: Match, op: Builder) -> ir.Value | None:
-    """Multiply the weights and the bias instead of the result.
+    """Multiply the weight and the bias instead of the result.
 
-    before:  x -> Conv(w, b) -> Mul(c) -> y        the same for Div, ConvTranspose, Gemm, MatMul
-    after:   x -> Conv(w * c, b * c) -> y
+    before:  y = Mul(Conv(x, %w, %b), %c)        the same for Div, ConvTranspose, Gemm, MatMul
+    after:   y = Conv(x, %(w * c), %(b * c))
     """
-    scale = _after(m)
-    assert scale is not None
-    scale = 1.0 / scale if m.has("Div") else scale
-    bias = _bias(m)
+    scale, bias = _divided(m, m[PER_OUTPUT]), bias_of(m)
     return rebuild(m, op, scaled_outputs(m, scale), bias * scale if bias is not None else None)
 
 
@@ -134,13 +142,10 @@ def fold_output_scale(m: Match, op: Builder) -> ir.Value | None:
 def fold_output_shift(m: Match, op: Builder) -> ir.Value | None:
     """Add to the bias instead of the result.
 
-    before:  x -> Conv(w, b) -> Add(c) -> y        the same for Sub, ConvTranspose, Gemm
-    after:   x -> Conv(w, b + c) -> y
+    before:  y = Add(Conv(x, w, %b), %c)        the same for Sub, ConvTranspose, Gemm
+    after:   y = Conv(x, w, %(b + c))
     """
-    shift = _after(m)
-    assert shift is not None
-    shift = -shift if m.has("Sub") else shift
-    bias = _bias(m)
+    shift, bias = _subtracted(m, m[PER_OUTPUT]), bias_of(m)
     return rebuild(m, op, None, bias + shift if bias is not None else shift)
 
 
@@ -151,14 +156,12 @@ def fold_output_shift(m: Match, op: Builder) -> ir.Value | None:
     source=SOURCE,
 )
 def fold_input_scale(m: Match, op: Builder) -> ir.Value | None:
-    """Multiply the weights instead of the input.
+    """Multiply the weight instead of the input.
 
-    before:  x -> Mul(c) -> Conv(w, b) -> y        the same for Div, ConvTranspose, Gemm, MatMul
-    after:   x -> Conv(w * c, b) -> y
+    before:  y = Conv(Mul(x, %c), %w, b)        the same for Div, ConvTranspose, Gemm, MatMul
+    after:   y = Conv(x, %(w * c), b)
     """
-    scale = _before(m)
-    assert scale is not None
-    return rebuild(m, op, scaled_inputs(m, 1.0 / scale if m.has("Div") else scale), _bias(m))
+    return rebuild(m, op, scaled_inputs(m, _divided(m, m[PER_INPUT])), bias_of(m))
 
 
 @rule(
@@ -168,11 +171,9 @@ def fold_input_scale(m: Match, op: Builder) -> ir.Value | None:
     source=SOURCE,
 )
 def fold_input_shift(m: Match, op: Builder) -> ir.Value | None:
-    """Add what the weights make of the constant to the bias.
+    """Add the product of the weight and the constant to the bias instead of adding the constant to the input.
 
-    before:  x -> Add(c) -> Conv(w, b) -> y        the same for Sub and Gemm; without padding
-    after:   x -> Conv(w, b + sum(w * c)) -> y
+    before:  y = Conv(Add(x, %c), %w, %b)        the same for Sub and Gemm; without padding
+    after:   y = Conv(x, %w, %(b + sum(w * c)))
     """
-    shift = _before(m)
-    assert shift is not None
-    return rebuild(m, op, None, shifted_bias(m, -shift if m.has("Sub") else shift))
+    return rebuild(m, op, None, shifted_bias(m, _subtracted(m, m[PER_INPUT])))

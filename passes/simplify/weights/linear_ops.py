@@ -1,6 +1,6 @@
-"""What the rules that fold affine steps into weights share: y -> y * scale + shift, per output channel.
+"""Fold per-channel scales and shifts into the weight and bias of Conv, ConvTranspose, Gemm and MatMul.
 
-Weights are computed in float64 and rounded once. A weight that others read too is left alone: folding would store it
+Weights are computed in float64 and rounded once. A large weight with other users is left alone: folding would store it
 twice. After Jacob et al. 2018, section 3.2 (arXiv:1712.05877).
 """
 
@@ -23,15 +23,15 @@ LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def linear(m: Match) -> Operand:
-    """The linear operator of the match, whichever alternative fitted."""
+    """The linear operator of the match, in whichever branch of the pattern."""
     operand: Operand = getattr(m, next(name for name in LINEAR if m.has(name)))
     return operand
 
 
 def channels(m: Match) -> int:
-    """How many output channels the linear operator has."""
-    node, dims = linear(m).node, m.w.array.shape
-    match node.op_type:
+    """The number of output channels, or columns, of the linear operator."""
+    dims = m.w.array.shape
+    match linear(m).node.op_type:
         case "Conv":
             return int(dims[0])
         case "ConvTranspose":
@@ -43,9 +43,9 @@ def channels(m: Match) -> int:
 
 
 def inputs_of(m: Match) -> int:
-    """How many channels, or columns, the linear operator reads."""
-    node, dims = linear(m).node, m.w.array.shape
-    match node.op_type:
+    """The number of input channels, or columns of the input, of the linear operator."""
+    dims = m.w.array.shape
+    match linear(m).node.op_type:
         case "Conv":
             return int(dims[1] * linear(m).integer("group", 1))
         case "ConvTranspose":
@@ -59,7 +59,7 @@ def inputs_of(m: Match) -> int:
 def along(content: ir.Array, rank: int, axis: int, size: int) -> Vector | None:
     """`content`, which broadcasts against a value of `rank`, as `size` numbers along `axis`.
 
-    None when it varies along another axis or would make the value larger.
+    None when it varies along another axis or would raise the rank or a dim of the value.
     """
     if content.ndim > rank or content.dtype.kind not in "fV":
         return None
@@ -70,64 +70,74 @@ def along(content: ir.Array, rank: int, axis: int, size: int) -> Vector | None:
 
 
 def channel_axis(m: Match) -> int:
-    """Where the channels lie in the operator's input and output: axis 1 of images, the last of matrices."""
+    """The channel axis of the operator's input and output: 1 for convolutions, the last for matrices."""
     return 1 if m.has("Conv") or m.has("ConvTranspose") else -1
+
+
+def _per_group(m: Match, weight: Vector, scale: Vector) -> Vector:
+    """Scale axis 1 of a grouped convolution's weight [group * n, k, …], by one number for each of [group, k]."""
+    group = linear(m).integer("group", 1)
+    grouped = weight.reshape(group, -1, *weight.shape[1:])
+    scaled: Vector = grouped * scale.reshape(group, 1, -1, *(1,) * (weight.ndim - 2))
+    return scaled.reshape(weight.shape)
 
 
 def scaled_outputs(m: Match, scale: Vector) -> Vector:
     """The weight with every output channel multiplied by its `scale`."""
     weight = m.w.array.astype(np.float64)
-    node = linear(m).node
-    if node.op_type == "Conv":
-        return weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
-    if node.op_type == "ConvTranspose":  # [inputs, outputs per group, …], the groups one after the other
-        group = linear(m).integer("group", 1)
-        grouped = weight.reshape(group, -1, *weight.shape[1:])
-        return (grouped * scale.reshape(group, 1, -1, *(1,) * (weight.ndim - 2))).reshape(weight.shape)
-    if node.op_type == "Gemm" and linear(m).integer("transB"):
-        return weight * scale.reshape(-1, 1)
-    return weight * scale
+    match linear(m).node.op_type:
+        case "Conv":  # [outputs, inputs per group, …]
+            return weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+        case "ConvTranspose":  # [inputs, outputs per group, …]
+            return _per_group(m, weight, scale)
+        case "Gemm" if linear(m).integer("transB"):
+            return weight * scale.reshape(-1, 1)
+        case _:
+            return weight * scale
 
 
 def scaled_inputs(m: Match, scale: Vector) -> Vector:
     """The weight with every input channel multiplied by its `scale`."""
     weight = m.w.array.astype(np.float64)
-    node = linear(m).node
-    if node.op_type == "Conv":  # [outputs, inputs per group, …]: output channel o reads the inputs of its group
-        group = linear(m).integer("group", 1)
-        grouped = weight.reshape(group, -1, *weight.shape[1:])
-        return (grouped * scale.reshape(group, 1, -1, *(1,) * (weight.ndim - 2))).reshape(weight.shape)
-    if node.op_type == "ConvTranspose":
-        return weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
-    if node.op_type == "Gemm" and linear(m).integer("transB"):
-        return weight * scale
-    return weight * scale.reshape(-1, 1)
+    match linear(m).node.op_type:
+        case "Conv":
+            return _per_group(m, weight, scale)
+        case "ConvTranspose":
+            return weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+        case "Gemm" if linear(m).integer("transB"):
+            return weight * scale
+        case _:
+            return weight * scale.reshape(-1, 1)
+
+
+def bias_of(m: Match) -> Vector | None:
+    """The bias `b` in float64; None where there is none."""
+    return m.b.array.astype(np.float64) if m.has("b") else None
 
 
 def shifted_bias(m: Match, shift: Vector) -> Vector:
-    """The bias with what the weights make of a `shift` of each input channel."""
-    moved: Vector = scaled_inputs(m, shift)
+    """The bias plus the product of the weight and a `shift` of each input channel."""
+    product: Vector = scaled_inputs(m, shift)
     if m.has("Gemm"):
-        moved = moved.sum(axis=1 if linear(m).integer("transB") else 0) * linear(m).number("alpha", 1.0)
+        product = product.sum(axis=1 if linear(m).integer("transB") else 0) * linear(m).number("alpha", 1.0)
     else:
-        moved = moved.reshape(moved.shape[0], -1).sum(axis=1)
-    if m.has("b"):
-        moved = moved + m.b.array.astype(np.float64)
-    return moved
+        product = product.reshape(product.shape[0], -1).sum(axis=1)
+    bias = bias_of(m)
+    return product if bias is None else product + bias
 
 
 def rebuild(
     m: Match, op: Builder, weight: Vector | None, bias: Vector | None, *, data: ir.Value | None = None
 ) -> ir.Value | None:
-    """The linear operator over `x`, or `data`, with another weight (None: its own) and bias; None where the type loses
-    them.
+    """The linear operator over `x`, or `data`, with another weight (None: its own) and bias.
+
+    None where the type of the weight cannot hold them.
     """
     old, dtype = linear(m), m.w.array.dtype
     inputs: list[ir.Value | None] = [m.x.value if data is None else data, m.w.value]
     if weight is not None:
-        with np.errstate(over="ignore"):
-            rounded = weight.astype(dtype)
-        if not carries(rounded, weight):
+        rounded = round_weight(weight, dtype)
+        if rounded is None:
             return None
         inputs[1] = op.constant(rounded)
     if bias is not None:
@@ -140,23 +150,30 @@ def rebuild(
     return op.node(op_type, inputs, attributes=old.attributes)[0]
 
 
-def carries(rounded: ir.Array, exact: Vector) -> bool:
-    """Whether a type can hold the numbers: float16 ends at 65504, and loses what is below 0.00006."""
+def round_weight(exact: Vector, dtype: npt.DTypeLike) -> ir.Array | None:
+    """`exact` rounded once to `dtype`; None where that cannot hold it.
+
+    float16 ends at 65504, and loses precision below 0.00006: an error of 1/128 of the largest magnitude is too large.
+    """
+    with np.errstate(over="ignore"):
+        rounded: ir.Array = exact.astype(dtype)
     if not np.isfinite(rounded).all():
-        return False
+        return None
     largest = np.abs(exact).max(initial=0.0)
-    return bool(np.abs(rounded.astype(np.float64) - exact).max(initial=0.0) <= largest / 128)
+    return rounded if np.abs(rounded.astype(np.float64) - exact).max(initial=0.0) <= largest / 128 else None
 
 
-def _shared(m: Match) -> str | None:
+def _other_user(m: Match) -> str | None:
     if prod(m.w.array.shape) <= 1 << 12:
         return None
-    mine = m.nodes()
-    reader = next((user for user, _ in m.w.value.uses() if user not in mine), None)
-    return None if reader is None else f"{m.w.value.name!r} is also read by {reader.op_type} {reader.name!r}"
+    nodes = m.nodes()
+    user = next((user for user, _ in m.w.value.uses() if user not in nodes), None)
+    return None if user is None else f"{m.w.value.name!r} is also used by {user.op_type} {user.name!r}"
 
 
-UNSHARED = Condition("w read by this alone, or small", _shared)
+UNSHARED = Condition("w used by this alone, or small", _other_user)
+"""The weight has no other user, or is small: folding would store it twice."""
+
 NO_PADDING: Condition = require(
     "no padding: the operator would pad with zeros, not with c",
     lambda m: (
@@ -164,4 +181,5 @@ NO_PADDING: Condition = require(
         and linear(m).attribute("auto_pad") in (None, "NOTSET", "VALID")
         and not m.has("ConvTranspose")
     ),
+    lambda m: f"pads = {linear(m).integers('pads')}, auto_pad = {linear(m).attribute('auto_pad')}",
 )

@@ -1,7 +1,7 @@
-"""Numbers along one axis of a value, and where they lie before an operator that only moves elements.
+"""Per-axis constants, and their axis in the input of an operator that only moves elements.
 
-What the rules share that take a constant scale or shift back through Transpose, Reshape, Slice, … to an operator with
-weights. Axes count from the end, as broadcasting does: -1 is the last; None means one number for every element.
+For rules that propagate a constant scale or shift up through Transpose, Reshape, Slice, … to an operator with weights.
+Axes count from the end, as in broadcasting: -1 is the last; None means one number for every element.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ...analyses import Shapes
 from ...analyses.symbolic import product
 from .linear_ops import Vector
 
-_PICKING = ("Slice", "Expand", "Gather", "GatherElements", "GatherND", "Tile", "DepthToSpace", "SpaceToDepth", "Trilu")
+_INDEXING = ("Slice", "Expand", "Gather", "GatherElements", "GatherND", "Tile", "DepthToSpace", "SpaceToDepth", "Trilu")
 VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
@@ -27,17 +27,18 @@ class PerAxisConstant:
     axis: int | None = None
 
     def spread(self) -> Vector:
-        """The numbers as an array that broadcasts against a value of at least that rank."""
+        """The numbers as an array that broadcasts against a value that has the axis."""
         return self.numbers.reshape(-1, *(1,) * (-self.axis - 1)) if self.axis is not None else self.numbers.reshape(())
 
     def at(self, axis: int | None) -> PerAxisConstant:
+        """The same numbers along another axis."""
         return PerAxisConstant(self.numbers, axis)
 
 
 def read(content: ir.Array, shapes: Shapes, value: ir.Value) -> PerAxisConstant | None:
-    """A constant that broadcasts against `value` as numbers along one of its axes.
+    """A constant that broadcasts against `value` as a constant per index of one of its axes.
 
-    None when it varies along two, or would make the value larger.
+    None when it varies along two axes, or would raise the rank or a dim of the value.
     """
     dims = shapes.dims(value)
     if dims is None or content.ndim > len(dims) or content.dtype.kind not in "fV":
@@ -52,7 +53,7 @@ def read(content: ir.Array, shapes: Shapes, value: ir.Value) -> PerAxisConstant 
 
 
 def fits(numbers: PerAxisConstant, shapes: Shapes, value: ir.Value) -> bool:
-    """Whether `value` has the axis in full: an operand that is stretched along it does not."""
+    """Whether `value` has the axis at full size: an operand that is broadcast along it does not."""
     if numbers.axis is None:
         return True
     dims = shapes.dims(value)
@@ -60,11 +61,11 @@ def fits(numbers: PerAxisConstant, shapes: Shapes, value: ir.Value) -> bool:
 
 
 def before(node: ir.Node, numbers: PerAxisConstant, shapes: Shapes) -> PerAxisConstant | None:
-    """Where the numbers lie in the data input of an operator that only moves elements; None where it is no such one."""
+    """The equivalent constant of the data input of an operator that only moves elements; None for other operators."""
     source, result = node.inputs[0] if node.inputs else None, node.outputs[0]
     if source is None or node.domain != "":
         return None
-    if node.op_type in (*VIEWS, *_PICKING, "Transpose") and numbers.axis is None:
+    if node.op_type in (*VIEWS, *_INDEXING, "Transpose") and numbers.axis is None:
         return numbers
     if node.op_type == "Transpose":
         order = _order(node, shapes.rank(source))
@@ -75,21 +76,21 @@ def before(node: ir.Node, numbers: PerAxisConstant, shapes: Shapes) -> PerAxisCo
 
 
 def _order(node: ir.Node, rank: int | None) -> tuple[int, ...] | None:
-    given = ir.attribute(node, "perm")
-    if isinstance(given, (list, tuple)):
-        return tuple(int(each) for each in given)
+    perm = ir.attribute(node, "perm")
+    if isinstance(perm, (list, tuple)):
+        return tuple(int(axis) for axis in perm)
     return None if rank is None else tuple(reversed(range(rank)))
 
 
 def _before_view(
     source: ir.Value, result: ir.Value, numbers: PerAxisConstant, shapes: Shapes
 ) -> PerAxisConstant | None:
-    """The dim itself and the product of those after it must be there before, too."""
-    given, made = shapes.dims(source), shapes.dims(result)
-    if given is None or made is None or numbers.axis is None:
+    """The axis of the source with the same dim and the same product of the dims after it (its stride)."""
+    before, after = shapes.dims(source), shapes.dims(result)
+    if before is None or after is None or numbers.axis is None:
         return None
-    after = product(made[len(made) + numbers.axis + 1 :])
-    for axis in range(-1, -len(given) - 1, -1):
-        if given[axis] == made[numbers.axis] and product(given[len(given) + axis + 1 :]) == after:
+    stride = product(after[len(after) + numbers.axis + 1 :])
+    for axis in range(-1, -len(before) - 1, -1):
+        if before[axis] == after[numbers.axis] and product(before[len(before) + axis + 1 :]) == stride:
             return numbers.at(axis)
     return None

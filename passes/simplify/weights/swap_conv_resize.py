@@ -1,4 +1,4 @@
-"""A 1x1 convolution and a Resize commute: before the image grows, the convolution has less to do."""
+"""Swap a 1x1 convolution and the Resize before it: at the smaller size, the convolution has less to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .... import ir
 from ...analyses import Shapes
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import constant, profitable, require, structural
+from ...rewriting.constraints import constant, let, profitable, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import any_call, op, values
 from ...rewriting.rule import rule
@@ -19,41 +19,41 @@ from .linear_ops import UNSHARED
 
 w, b = values("w b")
 
-_MOST_GROWTH = 2  # channels of the result for each channel of the image: beyond, the Resize has more to do
+_MOST_GROWTH = 2  # output channels for each input channel: beyond, the Resize has more to do
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Channels that the convolution reads, and the Resize that they come out of."""
+    """Consecutive input channels of the convolution, and the Resize whose result they are."""
 
     image: ir.Value
     channels: int
     resize: ir.Node | None = None
 
 
-def _pieces(m: Match) -> list[_Piece] | str:
-    """The channels that the convolution reads, in order; or why they cannot be convolved one by one."""
+def _split_channels(m: Match) -> list[_Piece] | str:
+    """The input channels of the convolution, by operand; why they cannot be convolved separately."""
     if m.has("Resize"):
         piece = _piece(m.Resize.value, m.Resize.node, m.shapes)
-        return [piece] if piece is not None and piece.resize is not None else "it is no Resize of images alone"
+        return [piece] if piece is not None and piece.resize is not None else "the Resize has other axes than space"
     if m.Concat.rank is None or m.Concat.integer("axis") % m.Concat.rank != 1:
         return "the Concat is not one of channels"
-    found = []
+    pieces = []
     for value in m.Concat.node.inputs:
         piece = _piece(value, m.Concat.node, m.shapes) if value is not None else None
         if piece is None:
-            return "the channels of a piece are not known"
-        found.append(piece)
-    return found if any(each.resize is not None for each in found) else "there is no Resize"
+            return "the channels of an operand are not known"
+        pieces.append(piece)
+    return pieces if any(each.resize is not None for each in pieces) else "there is no Resize"
 
 
-def _piece(value: ir.Value, reader: ir.Node, shapes: Shapes) -> _Piece | None:
+def _piece(value: ir.Value, user: ir.Node, shapes: Shapes) -> _Piece | None:
     dims = shapes.dims(value)
     if dims is None or len(dims) < 3 or not isinstance(dims[1], int):
         return None
     resize = value.producer()
-    is_private = resize is reader or (value.uses() and not value.is_graph_output() and len(value.uses()) == 1)
-    if resize is not None and resize.op_type == "Resize" and is_private and resize.graph is reader.graph:
+    is_private = resize is user or (value.uses() and not value.is_graph_output() and len(value.uses()) == 1)
+    if resize is not None and resize.op_type == "Resize" and is_private and resize.graph is user.graph:
         source = resize.inputs[0]
         if source is not None and _keeps_channels(resize, source, shapes):
             return _Piece(source, dims[1], resize)
@@ -62,10 +62,13 @@ def _piece(value: ir.Value, reader: ir.Node, shapes: Shapes) -> _Piece | None:
 
 def _keeps_channels(resize: ir.Node, source: ir.Value, shapes: Shapes) -> bool:
     """Whether each pixel of the result is an average of pixels of the same channel, with weights that add up to 1."""
-    given, made = shapes.dims(source), shapes.dims(resize.outputs[0])
+    before, after = shapes.dims(source), shapes.dims(resize.outputs[0])
     if resize.domain != "" or ir.attribute(resize, "coordinate_transformation_mode") == "tf_crop_and_resize":
         return False
-    return given is not None and made is not None and len(given) == len(made) and given[:2] == made[:2]
+    return before is not None and after is not None and len(before) == len(after) and before[:2] == after[:2]
+
+
+_pieces = let("Resizes before the convolution", _split_channels, is_structural=True)
 
 
 def _is_pointwise(m: Match) -> bool:
@@ -76,17 +79,15 @@ def _is_pointwise(m: Match) -> bool:
 
 def _grows(m: Match) -> bool:
     """Whether no image is known to shrink, and none would be resized with many more channels."""
-    pieces, outputs = _pieces(m), m.w.array.shape[0]
-    if isinstance(pieces, str):
-        return False
+    pieces, outputs = m[_pieces], m.w.array.shape[0]
     for piece in pieces:
         if piece.resize is None:
             continue
-        given, made = m.shapes.static(piece.image), m.shapes.static(piece.resize.outputs[0])
+        before, after = m.shapes.static(piece.image), m.shapes.static(piece.resize.outputs[0])
         if outputs > _MOST_GROWTH * piece.channels:
             return False
-        if given is not None and made is not None:
-            if prod(made) < 2 * prod(given):
+        if before is not None and after is not None:
+            if prod(after) < 2 * prod(before):
                 return False
         elif len(pieces) == 1 and not _scales_up(piece.resize):
             return False
@@ -100,31 +101,34 @@ def _scales_up(resize: ir.Node) -> bool:
     )
 
 
-def _sizes_fit(m: Match) -> bool:
-    """Whether the Resize can be told how many channels it has now: it is not, or the number stays."""
-    pieces = _pieces(m)
-    resized = [] if isinstance(pieces, str) else [each for each in pieces if each.resize is not None]
-    return all(each.channels == m.w.array.shape[0] or _is_told_no_channels(each.resize) for each in resized)
+def _may_change_channels(m: Match) -> bool:
+    """Whether no Resize with another number of channels than before is given the sizes of all axes."""
+    outputs = m.w.array.shape[0]
+    return not any(
+        piece.resize is not None
+        and piece.channels != outputs
+        and "axes" not in piece.resize.attributes
+        and ir.named_input(piece.resize, "sizes") is not None
+        for piece in m[_pieces]
+    )
 
 
-def _is_told_no_channels(resize: ir.Node | None) -> bool:
-    if resize is None or "axes" in resize.attributes:
-        return resize is not None
-    return ir.named_input(resize, "sizes") is None
+def _show_channels(m: Match) -> str:
+    return f"{[piece.channels for piece in m[_pieces]]} channels, {m.w.array.shape[0]} afterwards"
 
 
 @rule(
     op.Conv(any_call("Resize") | any_call("Concat"), w, b.optional()).any_attributes(),
     requires=[
         constant("w", "b"),
-        structural("Resizes that are read by the convolution", lambda m: not isinstance(_pieces(m), str)),
-        require("a convolution of single pixels", _is_pointwise),
-        profitable("images that grow, and not their channels", _grows),
-        require("a Resize that is not told its channels, or keeps their number", _sizes_fit),
+        _pieces,
+        require("a 1x1 convolution", _is_pointwise, lambda m: f"w has dims {list(m.w.array.shape)}"),
+        profitable("images that grow, and not their channels", _grows, _show_channels),
+        require("a Resize that is not given its channels, or keeps their number", _may_change_channels, _show_channels),
         require(
             "one image, or a target that counts time and not operators",
-            lambda m: len(_pieces(m)) == 1 or m.context.settings.target != "onnx",
-            lambda m: f"{len(_pieces(m))} images",
+            lambda m: len(m[_pieces]) == 1 or m.context.settings.target != "onnx",
+            lambda m: f"{len(m[_pieces])} images",
         ),
         UNSHARED,
     ],
@@ -136,16 +140,13 @@ def _is_told_no_channels(resize: ir.Node | None) -> bool:
     ),
 )
 def swap_resize_conv1x1(m: Match, op: Builder) -> ir.Value | None:
-    """Convolve each image before it grows; the parts of a Concat are added instead.
+    """Convolve each image before it is resized; the operands of a Concat are convolved separately and added.
 
-    before:  Conv(Concat(Resize(x), y), w, b) -> z
-    after:   Sum(Resize(Conv(x, w[:, :n], b)), Conv(y, w[:, n:])) -> z
+    before:  z = Conv(Concat<axis = 1>(Resize(x), y), %w, %b)        x: [n, c, h, w]
+    after:   z = Sum(Resize(Conv(x, %w[:, :c], %b)), Conv(y, %w[:, c:]))
     """
-    pieces = _pieces(m)
-    if isinstance(pieces, str):
-        return None
     weight, start, parts = m.w.array, 0, []
-    for piece in pieces:
+    for piece in m[_pieces]:
         part = np.ascontiguousarray(weight[:, start : start + piece.channels])
         bias = m.b if start == 0 else None
         convolved = op.Conv(piece.image, op.constant(part), bias, **m.Conv.attributes)

@@ -67,9 +67,12 @@ MISSES = [
 ]
 
 
+KINDS = ("eliminate-nop-", "eliminate-repeated-", "eliminate-double-")
+
+
 def run(call: str, constants: str, result: str, opset: int) -> tuple[ir.Model, PipelineResult]:
     parsed = ir.from_proto(model_of(call, constants, result, opset))
-    rules = "|".join(name for name, each in REGISTRY.rules.items() if name.startswith("drop-"))
+    rules = "|".join(name for name, each in REGISTRY.rules.items() if name.startswith(KINDS))
     return parsed, Pipeline.parse(f"rewrite{{rules={rules}}}").run(parsed, [VerifyEach()])
 
 
