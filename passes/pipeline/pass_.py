@@ -11,10 +11,8 @@ from ... import ir
 from ..analyses.manager import Analysis, AnalysisManager
 from .exactness import Exactness
 from .phase import Phase
+from ..targets.target import Target
 from .rewrite_log import MissedRewrite, RewriteLog, Sketch, Sketched
-
-USUAL_THREADS = (1, 4)
-"""Where nobody says how many there will be: what is chosen must pay with the fewest, and cost nothing with the most."""
 
 
 class Evaluator(Protocol):
@@ -34,24 +32,19 @@ class Evaluator(Protocol):
 class Settings:
     """What holds for a whole run.
 
+    `target`: what the result is optimized for. `verify_target`: another one that must run it, too: the one that it is
+    verified on, in its newest release.
     `highest_opset`: the highest standard opset that a pass may raise the model to; 0 keeps the model's own.
-    `release`: the oldest ONNX Runtime that must load the result; the newest known where it is empty.
-    `checked_on`: another target that must run the result, too: the one that it is verified on; "" for none.
     `growth_bytes`: how much larger than what it frees the result of folding may be.
     `fp16`: float32 will become float16 at the end, so that kernels are chosen for that.
-    `threads`: the fewest and the most that ONNX Runtime will have: with more of them, more operators cost more.
-    `blocks`: how many channels ONNX Runtime lays together on the CPUs that the result is for: 8 with AVX2, else 16.
-    `eager`: rules and passes that are to do also what is not expected to pay.
+    `force`: rules and passes that also apply where no gain is expected.
     """
 
-    target: str = "ort-cpu"
-    verify_target: str = ""
+    target: Target = Target()
+    verify_target: Target | None = None
     growth_bytes: int = 1 << 16
     highest_opset: int = 0
-    release: str = ""
     fp16: bool = False
-    threads: tuple[int, int] = USUAL_THREADS
-    blocks: tuple[int, ...] = (8, 16)
     force: frozenset[str] = frozenset()
 
 

@@ -47,7 +47,7 @@ class FuseAttention(Pass):
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         current = ir.standard_opset(model)
-        if current is None or not context.settings.target.startswith("ort-"):
+        if current is None or not context.settings.target.is_onnxruntime:
             return
         run_rules(rules_of(ANY_OPSET), model, context, None)
         if current > 24:
@@ -83,7 +83,7 @@ class FuseAttention(Pass):
 
 def _has_contrib(settings: Settings) -> bool:
     """Whether com.microsoft.MultiHeadAttention is as expected: on the CPU from the release with opset 24 on."""
-    return settings.target == "ort-cuda" or not settings.release or loads_in(settings.release).opset > OPSET
+    return settings.target.is_cuda or not settings.target.release or loads_in(settings.target.release).opset > OPSET
 
 
 def _any_would_fire(groups: Sequence[Sequence[Rule]], model: ir.Model, context: PassContext) -> bool:

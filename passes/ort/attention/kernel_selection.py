@@ -5,12 +5,12 @@ from __future__ import annotations
 from .... import ir
 from ...analyses import Dim
 from ...rewriting.match import Match
-from ...targets.cuda import HALVES, AttentionCall
+from ...targets.cuda import FLOAT16_TYPES, AttentionCall
 
 
 def has_kernel(m: Match) -> bool:
     """Whether the target computes attention in this type: its CPU kernel for float16 converts to float32."""
-    return m.q.dtype == ir.DataType.FLOAT or (m.context.settings.target == "ort-cuda" and m.q.dtype in HALVES)
+    return m.q.dtype == ir.DataType.FLOAT or (m.context.settings.target.is_cuda and m.q.dtype in FLOAT16_TYPES)
 
 
 def call_over(m: Match, head_size: Dim, value_size: Dim, *, grouped: bool = False) -> AttentionCall:

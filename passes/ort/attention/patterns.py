@@ -192,7 +192,7 @@ def call_over_split_heads(m: Match) -> AttentionCall:
 
 
 def _why_unfused(m: Match) -> str:
-    return call_over_split_heads(m).why_not_fused() if m.context.settings.target == "ort-cuda" else ""
+    return call_over_split_heads(m).why_not_fused() if m.context.settings.target.is_cuda else ""
 
 
 def heads_of(m: Match, name: str = "q") -> int:

@@ -14,7 +14,7 @@ from ...rewriting.match import Match
 from ...rewriting.operand import Operand
 from ...rewriting.pattern import Call, Var, op, values
 from ...rewriting.rule import rule
-from ...targets.cuda import HALVES
+from ...targets.cuda import FLOAT16_TYPES
 
 x, target, angles, cos, sin = values("x target angles cos sin")
 
@@ -84,7 +84,7 @@ def _angles_fit(m: Match) -> bool:
 
 def _has_kernel(m: Match) -> bool:
     """The processor's kernel for float16 converts to float32 and back."""
-    return m.x.dtype == ir.DataType.FLOAT or (m.context.settings.target == "ort-cuda" and m.x.dtype in HALVES)
+    return m.x.dtype == ir.DataType.FLOAT or (m.context.settings.target.is_cuda and m.x.dtype in FLOAT16_TYPES)
 
 
 _BEFORE_THE_HEADS = (

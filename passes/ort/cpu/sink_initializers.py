@@ -39,7 +39,7 @@ class SinkInitializers(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        if context.settings.target == "onnx":
+        if not context.settings.target.is_onnxruntime:
             return
         owners = ir.owners_in(ir.nodes(model))
         if not owners:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
@@ -18,8 +20,8 @@ _HALF, _SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
 
 def _runs_in(m: Match, dtype: ir.DataType) -> bool | None:
-    node, release = m.root, m.context.settings.release
-    return has_kernel("ort-cpu", release, "", node.op_type, node.version or 0, (dtype,), (dtype,))
+    target, node = replace(m.context.settings.target, name="ort-cpu"), m.root
+    return has_kernel(target, "", node.op_type, node.version or 0, (dtype,), (dtype,))
 
 
 def _has_rows(m: Match) -> bool:

@@ -69,7 +69,7 @@ def _call(m: Match) -> AttentionCall:
 def _why_not_as_contrib(m: Match) -> str:
     """Why com.microsoft.MultiHeadAttention does not compute it in one kernel; "" where it does."""
     call = patterns.call_over_split_heads(m)
-    if m.context.settings.target == "ort-cuda":
+    if m.context.settings.target.is_cuda:
         return call.why_not_fused_as_contrib()
     is_other = call.grouped or call.head_size != call.value_size
     return "heads of keys and values that differ from those of the queries" if is_other else ""

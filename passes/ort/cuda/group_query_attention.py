@@ -13,7 +13,7 @@ from ...rewriting.constraints import constant, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import Var, match_node, op, values
 from ...rewriting.rule import rule
-from ...targets.cuda import HALVES
+from ...targets.cuda import FLOAT16_TYPES
 from ...targets.kernel_table import CONTRIB
 from ..attention import patterns
 from .cuda_target import ON_CUDA
@@ -90,7 +90,7 @@ def _lengths(m: Match, op: Builder) -> tuple[ir.Value, ir.Value]:
     requires=[
         ON_CUDA,
         constant("scale", "zero"),
-        require("float16 or bfloat16", lambda m: m.q.dtype in HALVES, lambda m: str(m.q.dtype)),
+        require("float16 or bfloat16", lambda m: m.q.dtype in FLOAT16_TYPES, lambda m: str(m.q.dtype)),
         require("softmax over the keys", lambda m: m.softmax.integer("axis", -1) in (-1, 3)),
         require("heads that part the last dim and fit each other", patterns.fits_heads, patterns.all_dims),
         require("heads of one size, a multiple of 8 up to 256", _has_heads),

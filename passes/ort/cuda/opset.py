@@ -36,7 +36,7 @@ class LowerOpsetForCuda(Pass):
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         current, settings = ir.standard_opset(model), context.settings
-        if settings.target != "ort-cuda" or settings.highest_opset == 0 or current is None or current <= OPSET:
+        if not settings.target.is_cuda or settings.highest_opset == 0 or current is None or current <= OPSET:
             return
         lost = kernels_lost(model, current)
         if not lost:

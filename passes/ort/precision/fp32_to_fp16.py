@@ -15,7 +15,7 @@ from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, where
 from ...pipeline.registry import register
 from ...pipeline.rewrite_log import MissedRewrite
-from ...targets.cuda import computes_in_half
+from ...targets.cuda import has_fp16_kernel
 from ...targets.kernel_table import CONTRIB
 
 HALF, SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
@@ -136,7 +136,7 @@ class _Plan:
         results = [value for value in node.outputs if value.name]
         if node.op_type in ISLANDS or any(ir.subgraphs_of(node)) or self._host.intersection(results):
             return False
-        if any(self.shapes.dtype(value) is None for value in results) or not computes_in_half(node):
+        if any(self.shapes.dtype(value) is None for value in results) or not has_fp16_kernel(node):
             return False
         given = [value for value in self.inputs(node) if value in self.singles]
         moving = [value for value in given if not ir.is_constant(value)]

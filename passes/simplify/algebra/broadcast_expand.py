@@ -73,7 +73,7 @@ def _runs_are_worth_it(m: Match) -> bool:
     index = _supplied(m)
     node = _expansion(m, m.root.inputs[index]) if index is not None else None
     dims, before = m.shapes.dims(m.root.outputs[0]), _dims_before(m, node) if node is not None else None
-    if m.context.settings.target != "ort-cpu" or dims is None or before is None:
+    if not m.context.settings.target.is_cpu or dims is None or before is None:
         return True
     padded = (1,) * (len(dims) - len(before)) + before
     run: Dim = 1

@@ -11,7 +11,7 @@ from ...rewriting.constraints import constant, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import Call, Var, op, values
 from ...rewriting.rule import rule
-from ...targets.cuda import HALVES
+from ...targets.cuda import FLOAT16_TYPES
 
 q, k, v, mask, past_k, past_v, x, cos, sin, positions, heads_k, heads_v = values(
     "q k v mask past_k past_v x cos sin positions heads_k heads_v"
@@ -134,8 +134,8 @@ def _each_repeated(m: Match) -> bool:
 def _shares_heads(m: Match) -> bool:
     """ONNX Runtime's fused kernels on CUDA share heads in 16 bits and without a mask: else repeated ones are faster."""
     settings = m.context.settings
-    in_half = m.q.dtype in HALVES or (settings.fp16 and m.q.dtype == ir.DataType.FLOAT)
-    return settings.target != "ort-cuda" or (in_half and not m.mask.present)
+    in_half = m.q.dtype in FLOAT16_TYPES or (settings.fp16 and m.q.dtype == ir.DataType.FLOAT)
+    return not settings.target.is_cuda or (in_half and not m.mask.present)
 
 
 @rule(

@@ -41,7 +41,7 @@ class MergeMatmuls(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        if context.settings.target != "onnx" or context.hides_operators():
+        if context.settings.target.is_onnxruntime or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)

@@ -102,7 +102,7 @@ def _bias(m: Match) -> Vector | None:
 
 NO_GELU = require(
     "no half of a Gelu that ONNX Runtime fuses",
-    lambda m: m.context.settings.target == "onnx" or not _is_half_of_gelu(m),
+    lambda m: not m.context.settings.target.is_onnxruntime or not _is_half_of_gelu(m),
 )
 
 

@@ -123,7 +123,7 @@ def _is_told_no_channels(resize: ir.Node | None) -> bool:
         require("a Resize that is not told its channels, or keeps their number", _sizes_fit),
         require(
             "one image, or a target that counts time and not operators",
-            lambda m: len(_pieces(m)) == 1 or m.context.settings.target != "onnx",
+            lambda m: len(_pieces(m)) == 1 or m.context.settings.target.is_onnxruntime,
             lambda m: f"{len(_pieces(m))} images",
         ),
         UNSHARED,

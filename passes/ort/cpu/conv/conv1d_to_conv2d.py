@@ -46,7 +46,7 @@ class Conv1dToConv2d(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        if context.settings.target != "ort-cpu" or context.hides_operators():
+        if not context.settings.target.is_cpu or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)

@@ -56,18 +56,18 @@ class PadConvChannels(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        if context.settings.target != "ort-cpu" or context.hides_operators():
+        if not context.settings.target.is_cpu or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)
         for graph in ir.graphs(model):
             order = {node: index for index, node in enumerate(graph)}
             for conv in list(order):
-                if conv.graph is not None and _makes_ragged(conv, shapes, context.settings.blocks):
+                if conv.graph is not None and _makes_ragged(conv, shapes, context.settings.target.nchwc_blocks):
                     self._fill(conv, order, context, shapes)
 
     def _fill(self, conv: ir.Node, order: dict[ir.Node, int], context: PassContext, shapes: Shapes) -> None:
-        size, blocks = channels(shapes, conv.outputs[0]), context.settings.blocks
+        size, blocks = channels(shapes, conv.outputs[0]), context.settings.target.nchwc_blocks
         assert size is not None
         padded = whole(size, max(blocks))
         if padded != whole(size, min(blocks)):

@@ -153,7 +153,7 @@ def _filter_bytes(m: Match) -> int:
 
 
 def _pays(m: Match) -> bool:
-    (fewest, most), (few_images, many_images) = m.context.settings.threads, _images(m)
+    (fewest, most), (few_images, many_images) = m.context.settings.target.threads, _images(m)
     return (
         _share(m, fewest, few_images) <= _GAIN
         and _share(m, most, few_images) <= _NO_LOSS
@@ -162,7 +162,7 @@ def _pays(m: Match) -> bool:
 
 
 def _expected(m: Match) -> str:
-    (fewest, most), (few_images, many_images) = m.context.settings.threads, _images(m)
+    (fewest, most), (few_images, many_images) = m.context.settings.target.threads, _images(m)
     shares = [
         f"{_share(m, threads, images):.0%} with {threads} threads and {images} images"
         for threads, images in dict.fromkeys([(fewest, few_images), (most, few_images), (fewest, many_images)])

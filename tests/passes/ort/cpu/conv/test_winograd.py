@@ -10,7 +10,7 @@ import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from optimize_graph import Options, ir, optimize
-from optimize_graph.passes import Pipeline, PipelineResult, Settings, VerifyEach
+from optimize_graph.passes import Pipeline, PipelineResult, Settings, Target, VerifyEach
 from optimize_graph.runtime import SessionOptions, make_feeds, open_session
 
 NAME = "decompose-conv-winograd"
@@ -63,7 +63,7 @@ def run(proto: onnx.ModelProto, settings: Settings) -> tuple[ir.Model, PipelineR
 
 
 def fires(proto: onnx.ModelProto, threads: tuple[int, int]) -> bool:
-    return NAME in run(proto, Settings(threads=threads))[1].log.by_rule()
+    return NAME in run(proto, Settings(Target(threads=threads)))[1].log.by_rule()
 
 
 def refused(proto: onnx.ModelProto) -> str:
@@ -160,7 +160,7 @@ def test_a_quantizer_in_the_model_keeps_the_convolution() -> None:
     proto.graph.initializer.append(numpy_helper.from_array(np.float32(0.02), "step"))
     proto.graph.node.append(helper.make_node("QuantizeLinear", ["y", "step"], ["q"]))
     proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("q", TensorProto.UINT8, ["n", 64, "h", "w"]))
-    _, report = run(proto, Settings(threads=(1, 1)))
+    _, report = run(proto, Settings(Target(threads=(1, 1))))
     assert not report.log.by_rule()
     assert [each.condition for each in report.log.missed] == ["no quantizer in the model"]
 
