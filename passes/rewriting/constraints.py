@@ -63,6 +63,16 @@ def target(name: str) -> Condition:
     )
 
 
+_FOLDERS = {"ort.cpu": "ort-cpu", "ort.cuda": "ort-cuda"}
+
+
+def target_of_folder(module: str) -> tuple[Condition, ...]:
+    """The target condition of every rule in the folders `ort/cpu` and `ort/cuda`; none elsewhere, nor in plugins."""
+    package, _, path = module.partition(".passes.")
+    name = _FOLDERS.get(".".join(path.split(".")[:2])) if package == __name__.partition(".")[0] else None
+    return () if name is None else (target(name),)
+
+
 def constant(*names: Named) -> Condition:
     """The operands are constants that no caller can override; absent optional inputs are fine."""
 

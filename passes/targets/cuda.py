@@ -39,7 +39,7 @@ def has_fp16_kernel(node: ir.Node) -> bool:
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """The properties of an attention that select its kernel. `queries` and `keys` are sequence lengths, None if unknown."""
+    """The properties of an attention that select its kernel. `queries`, `keys`: lengths, None where unknown."""
 
     dtype: ir.DataType
     head_size: int
@@ -56,19 +56,24 @@ class AttentionCall:
         mask, else memory efficient attention, which has no grouped heads and loads 8 keys of a mask at a time.
         """
         if self.head_size % 8 or self.value_size % 8:
-            return f"heads of size {self.head_size} and {self.value_size}, which are no multiples of 8"
+            return f"head sizes {self.head_size} and {self.value_size}, expected multiples of 8"
         if self.grouped and self.dtype not in FLOAT16_TYPES:
             return f"grouped heads in {self.dtype.name}"
         if self.grouped and self.masked:
             return "grouped heads with a mask"
         if self.masked and self.keys is not None and self.keys % 8:
-            return f"a mask over {self.keys} keys, which are no multiple of 8"
+            return f"a mask over {self.keys} keys, expected a multiple of 8"
         return ""
 
+    def why_not_uniform(self) -> str:
+        """Why com.microsoft.MultiHeadAttention does not compute it at all; "" where it does."""
+        is_uniform = not self.grouped and self.head_size == self.value_size
+        return "" if is_uniform else "heads of keys and values that differ from those of the queries"
+
     def why_not_fused_as_contrib(self) -> str:
-        """Why com.microsoft.MultiHeadAttention runs unfused, "" where it is fused: short sequences are in float16 only."""
-        if self.grouped or self.head_size != self.value_size:
-            return "heads of keys and values that differ from those of the queries"
+        """Why com.microsoft.MultiHeadAttention runs unfused; "" where not: short sequences are fused in float16 only."""
+        if why := self.why_not_uniform():
+            return why
         if self.dtype != ir.DataType.FLOAT16 and self.queries is not None and self.queries < 256:
             return f"{self.queries} queries in {self.dtype.name}"
         return self.why_not_fused()

@@ -1,8 +1,8 @@
-"""The kernels of ONNX Runtime's execution providers: queries over `data/*.tsv`, which `tools/generate_kernel_table.py` writes.
+"""Queries over the kernels of ONNX Runtime's execution providers.
 
-A row is one kernel: the operator, the versions of its definition, the element types of each input and output that it
-constrains (`0:f32,f64 1:i64`; `SETS` abbreviates frequent sets), and the first and the last release that register it
-(an empty `until`: the newest known still does).
+The data, `data/*.tsv`, is written by `tools/generate_kernel_table.py`. A row is one kernel: the operator, the versions
+of its definition, the element types of each input and output that it constrains (`0:f32,f64 1:i64`; `SETS` abbreviates
+frequent sets), and the first and the last release that register it (an empty `until`: the newest known still does).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NEWEST: Final = (1 << 30, 0)
 ABSENT: Final = ir.DataType.UNDEFINED
 
 Types = Sequence[ir.DataType | None]
-"""The element types of a node's inputs or outputs, in order: ABSENT for one that is omitted, None for an unknown one."""
+"""The element types of a node's inputs or outputs, in order: ABSENT for an omitted one, None for an unknown one."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ USUAL_THREADS: Final = (1, 4)
 """Where the number of threads is not set: a choice must gain with the fewest, and lose nothing with the most."""
 
 NCHWC_BLOCKS: Final = {"avx2": (8,), "avx512": (16,), "portable": (8, 16)}
-"""Channels in a block of ONNX Runtime's NCHWc layout, by CPU instruction set (onnxruntime/core/mlas/lib/platform.cpp)."""
+"""Channels in a block of ONNX Runtime's NCHWc layout, by CPU instruction set (core/mlas/lib/platform.cpp)."""
 
 
 class Provider(StrEnum):
@@ -27,8 +27,8 @@ class Provider(StrEnum):
 class Target:
     """What a result is optimized for. Raises PipelineError (`unknown-target`) for a name that is not in `TARGETS`.
 
-    `name`: as `--target` spells it. `release`: the oldest ONNX Runtime that must load the result; the newest known where
-    it is empty. `threads`: the fewest and the most that ONNX Runtime will have: with more of them, an additional
+    `name`: as `--target` spells it. `release`: the oldest ONNX Runtime that must load the result; the newest known
+    where it is empty. `threads`: the fewest and the most that ONNX Runtime will have: with more of them, an additional
     operator costs more. `nchwc_blocks`: the block sizes of the CPUs that the result is for (`NCHWC_BLOCKS`).
     """
 

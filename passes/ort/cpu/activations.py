@@ -9,7 +9,7 @@ from ...rewriting.constraints import require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
-from .conv.nchwc import FLOAT32, LARGE, ON_CPU, WIDE
+from .conv.nchwc import FLOAT32, LARGE, WIDE
 
 (x,) = values("x")
 
@@ -18,7 +18,7 @@ _SATURATED = 20.0  # e^20 is so large that n / (n + 2) rounds to 1 in float32
 
 @rule(
     op.Mul(x, op.Tanh(op.Softplus(x))).any_order().opset(since=8) | op.Mish(x),
-    requires=[ON_CPU, FLOAT32, LARGE, WIDE],
+    requires=[FLOAT32, LARGE, WIDE],
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source="Misra 2019 (arXiv:1908.08681); tanh(ln(1 + e)) = n / (n + 2) with n = e(e + 2): x4 to x9 alone",
@@ -38,7 +38,6 @@ def decompose_mish(m: Match, op: Builder) -> ir.Value:
 @rule(
     op.Elu(x).any_attributes("alpha").opset(since=8),
     requires=[
-        ON_CPU,
         FLOAT32,
         require("alpha = 1", lambda m: m.Elu.number("alpha", 1.0) == 1.0, lambda m: str(m.Elu.number("alpha", 1.0))),
         LARGE,

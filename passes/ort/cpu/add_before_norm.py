@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .... import ir
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import floating, profitable, require, target
+from ...rewriting.constraints import floating, profitable, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
@@ -31,7 +31,6 @@ def _is_fused(m: Match) -> bool:
 @rule(
     op.Add(x, y),
     requires=[
-        target("ort-cpu"),
         floating("x", "y"),
         require("a normalization that reads the result", _feeds_normalization),
         require("two computed operands", lambda m: not m.x.is_constant and not m.y.is_constant),

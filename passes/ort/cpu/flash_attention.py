@@ -10,7 +10,6 @@ from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 from ...targets.kernel_table import CONTRIB
-from .conv.nchwc import ON_CPU
 
 q, k, v = values("q k v")
 
@@ -41,7 +40,6 @@ def _show(m: Match) -> str:
 @rule(
     op.Attention(q, k, v).any_attributes("q_num_heads", "kv_num_heads", "scale"),
     requires=[
-        ON_CPU,
         require(
             "float32", lambda m: m.q.dtype == m.k.dtype == m.v.dtype == ir.DataType.FLOAT, lambda m: str(m.q.dtype)
         ),

@@ -9,7 +9,7 @@ from ...rewriting.constraints import profitable, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
-from .conv.nchwc import ON_CPU, known_elements
+from .conv.nchwc import known_elements
 
 x, thin = values("x thin")
 
@@ -54,7 +54,6 @@ def _is_one_for_each_row(m: Match) -> bool:
 @rule(
     op.Mul(thin, x).any_order(),
     requires=[
-        ON_CPU,
         _FLOAT32,
         require("a column and a row", _is_outer_product, _show),
         profitable(f"a last axis of 2 to {_WIDEST_PRODUCT}", lambda m: _has_width(m, _WIDEST_PRODUCT), _show),
@@ -77,7 +76,6 @@ def outer_product_to_matmul(m: Match, op: Builder) -> ir.Value:
 @rule(
     op.Mul(thin, x).any_order(),
     requires=[
-        ON_CPU,
         _FLOAT32,
         require("one factor for each row", _is_one_for_each_row, _show),
         # a limit of legality, too: the Concat has as many inputs

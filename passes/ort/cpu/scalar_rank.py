@@ -11,7 +11,6 @@ from ...rewriting.constraints import profitable, structural
 from ...rewriting.match import Match
 from ...rewriting.pattern import Pattern, any_call
 from ...rewriting.rule import rule
-from .conv.nchwc import ON_CPU
 
 _BINARY = (
     "Add Sub Mul Div Pow Mod And Or Xor Equal Greater GreaterOrEqual Less LessOrEqual BitwiseAnd BitwiseOr BitwiseXor"
@@ -52,7 +51,6 @@ def _has_lower_rank(m: Match) -> bool:
     requires=[
         structural("a tensor and constants of one element, one of them of lower rank", _has_lower_rank),
         structural("a last dim of 1", lambda m: (_tensor(m) or (0,))[-1] == 1),
-        ON_CPU,
         profitable(
             "more than one element",
             lambda m: prod(dim if isinstance(dim, int) else 2 for dim in _tensor(m) or ()) > 1,

@@ -14,7 +14,6 @@ from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 from ...simplify.shape.gather_elements import WHOLE_ROWS
 from ...simplify.shape.slice_ranges import axis_of
-from .conv.nchwc import ON_CPU
 
 x, numbers, shape, updates = values("x numbers shape updates")
 
@@ -31,7 +30,6 @@ def _row(m: Match) -> list[int] | None:
 @rule(
     op.ScatterElements(x, op.Expand(numbers, shape).shared(), updates).any_attributes("axis", "reduction"),
     requires=[
-        ON_CPU,
         require("along the first axis", lambda m: axis_of(m.root, m.shapes) == 0),
         *WHOLE_ROWS,
         require("rows of known dims", lambda m: _row(m) is not None, lambda m: m.shapes.show(m.x.value)),

@@ -13,7 +13,7 @@ from ...rewriting.constraints import profitable, structural
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
-from .conv.nchwc import FLOAT32, ON_CPU
+from .conv.nchwc import FLOAT32
 
 (x,) = values("x")
 
@@ -37,7 +37,6 @@ def _inner(m: Match) -> int:
     op.Softmax(x).any_attributes("axis").opset(since=13),
     requires=[
         structural("an axis before the last", lambda m: m.x.rank is None or _axis(m) != m.x.rank - 1),
-        ON_CPU,
         FLOAT32,
         profitable("many elements after the axis", lambda m: _inner(m) >= _INNER, lambda m: m.shapes.show(m.x.value)),
     ],

@@ -11,7 +11,7 @@ from ...rewriting.constraints import constant, finite, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
-from .conv.nchwc import FLOAT32, ON_CPU
+from .conv.nchwc import FLOAT32
 
 x, w, b = values("x w b")
 
@@ -32,7 +32,6 @@ def _is_over_channels(m: Match) -> bool:
 @rule(
     op.Softmax(op.Transpose(_conv).any_attributes("perm") | _conv).any_attributes("axis"),
     requires=[
-        ON_CPU,
         constant("w", "b"),
         finite("w", "b"),
         FLOAT32,

@@ -12,7 +12,6 @@ from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 from ...targets.kernel_table import has_kernel
-from .conv.nchwc import ON_CPU
 
 (x,) = values("x")
 
@@ -37,7 +36,6 @@ def _has_rows(m: Match) -> bool:
             "float16, with kernels for float32 alone",
             lambda m: m.x.dtype == _HALF and _runs_in(m, _SINGLE) is True and _runs_in(m, _HALF) is False,
         ),
-        ON_CPU,
         require(
             "a function of the standard",  # what is none runs between two casts by itself
             lambda m: ir.function_signature(m.root.op_type, m.root.version or 0) is not None,

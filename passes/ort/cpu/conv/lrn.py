@@ -11,7 +11,7 @@ from ....rewriting.constraints import require
 from ....rewriting.match import Match
 from ....rewriting.pattern import op, values
 from ....rewriting.rule import rule
-from .nchwc import FLOAT32, LARGE, ON_CPU, channels_of
+from .nchwc import FLOAT32, LARGE, channels_of
 
 (x,) = values("x")
 
@@ -19,7 +19,6 @@ from .nchwc import FLOAT32, LARGE, ON_CPU, channels_of
 @rule(
     op.LRN(x).any_attributes(),
     requires=[
-        ON_CPU,
         FLOAT32,
         require(
             "an image with known channels", lambda m: channels_of(m) is not None, lambda m: m.shapes.show(m.x.value)

@@ -12,14 +12,13 @@ from math import prod
 
 from ..... import ir
 from ....analyses import Shapes
-from ....rewriting.constraints import profitable, require, target
+from ....rewriting.constraints import profitable, require
 from ....rewriting.match import Match
 
 BLOCK = 16
 _SMALLER_BLOCK = 8
 _DEPTH = 6
 
-ON_CPU = target("ort-cpu")
 FLOAT32 = require("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype))
 
 

@@ -12,7 +12,7 @@ from ....rewriting.match import Match
 from ....rewriting.pattern import op, values
 from ....rewriting.rule import rule
 from ....simplify.weights.linear_ops import along
-from .nchwc import FLOAT32, ON_CPU, takes_channels
+from .nchwc import FLOAT32, takes_channels
 
 x, w, b, slope = values("x w b slope")
 
@@ -31,7 +31,6 @@ def _is_blocked_or_large(m: Match) -> bool:
 @rule(
     op.PRelu(op.Conv(x, w, b.optional()).any_attributes(), slope),
     requires=[
-        ON_CPU,
         constant("w", "slope"),
         finite("slope"),
         FLOAT32,

@@ -10,7 +10,6 @@ from ....rewriting.constraints import require
 from ....rewriting.match import Match
 from ....rewriting.pattern import any_call
 from ....rewriting.rule import rule
-from .nchwc import ON_CPU
 
 _LARGEST = 1 << 16  # pixels along an axis: float32 places them far more finely than half a pixel of the result
 
@@ -32,7 +31,6 @@ def _has_whole_factors(m: Match) -> bool:
 @rule(
     any_call("Resize"),
     requires=[
-        ON_CPU,
         require("the nearest pixel", lambda m: m.Resize.attribute("mode") == "nearest"),
         require(
             "half pixels, rounded",

@@ -12,7 +12,7 @@ from ....rewriting.match import Match
 from ....rewriting.pattern import op, values
 from ....rewriting.rule import rule
 from ....simplify.weights.linear_ops import along
-from .nchwc import FLOAT32, ON_CPU, POOLS, channels_of, is_blocked
+from .nchwc import FLOAT32, POOLS, channels_of, is_blocked
 
 x, s, t = values("x s t")
 
@@ -26,7 +26,6 @@ def _is_read_blocked(m: Match) -> bool:
     | op.Add(x, t).any_order().opset(since=7)
     | op.Sub(x, t).opset(since=7),
     requires=[
-        ON_CPU,
         constant("s", "t"),
         finite("s", "t"),
         FLOAT32,

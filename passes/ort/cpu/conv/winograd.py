@@ -15,7 +15,7 @@ from ....rewriting.constraints import profitable, require, structural
 from ....rewriting.match import Match
 from ....rewriting.pattern import op, values
 from ....rewriting.rule import rule
-from .nchwc import BLOCK, FLOAT32, ON_CPU
+from .nchwc import BLOCK, FLOAT32
 
 x, w, b, low, high = values("x w b low high")
 
@@ -208,7 +208,6 @@ def _activated(m: Match, op: Builder, value: ir.Value) -> ir.Value:
     | _CONV,
     requires=[
         structural("no activation that goes along", lambda m: not _goes_along(m)),
-        ON_CPU,
         structural("a window of 3 or 5 rows", lambda m: _taps(m) in (3, 5)),
         require("w constant, or cast or spread from constants", lambda m: _numbers(m) is not None),
         FLOAT32,

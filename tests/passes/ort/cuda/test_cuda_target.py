@@ -53,7 +53,7 @@ BESIDE_POOLING = parsed(
 )
 
 
-OTHER_TARGETS = ("ON_CPU", 'target("ort-cpu")', 'target("onnx")', 'target != "ort-cpu"', 'target != "onnx"')
+OTHER_TARGETS = ('target("onnx")', "not context.settings.target.is_cpu")
 
 
 def built_operators(folder: Path) -> set[tuple[str, str]]:
@@ -61,7 +61,8 @@ def built_operators(folder: Path) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for path in sorted(folder.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        catalogue = path.relative_to(folder).parts[0] in ("cleanup", "recognize", "simplify", "ort")
+        parts = path.relative_to(folder).parts
+        catalogue = parts[0] in ("cleanup", "recognize", "simplify", "ort") and parts[:2] != ("ort", "cpu")
         if catalogue and not any(mark in text for mark in OTHER_TARGETS):
             found |= set(_built_in(ast.parse(text)))
     return found
