@@ -71,7 +71,7 @@ class AttentionCall:
         return "" if is_uniform else "heads of keys and values that differ from those of the queries"
 
     def why_not_fused_as_contrib(self) -> str:
-        """Why com.microsoft.MultiHeadAttention runs unfused; "" where not: short sequences are fused in float16 only."""
+        """The same for com.microsoft.MultiHeadAttention, which fuses short sequences in float16 only."""
         if why := self.why_not_uniform():
             return why
         if self.dtype != ir.DataType.FLOAT16 and self.queries is not None and self.queries < 256:

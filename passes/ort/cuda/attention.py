@@ -41,8 +41,9 @@ def _head_sizes(m: Match) -> tuple[int, int] | str:
     if not queries[:2] == keys[:2] == vals[:2] or queries[3] != keys[3] or keys[2] != vals[2]:
         return fault
     heads, size, value_size = queries[1], queries[3], vals[3]
-    is_known = isinstance(heads, int) and isinstance(size, int) and isinstance(value_size, int)
-    return (int(size), int(value_size)) if is_known else fault
+    if not isinstance(heads, int) or not isinstance(size, int) or not isinstance(value_size, int):
+        return fault
+    return size, value_size
 
 
 HEAD_SIZES = let("queries, keys and values of equal heads", _head_sizes)

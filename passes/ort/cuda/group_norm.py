@@ -36,8 +36,8 @@ _RESULT = op.Transpose(_NORMALIZED, perm=(0, 3, 1, 2)).named("turned") | _NORMAL
 def _channels(m: Match) -> int | str:
     """The channels of an image [N, C, H, W]."""
     dims = m.x.dims
-    known = dims is not None and len(dims) == 4 and isinstance(dims[1], int) and dims[1] > 0
-    return int(dims[1]) if known and dims is not None else m.shapes.show(m.x.value)
+    channels = dims[1] if dims is not None and len(dims) == 4 else None
+    return channels if isinstance(channels, int) and channels > 0 else m.shapes.show(m.x.value)
 
 
 CHANNELS = let("a 4-D image with a known number of channels", _channels)

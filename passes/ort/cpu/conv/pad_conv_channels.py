@@ -56,6 +56,7 @@ class PadConvChannels(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Pad the regions of every graph of `model`."""
         if not context.settings.target.is_cpu or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)

@@ -46,6 +46,7 @@ class SplitConv(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Split the convolutions of every graph of `model`."""
         if not context.settings.target.is_cpu or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)

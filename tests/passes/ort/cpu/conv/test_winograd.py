@@ -143,14 +143,14 @@ def test_many_images_at_once_fill_the_cache_as_large_ones_do() -> None:
 
 def test_what_onnx_runtime_refuses_or_nobody_needs_is_left_alone() -> None:
     assert [refused(conv(pads=pads)) for pads in ((-1, 0, 0, 0), (1, -1, 1, 1))] == [
-        "pads in numbers, less than the window"
+        "explicit pads, less than the window"
     ] * 2
     assert refused(conv(batch=0)) == "an image of known size"  # ONNX Runtime cannot make it a view of nothing
 
 
 @pytest.mark.parametrize("window", [(3, 3), (5, 5)])
 def test_weights_whose_sums_are_no_numbers_are_left_alone(window: tuple[int, int]) -> None:
-    assert refused(conv(window=window, weight=3e38)) == "finite weights, and half as much again"
+    assert refused(conv(window=window, weight=3e38)) == "finite weights, also when half as large again"
     assert refused(conv(window=window, weight=1e38)) == ""
 
 
