@@ -20,6 +20,7 @@ from .rewriting.operand import Operand
 from .rewriting.pattern import any_call, approx, op, roots, values, variadic
 from .rewriting.rule import Rule, rule
 from .rewriting.two_sided import rewrite
+from .targets.target import Target
 
 __all__ = [
     "REGISTRY",
@@ -49,6 +50,7 @@ __all__ = [
     "Rule",
     "Settings",
     "Statistics",
+    "Target",
     "Timing",
     "VerifyEach",
     "any_call",

@@ -1,11 +1,12 @@
-"""Make the data in `passes/targets/*_kernels.py` from the lists of the kernels that releases of ONNX Runtime register.
+"""Generate `passes/targets/data/*.tsv` from the kernels that releases of ONNX Runtime register.
 
-    python tools/generate_kernel_table.py dump > 1.31.json                    with each release installed, in turn
-    python tools/generate_kernel_table.py ort-cpu 1.16.json … 1.32.json       writes passes/targets/cpu_kernels.py
-    python tools/generate_kernel_table.py ort-cuda 1.31.json                  writes passes/targets/cuda_kernels.py
+    python tools/generate_kernel_table.py dump > 1.31.json                with each release installed, in turn
+    python tools/generate_kernel_table.py cpu 1.16.json … 1.32.json       writes passes/targets/data/cpu.tsv
+    python tools/generate_kernel_table.py cuda 1.31.json                  writes passes/targets/data/cuda.tsv
 
-A list is taken where the provider can be loaded: that of CUDA with its libraries. Releases are named by their files,
-the oldest first. The lists are those of Linux on x86-64; ONNX Runtime has more kernels for float16 on ARM.
+`dump` needs a machine that can load the provider: for CUDA, its libraries. Releases are named by their files, the
+oldest first. The data is that of Linux on x86-64; ONNX Runtime has more kernels for float16 on ARM. Its format is
+described in `passes/targets/kernel_table.py`.
 """
 
 from __future__ import annotations
@@ -18,31 +19,16 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[1] / "passes" / "targets"
-PROVIDERS = {"ort-cpu": "CPUExecutionProvider", "ort-cuda": "CUDAExecutionProvider"}
+FOLDER = Path(__file__).resolve().parents[1] / "passes" / "targets" / "data"
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 DOMAINS = ("", "ai.onnx.ml", "com.microsoft")  # not those into which ONNX Runtime itself moves nodes
 OPEN = 2**31 - 1
 NAMED = {"float": "FLOAT", "double": "DOUBLE"}
-HEADER = '''"""Kernels of ONNX Runtime's {provider}, {releases}: data, made by `tools/generate_kernel_table.py`.
-
-A line: the operator, the versions of its definition that the kernel is for, and the element types that it takes: `0=`
-as first input, `>0=` as first output (`SETS` in tools/generate_kernel_table.py names several at once). `from` and
-`to` name the first and last release that has it, where they are not the oldest and the newest known.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Final
-
-FIRST: Final = "{first}"
-"""The oldest release of which the kernels are known."""
-
-KERNELS: Final[Mapping[str, str]] = {{'''
+COLUMNS = ("domain", "operator", "versions", "inputs", "outputs", "since", "until")
 
 Types = tuple[str, ...]
 Box = tuple[frozenset[str], ...]
-"""The element types that one kernel takes, for each place that it constrains."""
+"""The element types that one kernel takes, for each input and output that it constrains."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +135,7 @@ def lines(releases: Sequence[Release], provider: str, domain: str) -> Iterator[s
                 runs.append(([version], kernels))
         for versions, kernels in runs:
             span = f"{versions[0]}-{versions[-1]}" if len(versions) > 1 else f"{versions[0]}"
-            yield from (f"{op_type} {span} {kernel}".rstrip() for kernel in kernels)
+            yield from (f"{domain or 'ai.onnx'}\t{op_type}\t{span}\t{kernel}" for kernel in kernels)
 
 
 def _of_version(releases: Sequence[Release], name: str, version: int, schema: str) -> Iterator[str]:
@@ -162,10 +148,11 @@ def _of_version(releases: Sequence[Release], name: str, version: int, schema: st
         groups[_number(names[0]), _number(names[-1]), places].append(types)
     for (first, last, places), points in sorted(groups.items()):
         for box in boxes(points):
-            words = [f"{place}={spelled(types)}" for place, types in zip(places, box, strict=True)]
-            words += [f"from {_spell(first)}"] if first > _number(releases[0].name) else []
-            words += [f"to {_spell(last)}"] if last < _number(releases[-1].name) else []
-            yield " ".join(words)
+            constraints = [f"{place}:{spelled(types)}" for place, types in zip(places, box, strict=True)]
+            inputs = " ".join(text for text in constraints if text[0] != ">")
+            outputs = " ".join(text[1:] for text in constraints if text[0] == ">")
+            until = _spell(last) if last < _number(releases[-1].name) else ""
+            yield f"{inputs}\t{outputs}\t{_spell(first)}\t{until}"
 
 
 def _number(release: str) -> tuple[int, ...]:
@@ -176,17 +163,11 @@ def _spell(number: tuple[int, ...]) -> str:
     return ".".join(map(str, number))
 
 
-def table(target: str, releases: Sequence[Release]) -> Iterator[str]:
-    first, last = releases[0].name, releases[-1].name
-    span = first if first == last else f"{first} to {last}"
-    yield HEADER.format(provider=PROVIDERS[target], releases=span, first=first)
+def table(provider: str, releases: Sequence[Release]) -> Iterator[str]:
+    """The rows of a provider's file, the header first."""
+    yield "\t".join(COLUMNS)
     for domain in DOMAINS:
-        if found := list(lines(releases, PROVIDERS[target], domain)):
-            yield f'    "{domain}": """'
-            yield from found
-            yield '""",'
-    yield "}"
-    yield '"""The kernels of each domain, a line each."""'
+        yield from lines(releases, PROVIDERS[provider], domain)
 
 
 def read(path: Path) -> Release:
@@ -198,9 +179,9 @@ def main() -> None:
     if sys.argv[1] == "dump":
         json.dump(dump(), sys.stdout)
         return
-    target = sys.argv[1]
-    text = "\n".join(table(target, [read(Path(each)) for each in sys.argv[2:]])) + "\n"
-    (FOLDER / f"{target.removeprefix('ort-')}_kernels.py").write_text(text, encoding="utf-8")
+    provider = sys.argv[1]
+    text = "\n".join(table(provider, [read(Path(path)) for path in sys.argv[2:]])) + "\n"
+    (FOLDER / f"{provider}.tsv").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,18 +10,16 @@ from ... import ir
 from ...options import Options
 from ...passes.pipeline.exactness import Exactness
 from ...passes.pipeline.instruments import Instrument, Progress, VerifyEach
-from ...passes.pipeline.pass_ import USUAL_THREADS, Settings
+from ...passes.pipeline.pass_ import Settings
 from ...passes.pipeline.pipeline import Pipeline, PipelineResult
 from ...passes.pipeline.registry import REGISTRY
 from ...passes.pipeline.rewrite_log import Exclusions
 from ...passes.targets.ort_releases import loads_in
+from ...passes.targets.target import NCHWC_BLOCKS, USUAL_THREADS, Target
 from ...runtime.ort.device import widest_vectors
 from ..model_source import Source
 from .run_config import RunConfig
 from .target_versions import ConvertedModel, installed_release, verify_target
-
-_BLOCKS = {"avx2": (8,), "avx512": (16,), "portable": Settings.blocks}
-"""Channels that ONNX Runtime lays together, by the CPU's vectors (onnxruntime/core/mlas/lib/platform.cpp)."""
 
 
 class PipelineRunner:
@@ -43,13 +41,15 @@ class PipelineRunner:
         self.source, self.options, self.tell, self.instruments = source, options, tell, instruments
         self.pipeline = Pipeline.parse(pipeline_text(options))
         self.settings = Settings(
-            options.target,
-            verify_target=verify_target(options),
+            Target(
+                options.target,
+                release=options.min_ort or installed_release(),
+                threads=(options.threads, options.threads) if options.threads else USUAL_THREADS,
+                nchwc_blocks=NCHWC_BLOCKS[_host_isa() if options.cpu_isa == "host" else options.cpu_isa],
+            ),
+            verify_target=Target(name) if (name := verify_target(options)) else None,
             highest_opset=_highest_opset(options),
-            release=options.min_ort or installed_release(),
             fp16=options.fp16,
-            threads=(options.threads, options.threads) if options.threads else USUAL_THREADS,
-            blocks=_BLOCKS[_host_vectors() if options.cpu_isa == "host" else options.cpu_isa],
         )
 
     def fresh(self) -> ConvertedModel:
@@ -87,8 +87,8 @@ class PipelineRunner:
         )
 
 
-def _host_vectors() -> str:
-    """The choice of `vectors` for this CPU: only AVX and AVX2 have blocks of 8."""
+def _host_isa() -> str:
+    """The `--cpu-isa` of this CPU: only AVX and AVX2 have NCHWc blocks of 8."""
     widest = widest_vectors()
     return {"avx": "avx2", "avx2": "avx2", "": "portable"}.get(widest, "avx512")
 

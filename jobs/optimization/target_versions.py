@@ -12,6 +12,7 @@ from ...options import Options
 from ...passes.pipeline.pass_ import Settings
 from ...passes.rewriting.convert_for_target import Obstacle, convert_for_target
 from ...passes.targets.ort_releases import RELEASES, Support, loads_in, release_number
+from ...passes.targets.target import Target
 
 _ML = "ai.onnx.ml"
 
@@ -60,12 +61,12 @@ def convert_versions(
     remarks = []
     converted = model
     if wanted is not None:
-        runtime = target if target.startswith("ort-") else "ort-cpu"
-        settings = Settings(runtime, verify_target=verify_target, release=release)
+        runtime = Target("ort-cpu" if target == "onnx" else target, release)
+        settings = Settings(runtime, verify_target=Target(verify_target) if verify_target else None)
         conversion = convert_for_target(model, wanted, settings, highest_ir=support.ir_version)
         converted = conversion.model
         problems = [_not_runnable(each, wanted, current, release) for each in conversion.obstacles]
-        if problems and target.startswith("ort-"):
+        if problems and target != "onnx":
             raise ir.ModelError(problems[0])
         remarks += [replace(each, severity=ir.Severity.WARNING) for each in problems]
     if converted is not model:

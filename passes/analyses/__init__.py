@@ -1,4 +1,4 @@
-"""What is known about a model: types and sizes, when values live, what nodes cost."""
+"""Analyses of a model: types and dims, liveness, cost, value ranges."""
 
 from .cost import Cost
 from .liveness import Liveness

@@ -1,4 +1,4 @@
-"""What nodes cost: floating-point operations and bytes moved, for given values of the symbols.
+"""The cost of nodes: floating-point operations and bytes moved, for given values of the symbols.
 
 A multiply-add counts as two operations, as vendors count; any other scalar function as one. Bytes are inputs read once
 and outputs written once: what a perfect cache leaves.
@@ -49,6 +49,7 @@ class Cost(Analysis):
 
     @classmethod
     def compute(cls, model: ir.Model, analyses: AnalysisManager) -> Cost:
+        """The cost of `model`."""
         return cls(tuple(model.graph), analyses.get(Shapes))
 
     def of(self, node: ir.Node, bindings: Mapping[str, int] | None = None) -> NodeCost:
@@ -163,7 +164,7 @@ PER_ELEMENT: Final = {
     "Sigmoid": 3,
     "Softmax": 5,
 }
-"""Operations per element of the input, for what is more than one: as the operator's formula spells them."""
+"""Operations per element of the input, where more than one: as in the operator's formula."""
 
 FlopsRule = Callable[[Call, Sequence[Fact]], Dim]
 
@@ -281,4 +282,4 @@ CONTRIB: Final[Mapping[str, FlopsRule]] = {
     "SkipLayerNormalization": _each(8),
     "SkipSimplifiedLayerNormalization": _each(5),
 }
-"""What rules build of the domain com.microsoft."""
+"""Operators of the domain com.microsoft that rules build."""

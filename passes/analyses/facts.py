@@ -1,7 +1,7 @@
-"""What is known about one value, and the tables of rules that say what an operator makes of it.
+"""Facts about one value, and the tables of inference rules by operator.
 
-A *dims rule* gives the dims of each output of a node, an *elements rule* what is in a small integer result. Rules hold
-in every run that succeeds, at every size of the symbols, 0 and 1 included. A run that fails needs no facts.
+A *dims rule* infers the dims of each output of a node, an *elements rule* the elements of a small integer result. Rules
+hold in every run that succeeds, at every size of the symbols, 0 and 1 included. A run that fails needs no facts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INTEGERS: Final = frozenset({ir.DataType.INT64, ir.DataType.INT32, ir.DataType.B
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What is known about a value; None where nothing is. A known `dtype` says that it is a tensor.
+    """Type, dims and elements of a value; None where unknown. A known `dtype` implies a tensor.
 
     `elements` are those of a small integer tensor, row by row; booleans are 0 and 1.
     """
@@ -68,7 +68,7 @@ UNKNOWN: Final = Fact(None)
 
 
 class NothingKnownError(Exception):
-    """A rule cannot say anything: what it needs is not known."""
+    """An inference rule lacks a fact that it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,7 @@ class Call:
     inputs: Sequence[Fact | None]
 
     def has(self, index: int) -> bool:
+        """Whether an input is present."""
         return index < len(self.inputs) and self.inputs[index] is not None
 
     def fact(self, index: int) -> Fact:
@@ -99,6 +100,7 @@ class Call:
         return found
 
     def rank(self, index: int) -> int:
+        """The rank of an input."""
         return len(self.dims(index))
 
     def elements(self, index: int) -> Elements:
@@ -128,6 +130,7 @@ class Call:
         return found
 
     def attribute(self, name: str) -> object:
+        """An attribute, or its schema default."""
         return ir.attribute(self.node, name)
 
     def integer(self, name: str, default: int = 0) -> int:
@@ -165,6 +168,7 @@ class Call:
 
     @property
     def version(self) -> int:
+        """The opset of the node."""
         return self.node.version or 0
 
 
@@ -214,12 +218,12 @@ def plain(dims: Iterable[Dim]) -> tuple[int, ...]:
 
 
 def unknown_dims(rank: int) -> Dims:
-    """Sizes of which nothing is known."""
+    """Dims with a fresh symbol each."""
     return tuple(fresh_dim() for _ in range(rank))
 
 
 def position(axis: int, rank: int) -> int:
-    """An axis counted from the front. Raises IndexError when there is none."""
+    """A non-negative axis. Raises IndexError for one out of range."""
     if not -rank <= axis < rank:
         raise IndexError(axis)
     return axis % rank if rank else 0

@@ -26,7 +26,7 @@ _PRODUCTS: Final = frozenset({"MatMul", "Gemm"})
 
 @dataclass(frozen=True)
 class Range:
-    """What elements can be: finite numbers from `low` to `high`, and infinities or NaN where they are not excluded."""
+    """The range of elements: finite numbers from `low` to `high`, and infinities or NaN where they are not excluded."""
 
     low: float
     high: float
@@ -36,9 +36,11 @@ class Range:
 
     @property
     def is_finite(self) -> bool:
+        """Whether infinities and NaN are excluded."""
         return not (self.negative_infinity or self.other_special)
 
     def union(self, other: Range) -> Range:
+        """The smallest range that contains both."""
         return Range(
             min(self.low, other.low),
             max(self.high, other.high),
@@ -84,6 +86,7 @@ class _Evaluation:
         return _of_integers(dtype) if result is None else _rounded(result, dtype)
 
     def _of_node(self, node: ir.Node, dtype: ir.DataType) -> Range | None:
+        """The range of the first output, by the operator alone or by those of its operands."""
         kind = node.op_type
         if kind in _PREDICATES:
             return Range(0.0, 1.0)
@@ -102,34 +105,37 @@ class _Evaluation:
             content = ir.attribute(node, "value")
             array = getattr(content, "numpy", lambda: None)()
             return Range(0.0, 0.0) if content is None else None if array is None else _of_array(array)
-        operands = [self.of(each) for each in node.inputs]
-        known = [each for each in operands if each is not None]
-        if not operands or len(known) != len(operands):
-            return None
-        if kind in _UNIT and known[0].is_finite:
-            return Range(0.0, 1.0)
-        if not dtype.is_floating_point():
-            return None  # integers wrap around
-        if kind == "Sum" and len(known) > 1:
-            total = known[0]
-            for each in known[1:]:
-                total = _rounded(_add(total, each), dtype)
-            return total
-        if kind in _ARITHMETIC:
-            return _ARITHMETIC[kind](*known)
-        if kind in ("Max", "Min") and all(each.is_finite for each in known):
-            choose = max if kind == "Max" else min
-            return Range(choose(each.low for each in known), choose(each.high for each in known))
-        return None
+        operands = [self.of(value) for value in node.inputs]
+        known = [operand for operand in operands if operand is not None]
+        return _of_operands(kind, known, dtype) if known and len(known) == len(operands) else None
 
     def _union(self, values: Sequence[ir.Value | None]) -> Range | None:
         total: Range | None = None
         for value in values:
-            found = self.of(value)
-            if found is None:
+            operand = self.of(value)
+            if operand is None:
                 return None
-            total = found if total is None else total.union(found)
+            total = operand if total is None else total.union(operand)
         return total
+
+
+def _of_operands(kind: str, operands: Sequence[Range], dtype: ir.DataType) -> Range | None:
+    """The range of an operator's result by those of all operands."""
+    if kind in _UNIT and operands[0].is_finite:
+        return Range(0.0, 1.0)
+    if not dtype.is_floating_point():
+        return None  # integers wrap around
+    if kind == "Sum" and len(operands) > 1:
+        total = operands[0]
+        for operand in operands[1:]:
+            total = _rounded(_add(total, operand), dtype)
+        return total
+    if kind in _ARITHMETIC:
+        return _ARITHMETIC[kind](*operands)
+    if kind in ("Max", "Min") and all(operand.is_finite for operand in operands):
+        choose = max if kind == "Max" else min
+        return Range(choose(operand.low for operand in operands), choose(operand.high for operand in operands))
+    return None
 
 
 def _of_array(content: ir.Array) -> Range | None:
@@ -152,7 +158,7 @@ def _of_integers(dtype: ir.DataType) -> Range | None:
 
 
 def _rounded(found: Range, dtype: ir.DataType) -> Range:
-    """The range in the type: what is rounded to an infinity is one."""
+    """The range after rounding to the type, which may give infinities."""
     if not dtype.is_floating_point() or found.low > found.high:
         return found
     with np.errstate(over="ignore"):

@@ -32,7 +32,7 @@ _TYPES: Final[dict[ir.DataType, Bounds]] = {
 
 
 def index_bounds(value: ir.Value, shapes: Shapes) -> Bounds | None:
-    """The least and the greatest number that an element of `value` can be; None of what holds no integers."""
+    """The minimum and the maximum of the elements of `value`; None where it is not an integer tensor."""
     chain = [value]
     while len(chain) < _FARTHEST and (source := _source(chain[-1])) is not None:
         chain.append(source)

@@ -12,36 +12,37 @@ from .manager import Analysis, AnalysisManager
 from .shapes import Shapes
 
 _ALIASES = frozenset(("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"))
-"""Their result is what they read, in the same memory (`Alias(0, 0)` in ONNX Runtime's kernels)."""
+"""Views: their result is their first input, in the same memory (`Alias(0, 0)` in ONNX Runtime's kernels)."""
 
 
 @dataclass(frozen=True)
 class Liveness(Analysis):
     """The life of each activation of the main graph, in positions of its nodes.
 
-    Activations are results of nodes. Inputs of the model, weights and Constants are somebody else's memory; what
-    bodies of If, Loop and Scan make inside is not counted, what they read of the main graph is. A view is no activation
+    Activations are results of nodes. Inputs of the model, weights and Constants are not counted, nor are results
+    inside bodies of If, Loop and Scan; the values of the main graph that bodies use are. A view is no activation
     of its own, but reads the one that it views for as long as it lives; a view that the model gives out is a copy.
     """
 
     needs: ClassVar[tuple[type[Analysis], ...]] = (Shapes,)
 
     first: Mapping[ir.Value, int]
-    """The position of the node that makes the value."""
+    """The index of the producer."""
     last: Mapping[ir.Value, int]
-    """The position of the last node that reads it; that of the last node of all for an output of the model."""
+    """The index of the last user; that of the last node of all for an output of the model."""
     nodes: tuple[ir.Node, ...]
     shapes: Shapes
 
     @classmethod
     def compute(cls, model: ir.Model, analyses: AnalysisManager) -> Liveness:
+        """The live ranges in the main graph of `model`."""
         nodes = tuple(model.graph)
         first: dict[ir.Value, int] = {}
         last: dict[ir.Value, int] = {}
         viewed: dict[ir.Value | None, ir.Value | None] = {}
         for position, node in enumerate(nodes):
-            readers = (node, *ir.nodes_within(node))
-            read = [value for reader in readers for value in reader.inputs]
+            users = (node, *ir.nodes_within(node))
+            read = [value for user in users for value in user.inputs]
             read += [value for body in ir.subgraphs_of(node) for value in body.outputs]
             memories = (viewed.get(value, value) for value in read)
             last.update((memory, position) for memory in memories if memory is not None and memory in first)
@@ -62,7 +63,7 @@ class Liveness(Analysis):
         change = [0] * (len(self.nodes) + 1)
         for value, position in self.first.items():
             if value.name == "" and not ir.is_read(value):
-                continue  # an optional output that nobody asked for
+                continue  # an omitted optional output
             size = self.bytes_of(value, bindings)
             if size is None:
                 return None

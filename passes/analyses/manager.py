@@ -1,4 +1,4 @@
-"""Analyses: what is known about a model, computed when asked for, cached, dropped unless a pass preserves it.
+"""Analyses of a model: computed on demand, cached, dropped unless a pass preserves them.
 
 After MLIR's analysis manager (https://mlir.llvm.org/docs/PassManagement/#analysis-management): an analysis that was
 built on another is dropped with it.
@@ -14,14 +14,14 @@ from ... import ir
 
 
 class Analysis(ABC):
-    """Facts about a model. A subclass says in `needs` which other analyses it is built on."""
+    """Facts about a model. A subclass lists in `needs` the analyses that it depends on."""
 
     needs: ClassVar[tuple[type[Analysis], ...]] = ()
 
     @classmethod
     @abstractmethod
     def compute(cls, model: ir.Model, analyses: AnalysisManager) -> Analysis:
-        """The facts about `model` as it is now."""
+        """Compute the facts about `model` in its present state."""
 
 
 A = TypeVar("A", bound=Analysis)
@@ -36,7 +36,7 @@ class AnalysisManager:
         self._computing: list[type[Analysis]] = []
 
     def get(self, kind: type[A]) -> A:
-        """The analysis `kind` of the model. Raises PipelineError when analyses need each other in a circle."""
+        """The analysis `kind` of the model. Raises PipelineError for a cycle of dependencies."""
         if kind not in self._cache:
             if kind in self._computing:
                 circle = " needs ".join(each.__name__ for each in [*self._computing, kind])
@@ -51,11 +51,11 @@ class AnalysisManager:
         return cast(A, self._cache[kind])
 
     def cached(self, kind: type[A]) -> A | None:
-        """The analysis if it was computed and still holds."""
+        """The analysis if it is computed and valid, else None."""
         return cast("A | None", self._cache.get(kind))
 
     def invalidate(self, keep: Collection[type[Analysis]] = ()) -> None:
-        """Drop every analysis that is not in `keep`, and those that were built on a dropped one."""
+        """Drop every analysis that is not in `keep`, and those that depend on a dropped one."""
         self._cache = {
             kind: analysis
             for kind, analysis in self._cache.items()

@@ -1,4 +1,4 @@
-"""How large a model is and what one run of it takes, as plain numbers: for tables, reports and comparisons."""
+"""The size of a model and the cost of one run, as plain numbers: for tables, reports and comparisons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .symbolic import Dim, Expr
 
 @dataclass(frozen=True)
 class Share:
-    """What the nodes of one operator type take together, of what is known."""
+    """The known cost of all nodes of one operator type."""
 
     nodes: int = 0
     flops: int = 0
@@ -45,6 +45,7 @@ class ModelStats:
     operators: Mapping[str, Share] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, object]:
+        """The fields as a JSON object."""
         return asdict(self)
 
 
@@ -124,7 +125,7 @@ def weight_bytes(model: ir.Model) -> int:
 
 
 def _sizes(shapes: Shapes, model: ir.Model, inputs: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    """What the dims of given inputs say about the symbols; those without a name go by the text of their atom."""
+    """The values of the symbols that the dims of given inputs imply; unnamed ones by the text of their atom."""
     found: dict[str, int] = {}
     for value in model.graph.inputs:
         dims = shapes.dims(value)

@@ -1,4 +1,4 @@
-"""What dims are in a run in which no dim is 0: fewer cases, so that more are equal."""
+"""Dims simplified on the assumption that none is 0: fewer cases, so that more dims are equal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .symbolic import Atom, Dim, Expr, broadcast, floordiv, maximum, minimum, mo
 
 
 def unless_empty(dim: Dim) -> Dim:
-    """`dim` as it is where no size is 0. A rewrite that uses it may give empty results another empty shape."""
+    """`dim` on the assumption that no size is 0. A rewrite that uses it may give empty results another empty shape."""
     if isinstance(dim, int):
         return dim
     total: Dim = 0

@@ -5,7 +5,7 @@ sensor data), and thresholds are learnt on the very same numbers: 9 of 200,000 r
 when two shifts before it became one. Such a value must not be rounded otherwise on its way into an operator that
 decides. Behind a reduction (MatMul, Conv, a mean) or a transcendental function there is noise already, which differs
 between kernels and thread counts: there fusions in front of a final ArgMax stay. Whole numbers that the type holds
-(images of uint8, tokens, masks) are no matter: what adds and multiplies them is exact in any order.
+(images of uint8, tokens, masks) do not matter: sums and products of them are exact in any order.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _body(node: ir.Node) -> ir.Graph:
 
 
 def _into_body(user: ir.Node, index: int) -> list[ir.Value]:
-    """What an input of a Loop or Scan is in the body, and the result that it is after no iteration."""
+    """The body input of an input of a Loop or Scan, and the result that it becomes after no iteration."""
     if not _is_body_owner(user) or user.op_type == "If":
         return []
     first, _ = ir.state_offsets(user)
@@ -112,7 +112,7 @@ def _into_body(user: ir.Node, index: int) -> list[ir.Value]:
 
 
 def _out_of_body(value: ir.Value, owners: Owners) -> list[ir.Value]:
-    """What an output of a body becomes: a result of the node that has the body, and what the next iteration reads."""
+    """The values that an output of a body becomes: a result of the node, and an input of the next iteration."""
     graph = _graph_of(value)
     owner = None if graph is None else owners.get(graph)
     if graph is None or owner is None or not _is_body_owner(owner):
@@ -128,7 +128,7 @@ def _out_of_body(value: ir.Value, owners: Owners) -> list[ir.Value]:
 
 
 def _from_outside(value: ir.Value, owners: Owners) -> list[ir.Value]:
-    """What an input of a body is: an input of the node that has it, or what the iteration before gave."""
+    """The sources of an input of a body: an input of the node, or an output of the previous iteration."""
     graph = _graph_of(value)
     owner = None if graph is None else owners.get(graph)
     if graph is None or owner is None or not _is_body_owner(owner) or owner.op_type == "If":
@@ -145,7 +145,7 @@ def _from_outside(value: ir.Value, owners: Owners) -> list[ir.Value]:
 
 
 def _of_bodies(node: ir.Node, value: ir.Value) -> list[ir.Value] | None:
-    """What a result of If, Loop or Scan comes from; None for other operators."""
+    """The sources of a result of If, Loop or Scan; None for other operators."""
     if not _is_body_owner(node):
         return None
     first_input, first_output = ir.state_offsets(node)

@@ -1,4 +1,4 @@
-"""What is known about the type, the dims and (of small integer tensors) the elements of every value in every scope.
+"""Type, dims and (of small integer tensors) elements of every value in every scope.
 
 Facts follow from the declared inputs, from constants and from what operators do. What a file declares about inner
 values and outputs is not looked at: exporters declare false ones. Equal symbols are equal sizes in every run.
@@ -33,7 +33,7 @@ _BROKEN: Final = (NothingKnownError, LookupError, ValueError, TypeError, Arithme
 
 
 class Shapes(Analysis):
-    """Facts about values. They say what a value *is*, so they outlive rewrites: `adopt` and `refresh` add to them."""
+    """Facts about values. They hold of the value itself and survive rewrites; `adopt` and `refresh` add to them."""
 
     loop_depth: int = 0
     """In how many loops the body is that is being looked at."""
@@ -44,7 +44,8 @@ class Shapes(Analysis):
         self._improved: set[ir.Value] = set()
 
     @classmethod
-    def compute(cls, model: ir.Model, analyses: AnalysisManager) -> Shapes:
+    def compute(cls, model: ir.Model, analyses: AnalysisManager) -> Shapes:  # noqa: ARG003
+        """Infer the facts about all values of `model`."""
         shapes = cls(model)
         for value in model.graph.inputs:
             shapes._facts[value] = _declared(value)
@@ -118,7 +119,7 @@ class Shapes(Analysis):
     # --- learning ---------------------------------------------------------------------------------------------------
 
     def adopt(self, old: ir.Value, new: ir.Value) -> None:
-        """`new` stands for `old` from now on: what was known of `old` holds for it too."""
+        """Transfer the facts about `old` to `new`, which replaces it."""
         before, found = self.fact(old), self.fact(new)
         merged = merge(found, before)
         self._facts[new] = merged
@@ -126,7 +127,7 @@ class Shapes(Analysis):
             self._improved.add(new)
 
     def infer_node(self, node: ir.Node) -> list[Fact]:
-        """What follows about each output of `node`, which may be in no graph yet, from the facts about its inputs."""
+        """The facts about each output of `node`, which need not be in a graph yet, by those about its inputs."""
         if node.op_identifier() in self._functions:
             return [UNKNOWN] * len(node.outputs)
         if node.domain == "" and node.op_type in control_flow.RULES:
@@ -138,7 +139,7 @@ class Shapes(Analysis):
         return infer(Call(node, [None if value is None else self.fact(value) for value in node.inputs]))
 
     def _forget_bodies(self, node: ir.Node) -> None:
-        """What was assumed of a loop's body and not shown must not stay."""
+        """Drop assumptions about a loop's body that are not proven."""
         inner = list(ir.nodes_within(node))
         values = [value for each in inner for value in each.outputs]
         bodies = [body for each in (node, *inner) for body in ir.subgraphs_of(each)]
@@ -160,14 +161,14 @@ class Shapes(Analysis):
         self._facts[value] = fact
 
     def supposing(self, facts: Mapping[ir.Value, Fact]) -> Shapes:
-        """The same facts and these; what it learns is not learnt here."""
+        """A copy with these facts added; the copy's later facts are not added here."""
         other = copy(self)
         other._facts = ChainMap(dict(facts), self._facts)
         other._improved = set()
         return other
 
     def refresh(self, model: ir.Model) -> None:
-        """Learn about values that have come in, and pass on what has become known of others."""
+        """Infer facts about new values, and propagate new facts about others."""
         improved, self._improved = self._improved, set()
         for node in _reachable_nodes(model):
             known = [self._facts.get(value) for value in node.outputs]
@@ -282,7 +283,7 @@ def _tracked(fact: Fact, elements: Elements | None) -> Fact:
 
 
 def _by_the_standard(call: Call) -> list[Fact]:
-    """What onnx's own inference says: for operators that have no rule here."""
+    """The result of onnx's own inference, for operators without a rule here."""
     names: dict[str, Dim] = {}
     inputs: list[TensorFacts | None] = []
     for fact in call.inputs:
@@ -321,7 +322,7 @@ def _contents(call: Call) -> dict[int, ir.Array]:
 
 
 def _declared(value: ir.Value) -> Fact:
-    """What the interface promises about an input of the model; callers who break it get an error."""
+    """The declared facts about an input of the model; ONNX Runtime rejects inputs that contradict them."""
     if not isinstance(value.type, ir.TensorType):
         return UNKNOWN
     dims: Dims | None = None

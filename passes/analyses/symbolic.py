@@ -4,7 +4,7 @@ A `Dim` is an int or an `Expr`: a polynomial with integer coefficients over atom
 that polynomials cannot say (floordiv, mod, max, …), applied to Dims. Polynomials are canonical: equal text means equal
 size in every run. Different text proves nothing. sympy says the same a thousand times slower.
 
-What would grow beyond bounds becomes a fresh symbol: less is known then, nothing is wrong.
+An expression that would grow beyond bounds becomes a fresh symbol: less precise, still correct.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _counter = count()
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """A symbol (no arguments), or a function of Dims. `born` counts what is made; what the interface names has 0."""
+    """A symbol (no arguments), or a function of Dims. `born` counts fresh symbols; those of the interface have 0."""
 
     text: str
     name: str
@@ -184,7 +184,7 @@ def fresh_integer() -> Expr:
 
 
 def born(dim: Dim) -> int:
-    """When the youngest symbol in `dim` was made; 0 for numbers and what the interface names."""
+    """The largest `born` of the symbols in `dim`; 0 for numbers and symbols of the interface."""
     return dim.born if isinstance(dim, Expr) else 0
 
 

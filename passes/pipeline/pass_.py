@@ -9,12 +9,10 @@ from typing import ClassVar, Protocol
 
 from ... import ir
 from ..analyses.manager import Analysis, AnalysisManager
+from ..targets.target import Target
 from .exactness import Exactness
 from .phase import Phase
 from .rewrite_log import MissedRewrite, RewriteLog, Sketch, Sketched
-
-USUAL_THREADS = (1, 4)
-"""Without --threads: a choice must pay with the fewest threads, and cost nothing with the most."""
 
 
 class Evaluator(Protocol):
@@ -34,24 +32,19 @@ class Evaluator(Protocol):
 class Settings:
     """Settings of a whole run.
 
+    `target`: what the result is optimized for. `verify_target`: another one that must run it, too: the one that it is
+    verified on, in its newest release.
     `highest_opset`: the highest standard opset that a pass may raise the model to; 0 keeps the model's own.
-    `release`: the oldest ONNX Runtime that must load the result; the newest known where it is empty.
-    `verify_target`: another target that must run the result: the one that verifies it; "" for none.
     `growth_bytes`: how much larger than what it frees the result of folding may be.
     `fp16`: float32 will become float16 at the end, so that kernels are chosen for that.
-    `threads`: the fewest and the most that ONNX Runtime will have: with more of them, more operators cost more.
-    `blocks`: how many channels ONNX Runtime lays together on the CPUs that the result is for: 8 with AVX2, else 16.
     `force`: rules and passes that ignore expected profit.
     """
 
-    target: str = "ort-cpu"
-    verify_target: str = ""
+    target: Target = Target()
+    verify_target: Target | None = None
     growth_bytes: int = 1 << 16
     highest_opset: int = 0
-    release: str = ""
     fp16: bool = False
-    threads: tuple[int, int] = USUAL_THREADS
-    blocks: tuple[int, ...] = (8, 16)
     force: frozenset[str] = frozenset()
 
 

@@ -58,8 +58,10 @@ class RecognizeRnn(Pass):
                 continue
             if quantizer is not None:
                 found = MissedRewrite(self.name, where(node), "no quantizer in the model", quantizer.op_type)
-            if context.settings.target == "ort-cuda":  # cuDNN has neither hard sigmoids nor an early reset
-                found = MissedRewrite(self.name, where(node), "a target other than ort-cuda", context.settings.target)
+            if context.settings.target.is_cuda:  # cuDNN has neither hard sigmoids nor an early reset
+                found = MissedRewrite(
+                    self.name, where(node), "a target other than ort-cuda", str(context.settings.target)
+                )
             if isinstance(found, MissedRewrite):
                 context.log.miss(found)
             elif context.log.try_rewrite(self.name, where(node), node.op_type, found[1].operator, self.exactness):

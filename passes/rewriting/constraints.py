@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from ... import ir
-from ...options import TARGETS
+from ..targets.target import Target
 from .match import UNMET, Condition, Let, Match
 from .operand import Operand
 from .pattern import Call, Var
@@ -55,10 +55,22 @@ def profitable(text: str, test: Callable[[Match], bool], because: Callable[[Matc
 
 def target(name: str) -> Condition:
     """The run optimizes for this target. Raises PipelineError for one that does not exist."""
-    if name not in TARGETS:
-        message = f"no target is called {name!r}{ir.did_you_mean(name, TARGETS)}"
-        raise ir.PipelineError(ir.Diagnostic("unknown-target", message, hint=", ".join(TARGETS)))
-    return require(f"target {name}", lambda m: m.context.settings.target == name, lambda m: m.context.settings.target)
+    wanted = Target(name).name
+    return require(
+        f"target {name}",
+        lambda m: m.context.settings.target.name == wanted,
+        lambda m: m.context.settings.target.name,
+    )
+
+
+_FOLDERS = {"ort.cpu": "ort-cpu", "ort.cuda": "ort-cuda"}
+
+
+def target_of_folder(module: str) -> tuple[Condition, ...]:
+    """The target condition of every rule in the folders `ort/cpu` and `ort/cuda`; none elsewhere, nor in plugins."""
+    package, _, path = module.partition(".passes.")
+    name = _FOLDERS.get(".".join(path.split(".")[:2])) if package == __name__.partition(".")[0] else None
+    return () if name is None else (target(name),)
 
 
 def constant(*names: Named) -> Condition:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from ... import ir
@@ -12,6 +13,7 @@ from ..analyses.shapes import infer
 from ..pipeline.pass_ import PassContext, Settings, where
 from ..pipeline.rewrite_log import MissedRewrite
 from ..targets.kernel_table import ABSENT, has_kernel
+from ..targets.target import Target
 
 Types = tuple[ir.DataType | None, ...]
 Attributes = tuple[tuple[str, int | float | str], ...]
@@ -30,9 +32,9 @@ def missing_kernel(
     run there either. The types come from `Shapes`, which must know the nodes.
     """
     shapes = context.analyses.get(Shapes)
-    for condition, target, release in _places(context.settings):
-        lost = _lacking(made, shapes, target, release)
-        if lost is not None and _lacking(replaced, shapes, target, release) is None:
+    for condition, target in _places(context.settings):
+        lost = _lacking(made, shapes, target)
+        if lost is not None and _lacking(replaced, shapes, target) is None:
             types = ", ".join(each.name for each in dict.fromkeys(_types(lost.inputs, shapes)) if each)
             return MissedRewrite(name, where(root), condition, f"none for {lost.op_type} on {types}")
     return None
@@ -48,39 +50,38 @@ def operators_without_kernel(
     standard defines the operator anew, nodes of the new opset wait for a kernel of their own (RandomNormal at 22 on the
     CPU, MaxPool at 22 on CUDA: microsoft/onnxruntime#26393).
     """
-    for condition, target, release in _places(settings):
-        before = _without_kernel(model, shapes, target, release)
-        lost = _without_kernel(converted, shapes_converted, target, release) - before
+    for condition, target in _places(settings):
+        before = _without_kernel(model, shapes, target)
+        lost = _without_kernel(converted, shapes_converted, target) - before
         if lost:
             return condition, sorted({op_type for (_, op_type), _ in lost})
     return "", []
 
 
-def _without_kernel(model: ir.Model, shapes: Shapes, target: str, release: str) -> set[tuple[tuple[str, str], Types]]:
-    nodes = (node for node in ir.nodes(model) if node_runs(node, shapes, target, release) is False)
+def _without_kernel(model: ir.Model, shapes: Shapes, target: Target) -> set[tuple[tuple[str, str], Types]]:
+    nodes = (node for node in ir.nodes(model) if node_runs(node, shapes, target) is False)
     return {((node.domain, node.op_type), _types(node.inputs, shapes)) for node in nodes}
 
 
-def _places(settings: Settings) -> list[tuple[str, str, str]]:
-    """Where a result must run: the condition in words, the target and the release of ONNX Runtime there."""
-    places = ((ON_TARGET, settings.target, settings.release), (WHERE_VERIFIED, settings.verify_target, ""))
-    return [place for place in places if place[1].startswith("ort-")]
+def _places(settings: Settings) -> list[tuple[str, Target]]:
+    """Where a result must run: the condition in words, and the target."""
+    places = ((ON_TARGET, settings.target), (WHERE_VERIFIED, settings.verify_target))
+    return [(condition, target) for condition, target in places if target is not None and target.is_onnxruntime]
 
 
-def _lacking(nodes: Sequence[ir.Node], shapes: Shapes, target: str, release: str) -> ir.Node | None:
-    return next((node for node in nodes if node_runs(node, shapes, target, release) is False), None)
+def _lacking(nodes: Sequence[ir.Node], shapes: Shapes, target: Target) -> ir.Node | None:
+    return next((node for node in nodes if node_runs(node, shapes, target) is False), None)
 
 
-def node_runs(node: ir.Node, shapes: Shapes, target: str, release: str) -> bool | None:
+def node_runs(node: ir.Node, shapes: Shapes, target: Target) -> bool | None:
     """Whether a target runs a node; None where that is not known."""
     inputs, outputs = _types(node.inputs, shapes), _types(node.outputs, shapes)
-    return runs(target, release, _name(node), inputs, outputs, _numbers(node))
+    return runs(target, _name(node), inputs, outputs, _numbers(node))
 
 
 @lru_cache(maxsize=1 << 14)
 def runs(
-    target: str,
-    release: str,
+    target: Target,
     name: tuple[str, str, int],
     inputs: Types,
     outputs: Types,
@@ -94,21 +95,19 @@ def runs(
     """
     if name[:2] == ("", "Constant"):  # becomes an initializer
         return True
-    answer = has_kernel(target, release, *name, inputs, outputs)
+    answer = has_kernel(target, *name, inputs, outputs)
     if answer is not False:
         return answer
-    if target != "ort-cpu" and has_kernel("ort-cpu", release, *name, inputs, outputs):
+    if not target.is_cpu and has_kernel(replace(target, name="ort-cpu"), *name, inputs, outputs):
         return False
-    if target == "ort-cpu" and ir.DataType.FLOAT16 in (*inputs, *outputs):
-        single = runs(target, release, name, _in_single(inputs), _in_single(outputs), attributes)
+    if target.is_cpu and ir.DataType.FLOAT16 in (*inputs, *outputs):
+        single = runs(target, name, _in_single(inputs), _in_single(outputs), attributes)
         if single is not False:
             return single
-    return _body_runs(target, release, name, inputs, attributes)
+    return _body_runs(target, name, inputs, attributes)
 
 
-def _body_runs(
-    target: str, release: str, name: tuple[str, str, int], inputs: Types, attributes: Attributes
-) -> bool | None:
+def _body_runs(target: Target, name: tuple[str, str, int], inputs: Types, attributes: Attributes) -> bool | None:
     """The same for the body that the standard gives to the operator; False where it gives none."""
     domain, op_type, opset = name
     signature = ir.function_signature(op_type, opset) if not domain else None
@@ -127,7 +126,7 @@ def _body_runs(
         results = infer(Call(node, [None if value is None else facts[value] for value in node.inputs]))
         facts.update(zip(node.outputs, results, strict=True))
         types = tuple(ABSENT if value is None else facts[value].dtype for value in node.inputs)
-        answers.add(runs(target, release, _name(node), types, tuple(each.dtype for each in results), _numbers(node)))
+        answers.add(runs(target, _name(node), types, tuple(each.dtype for each in results), _numbers(node)))
     return False if False in answers else None if None in answers else True
 
 

@@ -15,6 +15,7 @@ from ..pipeline.phase import Phase, phase_of
 from ..pipeline.registry import REGISTRY, name_faults, reject
 from ..pipeline.rewrite_log import MissedRewrite
 from .builder import Builder
+from .constraints import target_of_folder
 from .match import Condition, Match
 from .operand import Operand
 from .pattern import Bindings, Call, OneOf, Output, Pattern, Roots, calls_in, match_node, parts_of
@@ -186,7 +187,7 @@ def rule(
 
     The function's name, dashed, is the rule's name; its docstring must have a `before:` and an `after:` line. `phase`
     says when it runs, by default as its folder and exactness say; among rules for one operator the higher `benefit`
-    goes first.
+    goes first. Rules in `ort/cpu` and `ort/cuda` also require that target.
     `keeps_type` says that the definition of the operators gives the result the type and dims of the value that the
     body returns; without it, an existing value must be proven to have them. The body returns the value that replaces
     the root's first output, or None to leave everything as it is.
@@ -202,7 +203,7 @@ def rule(
         made = Rule(
             name or body.__name__.replace("_", "-"),
             pattern,
-            tuple(requires),
+            (*target_of_folder(body.__module__), *requires),
             exactness,
             source,
             phase or phase_of(body.__module__, is_exact=exactness is Exactness.EXACT),

@@ -1,1 +1,1 @@
-"""What the places where models run can do: data, and the look-up in it."""
+"""Targets: what a result is optimized for, which kernels it has, and known faults of ONNX Runtime."""

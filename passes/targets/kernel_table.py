@@ -1,4 +1,9 @@
-"""Which kernels ONNX Runtime's providers have: questions to the data in cpu_kernels.py and cuda_kernels.py."""
+"""Queries over the kernels of ONNX Runtime's execution providers.
+
+The data, `data/*.tsv`, is written by `tools/generate_kernel_table.py`. A row is one kernel: the operator, the versions
+of its definition, the element types of each input and output that it constrains (`0:f32,f64 1:i64`; `SETS` abbreviates
+frequent sets), and the first and the last release that register it (an empty `until`: the newest known still does).
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from importlib.resources import files
 from typing import Final
 
 from ... import ir
-from . import cpu_kernels, cuda_kernels
 from .ort_releases import release_number
+from .target import Provider, Target
 
 CONTRIB: Final = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
@@ -23,18 +28,14 @@ SETS: Final[Mapping[str, str]] = {
     "half": "bf16 f16",
     "float8": "f8e4m3fn f8e4m3fnuz f8e5m2 f8e5m2fnuz",
 }
-"""Element types that often go together, as the data abbreviates them."""
+"""Element types that often occur together, by their abbreviation in the data."""
 
-_DATA: Final = {
-    "ort-cpu": (cpu_kernels.FIRST, cpu_kernels.KERNELS),
-    "ort-cuda": (cuda_kernels.FIRST, cuda_kernels.KERNELS),
-}
 _NEWEST: Final = (1 << 30, 0)
 
 ABSENT: Final = ir.DataType.UNDEFINED
 
 Types = Sequence[ir.DataType | None]
-"""The element types of a node's inputs or outputs, in order: ABSENT for those not given, None for those not known."""
+"""The element types of a node's inputs or outputs, in order: ABSENT for an omitted one, None for an unknown one."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,16 @@ class Kernel:
 
     @property
     def main_types(self) -> frozenset[str]:
-        """What it computes on: the types that it takes first, conditions apart."""
-        places = self.inputs or self.outputs
-        return next((types for types in places.values() if types != {"b8"}), frozenset())
+        """The types of the first input that it constrains, conditions apart: the ones that it computes in."""
+        constraints = self.inputs or self.outputs
+        return next((types for types in constraints.values() if types != {"b8"}), frozenset())
 
     def takes(self, inputs: Types, outputs: Types) -> bool | None:
-        """Whether it computes on these types; None where one that decides is not known."""
+        """Whether it computes on these types; None where one that decides is unknown."""
         answer: bool | None = True
-        for places, given in ((self.inputs, inputs), (self.outputs, outputs)):
-            for place, types in places.items():
-                dtype = given[place] if place < len(given) else ABSENT
+        for constraints, dtypes in ((self.inputs, inputs), (self.outputs, outputs)):
+            for index, types in constraints.items():
+                dtype = dtypes[index] if index < len(dtypes) else ABSENT
                 if dtype is None:
                     answer = None
                 elif dtype != ABSENT and dtype.short_name() not in types:
@@ -68,72 +69,79 @@ class Kernel:
 
 
 def has_kernel(
-    target: str, release: str, domain: str, op_type: str, opset: int, inputs: Types, outputs: Types = ()
+    target: Target, domain: str, op_type: str, opset: int, inputs: Types, outputs: Types = ()
 ) -> bool | None:
-    """Whether the target has a kernel for an operator on these types in ONNX Runtime `release`; None: cannot say.
+    """Whether the target's release has a kernel for an operator on these types; None where that is unknown.
 
-    An empty release is the newest known. A release that is older than the data has no kernel that the data has not,
-    and what else it has is not known.
+    A release older than the data has no kernel that the data lacks; whether it has the others is unknown.
     """
-    first, _ = _DATA.get(target, ("", {}))
     version = definition(domain, op_type, opset)
-    if not first or version is None:
+    if target.provider is None or version is None:
         return None
-    number = release_number(release) if release else _NEWEST
-    known = max(number, release_number(first))
+    release = release_number(target.release) if target.release else _NEWEST
+    known = max(release, _table(target.provider).oldest)
     answers = {
         kernel.takes(inputs, outputs)
-        for kernel in kernels_of(target, domain, op_type)
+        for kernel in kernels_of(target.provider, domain, op_type)
         if kernel.first <= version <= kernel.last and kernel.since <= known <= kernel.until
     }
     if True in answers:
-        return True if known == number else None
+        return True if known == release else None
     return None if None in answers else False
 
 
 def definition(domain: str, op_type: str, opset: int) -> int | None:
-    """Since which version an operator is defined as it is at `opset`; None for one that is not known.
+    """The opset that introduced the definition of an operator in force at `opset`; None for an unknown operator.
 
-    Kernels are registered for definitions. Those of com.microsoft all stand at version 1.
+    Kernels are registered for definitions. Those of com.microsoft are all at version 1.
     """
     if domain == CONTRIB:
         return 1
-    known = ir.schema(op_type, opset, domain)
-    return None if known is None else known.since_version
-
-
-def kernels_of(target: str, domain: str, op_type: str) -> Sequence[Kernel]:
-    """Every kernel for an operator that some known release of the target has."""
-    return _kernels(target, domain).get(op_type, ())
+    schema = ir.schema(op_type, opset, domain)
+    return None if schema is None else schema.since_version
 
 
 @cache
-def _kernels(target: str, domain: str) -> Mapping[str, Sequence[Kernel]]:
-    first, tables = _DATA[target]
-    found: dict[str, list[Kernel]] = defaultdict(list)
-    for line in tables.get(domain, "").split("\n"):
-        if line:
-            op_type, _, rest = line.partition(" ")
-            found[op_type].append(_read(rest, first))
-    return found
+def kernels_of(provider: Provider, domain: str, op_type: str) -> Sequence[Kernel]:
+    """Every kernel for an operator that some known release of the provider has."""
+    return tuple(map(_read, _table(provider).rows.get((domain, op_type), ())))
 
 
-def _read(text: str, oldest: str) -> Kernel:
-    """A kernel from `13-19 0=f32,f64 >0=b8 from 1.21 to 1.30`."""
-    definitions, *words = text.split(" ")
-    first, _, last = definitions.partition("-")
-    places = dict(word.split("=") for word in words if "=" in word)
-    limits = dict(pairwise(words))
+@dataclass(frozen=True)
+class _Table:
+    """The rows of a provider's kernels by (domain, operator), not parsed yet, and the oldest release among them."""
+
+    rows: Mapping[tuple[str, str], Sequence[str]]
+    oldest: tuple[int, int]
+
+
+@cache
+def _table(provider: Provider) -> _Table:
+    text = files(__package__).joinpath("data", f"{provider}.tsv").read_text(encoding="utf-8")
+    rows: dict[tuple[str, str], list[str]] = defaultdict(list)
+    releases = set()
+    for line in text.splitlines()[1:]:
+        domain, op_type, row = line.split("\t", 2)
+        rows["" if domain == "ai.onnx" else domain, op_type].append(row)
+        releases.add(row.split("\t")[3])
+    return _Table(rows, min(map(release_number, releases)))
+
+
+def _read(row: str) -> Kernel:
+    """Parse the last five columns of a row: versions, inputs, outputs, since, until."""
+    versions, inputs, outputs, since, until = row.split("\t")
+    first, _, last = versions.partition("-")
     return Kernel(
         int(first),
         int(last or first),
-        {int(place): frozenset(_types(names)) for place, names in places.items() if place[0] != ">"},
-        {int(place[1:]): frozenset(_types(names)) for place, names in places.items() if place[0] == ">"},
-        release_number(limits.get("from", oldest)),
-        release_number(limits["to"]) if "to" in limits else _NEWEST,
+        dict(_constraints(inputs)),
+        dict(_constraints(outputs)),
+        release_number(since),
+        release_number(until) if until else _NEWEST,
     )
 
 
-def _types(names: str) -> Iterator[str]:
-    for name in names.split(","):
-        yield from SETS.get(name, name).split(" ")
+def _constraints(text: str) -> Iterator[tuple[int, frozenset[str]]]:
+    for constraint in text.split():
+        index, _, names = constraint.partition(":")
+        yield int(index), frozenset(dtype for name in names.split(",") for dtype in SETS.get(name, name).split())

@@ -1,4 +1,4 @@
-"""What each release of ONNX Runtime loads: data.
+"""The opsets and IR versions that each release of ONNX Runtime loads.
 
 A release refuses an IR version above its own, and an opset above the last official one of the onnx that it was built
 with. "Ran" means: a model at that opset or IR version was loaded by that release (the first patch of it that the Python
@@ -16,7 +16,7 @@ from ... import ir
 
 @dataclass(frozen=True)
 class Support:
-    """The highest versions that a release loads, and how we know."""
+    """The highest versions that a release loads, and the evidence."""
 
     release: str
     opset: int
@@ -50,7 +50,7 @@ RELEASES = (
 
 
 def loads_in(version: str) -> Support:
-    """What ONNX Runtime `version` (`1.20`, `1.20.1`) loads; one that is newer than we know, what the newest known does.
+    """The support of ONNX Runtime `version` (`1.20`, `1.20.1`); that of the newest known release for a newer one.
 
     Raises PipelineError (`unknown-onnxruntime`) for one that is too old, or no version at all.
     """
@@ -64,16 +64,16 @@ def loads_in(version: str) -> Support:
 
 
 LATER = {("Attention", 25): ("1.32", "1.31.1 and 1.32.0 ran: the older refuses its attributes")}
-"""Definitions (operator, since which opset) that releases before the one named do not know, opset or no opset."""
+"""Definitions (operator, opset) that releases before the one named do not load, whatever opsets they load."""
 
 
 def knows(release: str, op_type: str, since: int) -> bool:
-    """Whether ONNX Runtime `release` (the newest known where it is empty) knows this definition of an operator."""
+    """Whether ONNX Runtime `release` (the newest known where empty) loads this definition of an operator."""
     first, _ = LATER.get((op_type, since), ("", ""))
     return not first or not release or release_number(release) >= release_number(first)
 
 
 def release_number(version: str) -> tuple[int, int]:
-    """The release that a version (`1.20`, `1.20.1`) belongs to, to be compared; (0, 0) for what is no version."""
+    """The release of a version (`1.20`, `1.20.1`) as a comparable pair; (0, 0) for a malformed version."""
     found = re.fullmatch(r"(\d+)\.(\d+)([.+-].*)?", version)
     return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -1,4 +1,4 @@
-"""Where ONNX Runtime's own optimizer breaks dequantized values, and the spelling that it does not break.
+"""DequantizeLinear nodes that ONNX Runtime's own optimizer breaks, and the equivalent form that it does not break.
 
 Two optimizations move a per-tensor DequantizeLinear behind operators that only move elements, by putting a
 QuantizeLinear and a DequantizeLinear behind those: the transpose optimizer (level 1) and `PropagateQDQ` (level 2).
@@ -32,7 +32,7 @@ WRONG_VALUES: Final = "wrong values with ONNX Runtime's optimizations on"
 DOES_NOT_OPEN: Final = "no session with ONNX Runtime's optimizations on"
 
 _MOVED_OVER = frozenset({"Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
-"""Of these only Flatten is sound as it is, but it is rewritten as Reshape."""
+"""Of these only Flatten is correct as it is, but it is rewritten as Reshape."""
 
 _REMOVED = frozenset({"Cast", "Dropout", "Identity"})
 """Operators that ONNX Runtime may remove before."""
@@ -67,7 +67,7 @@ def fault_of(node: ir.Node, dtype: DTypes, opset: int | None = None) -> str:
 def broken_nodes(model: ir.Model, dtype: DTypes, opset: int | None = None) -> Iterator[tuple[ir.Node, str]]:
     """The DequantizeLinear nodes that ONNX Runtime moves and breaks, each with how; at another opset if it is given.
 
-    What comes after the operators that it is moved over is not looked at: rewrites change it.
+    The users of the operators that it is moved over are not inspected: rewrites change them.
     """
     for node in ir.nodes(model):
         if node.op_type == "DequantizeLinear" and (fault := fault_of(node, dtype, opset)) and _is_moved(node):
@@ -110,7 +110,7 @@ def other_spelling(node: ir.Node, dtype: DTypes) -> ir.Array | None:
 def respell(
     model: ir.Model, dtype: DTypes, rewriter: ir.Rewriter, try_rewrite: Callable[[ir.Node, str, str], bool]
 ) -> None:
-    """Write the broken nodes of a model as ONNX Runtime does not break them, where `permit` (node, before, after)."""
+    """Rewrite the broken nodes of a model to the other form, where `try_rewrite(node, before, after)` allows."""
     names = "DequantizeLinear with a zero point of 0", "DequantizeLinear without a zero point"
     for node, _ in list(broken_nodes(model, dtype)):
         zero_point = other_spelling(node, dtype)
@@ -140,7 +140,7 @@ def _is_moved(node: ir.Node) -> bool:
 
 
 def _users(node: ir.Node, stands_for: Mapping[ir.Value, ir.Value], *, in_graph: bool = False) -> Iterator[ir.Node]:
-    """The users of the result, and of what is the result once operators that do nothing are removed.
+    """The users of the result, and of the results of no-op operators on it.
 
     A key of `stands_for` has the users of its value, too. `in_graph`: only users that are in the graph.
     """
@@ -161,7 +161,7 @@ def _users(node: ir.Node, stands_for: Mapping[ir.Value, ir.Value], *, in_graph: 
 
 
 def _dequantizer(value: ir.Value) -> ir.Node | None:
-    """The DequantizeLinear that gives `value` once operators that do nothing are removed."""
+    """The DequantizeLinear that produces `value`, across no-op operators."""
     for _ in range(_LONGEST_CHAIN):
         node = value.producer()
         if node is None or node.domain:

@@ -17,7 +17,7 @@ import onnx
 import onnx.parser
 import pytest
 from optimize_graph import ir
-from optimize_graph.passes import REGISTRY, Exactness, Pipeline, Settings, VerifyEach
+from optimize_graph.passes import REGISTRY, Exactness, Pipeline, Settings, Target, VerifyEach
 from optimize_graph.passes.rewriting import driver
 from optimize_graph.runtime import Datum, Feeds, SessionOptions, make_feeds, open_session
 from support.cuda_operators import evaluator, runs_on_cuda_alone
@@ -42,7 +42,7 @@ def test_a_rule_does_what_its_golden_file_says(
     model = ir.from_proto(proto)
     untouched = body_of(model)
     pipeline = Pipeline.parse(f"rewrite{{rules={case.rule}}},dce")
-    report = pipeline.run(model, [VerifyEach()], settings=Settings(target=case.target))
+    report = pipeline.run(model, [VerifyEach()], settings=Settings(Target(case.target)))
     refused = {each.condition for each in report.missed if each.rule == case.rule}
     if case.after is None:
         assert body_of(model) == untouched

@@ -15,7 +15,7 @@ import onnx.numpy_helper
 import onnx.parser
 import pytest
 from optimize_graph import Options, ir, optimize
-from optimize_graph.passes import REGISTRY, Builder, Exactness, Match, Pipeline, Settings, op, rule, values
+from optimize_graph.passes import REGISTRY, Builder, Exactness, Match, Pipeline, Settings, Target, op, rule, values
 from optimize_graph.passes.rewriting.constant_range import lost_range
 from optimize_graph.passes.rewriting.constraints import constant
 from optimize_graph.runtime import Feeds, SessionOptions, make_feeds, open_session
@@ -131,7 +131,7 @@ def loss_at_the_ends(before: onnx.ModelProto, after: onnx.ModelProto) -> str | N
 def rewritten(case: Case) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     proto = parse(case.before)
     model = ir.from_proto(proto)
-    Pipeline.parse(f"rewrite{{rules={case.rule}}},dce").run(model, [], settings=Settings(target=case.target))
+    Pipeline.parse(f"rewrite{{rules={case.rule}}},dce").run(model, [], settings=Settings(Target(case.target)))
     return proto, ir.to_proto(model)
 
 

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 from optimize_graph import ir
 from optimize_graph.jobs.optimization.target_versions import installed_release
-from optimize_graph.passes import Pipeline, PipelineResult, Settings, VerifyEach
+from optimize_graph.passes import Pipeline, PipelineResult, Settings, Target, VerifyEach
 from optimize_graph.runtime import EXACT, Datum, OrtEvaluator, Outputs, Tolerance
 from optimize_graph.runtime import compare as compare_outputs
 from optimize_graph.runtime.verification.comparison import leaves
@@ -61,7 +61,7 @@ def optimized(
     model: onnx.ModelProto, pipeline: str, *, target: str = "ort-cpu", check_each: bool = False
 ) -> tuple[PipelineResult, bytes]:
     instruments = [VerifyEach()] if check_each else []
-    settings = Settings(target, highest_opset=24, release=installed_release())
+    settings = Settings(Target(target, installed_release()), highest_opset=24)
     report = parsed(pipeline).run(ir.from_proto(model), instruments, evaluator=OrtEvaluator(), settings=settings)
     assert not report.remarks, report.remarks
     return report, ir.to_bytes(report.model)

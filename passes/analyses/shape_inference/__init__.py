@@ -1,0 +1,1 @@
+"""Shape inference, operator by operator: dims of results, and the elements of shape arithmetic."""

@@ -23,22 +23,26 @@ def matmul_dims(a: Dims, b: Dims) -> Dims:
 
 @dims_of("MatMul", "MatMulInteger")
 def matmul(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of MatMul and MatMulInteger."""
     return (matmul_dims(call.dims(0), call.dims(1)),)
 
 
 @dims_of("QLinearMatMul")
 def quantized_matmul(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of QLinearMatMul."""
     return (matmul_dims(call.dims(0), call.dims(3)),)
 
 
 @dims_of("Gemm")
 def gemm(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Gemm."""
     (m, k), (k_or_n, n) = call.dims(0), call.dims(1)
     return ((k if call.integer("transA") else m, k_or_n if call.integer("transB") else n),)
 
 
 @dims_of("Einsum")
 def einsum(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Einsum."""
     left, arrow, result = call.word("equation").replace(" ", "").partition("->")
     terms = left.split(",")
     if not arrow or "." in left:
@@ -59,16 +63,20 @@ def pool_windows(call: Call, spatial: Dims, kernel: Sequence[int]) -> Dims:
     strides, dilations = call.integers("strides", (1,) * rank), call.integers("dilations", (1,) * rank)
     pads = call.integers("pads", (0,) * (2 * rank))
     padding, ceil = call.word("auto_pad", "NOTSET"), bool(call.integer("ceil_mode"))
+    if padding in ("SAME_UPPER", "SAME_LOWER"):
+        return tuple(d.floordiv(spatial[i] + (strides[i] - 1), strides[i]) for i in range(rank))
+    if padding == "VALID":
+        pads = (0,) * (2 * rank)
     return tuple(
-        _fits(spatial[i], (kernel[i] - 1) * dilations[i] + 1, strides[i], pads[i], pads[i + rank], padding, ceil)
+        _windows(spatial[i], (kernel[i] - 1) * dilations[i] + 1, strides[i], (pads[i], pads[i + rank]), ceil=ceil)
         for i in range(rank)
     )
 
 
-def _fits(dim: Dim, extent: int, stride: int, before: int, after: int, padding: str, ceil: bool) -> Dim:
-    if padding in ("SAME_UPPER", "SAME_LOWER"):
-        return d.floordiv(dim + (stride - 1), stride)
-    room = dim - extent if padding == "VALID" else dim + (before + after - extent)
+def _windows(dim: Dim, extent: int, stride: int, pads: tuple[int, int], *, ceil: bool) -> Dim:
+    """The number of windows of `extent` elements along an axis."""
+    before, after = pads
+    room = dim + (before + after - extent)
     fewest = d.windows(room, stride)
     if ceil and stride > 1:
         most = d.windows(room + (stride - 1), stride)
@@ -93,16 +101,19 @@ def convolve(call: Call, x: Dims, w: Dims) -> Dims:
 
 @dims_of("Conv", "ConvInteger")
 def convolution(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Conv and ConvInteger."""
     return (convolve(call, call.dims(0), call.dims(1)),)
 
 
 @dims_of("QLinearConv")
 def quantized_convolution(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of QLinearConv."""
     return (convolve(call, call.dims(0), call.dims(3)),)
 
 
 @dims_of("ConvTranspose")
 def transposed_convolution(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of ConvTranspose."""
     x, w = call.dims(0), call.dims(1)
     rank, head = len(x) - 2, (x[0], w[1] * call.integer("group", 1))
     asked = call.integers("output_shape", ())
@@ -122,6 +133,7 @@ def transposed_convolution(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("MaxPool", "AveragePool", "LpPool")
 def pool(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of MaxPool, AveragePool and LpPool."""
     x = call.dims(0)
     found = (*x[:2], *pool_windows(call, x[2:], call.integers("kernel_shape")))
     return (found, found)
@@ -129,12 +141,14 @@ def pool(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 def global_pool(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of GlobalAveragePool, GlobalMaxPool and GlobalLpPool."""
     x = call.dims(0)
     return ((*x[:2], *(1,) * (len(x) - 2)),)
 
 
 @dims_of("Resize")
 def resize(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Resize."""
     dims = list(call.dims(0))
     axes = [position(axis, len(dims)) for axis in call.integers("axes", tuple(range(len(dims))))]
     if call.version < 11 or call.attribute("keep_aspect_ratio_policy") not in (None, "stretch"):
@@ -172,6 +186,7 @@ def _scaled(dim: Dim, scale: float) -> Dim:
 
 @dims_of("LSTM", "GRU", "RNN")
 def recurrence(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of LSTM, GRU and RNN."""
     x, r = call.dims(0), call.dims(2)
     directions = 2 if call.word("direction") == "bidirectional" else 1
     hidden = call.integer("hidden_size") or r[2]
@@ -184,6 +199,7 @@ def recurrence(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("Attention")
 def attention(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Attention."""
     q, k, v = heads(call, 0, "q"), heads(call, 1, "kv"), heads(call, 2, "kv")
     batch, count, queries, _ = q
     y: Dims = (batch, count, queries, v[3])

@@ -1,4 +1,4 @@
-"""Types and dims of the results of com.microsoft operators: what quantizers and ONNX Runtime's offline optimizer leave.
+"""Types and dims of the results of com.microsoft operators, as quantizers and offline optimization emit them.
 
 Source: ONNX Runtime, docs/ContribOperators.md and core/graph/contrib_ops. Where an operator does what one of
 the standard does, the standard's rule serves both.

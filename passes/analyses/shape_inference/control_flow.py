@@ -9,21 +9,26 @@ from .... import ir
 from ..facts import UNKNOWN, Dims, Fact, NothingKnownError, position, unknown_dims
 from ..symbolic import Dim, fresh_dim, fresh_integer
 
-TURNS: Final = 3
-"""How often the body of a loop is looked at until what is carried keeps its facts; then nothing is assumed of it."""
+ITERATIONS: Final = 3
+"""Iterations of the fixed point over the facts of loop-carried values; after them nothing is assumed."""
 
 DEEPEST: Final = 2
-"""In loops within this many loops nothing is assumed of what is carried: turns multiply with nesting."""
+"""In loops nested this deep nothing is assumed of loop-carried values: iterations multiply with nesting."""
 
 
 class Learner(Protocol):
-    """What these rules need of `Shapes`."""
+    """The part of `Shapes` that these rules use."""
 
     loop_depth: int
 
-    def fact(self, value: ir.Value) -> Fact: ...
-    def assume(self, value: ir.Value, fact: Fact) -> None: ...
-    def learn_all(self, nodes: ir.Graph) -> None: ...
+    def fact(self, value: ir.Value) -> Fact:
+        """The facts about a value."""
+
+    def assume(self, value: ir.Value, fact: Fact) -> None:
+        """Set the facts about a value of a body."""
+
+    def learn_all(self, nodes: ir.Graph) -> None:
+        """Infer the facts about all results in a body."""
 
 
 def _body(node: ir.Node, name: str) -> ir.Graph:
@@ -37,7 +42,7 @@ def _body(node: ir.Node, name: str) -> ir.Graph:
 
 
 def infer_if(shapes: Learner, node: ir.Node) -> list[Fact]:
-    """What holds whichever branch runs; with a decided condition, what holds in that branch."""
+    """The facts that hold in either branch; with a constant condition, those of that branch."""
     branches = [_body(node, name) for name in ("then_branch", "else_branch")]
     for branch in branches:
         shapes.learn_all(branch)
@@ -59,7 +64,7 @@ def _either(fact: Fact, *others: Fact) -> Fact:
 
 
 def _join(a: Dims | None, b: Dims | None, fresh: Callable[[], Dim]) -> Dims | None:
-    """What holds of both, place by place."""
+    """The facts that hold of both, index by index."""
     if a is None or b is None or len(a) != len(b):
         return None
     return tuple(x if x == y else fresh() for x, y in zip(a, b, strict=True))
@@ -69,16 +74,16 @@ def _join(a: Dims | None, b: Dims | None, fresh: Callable[[], Dim]) -> Dims | No
 
 
 def _carry(shapes: Learner, body: ir.Graph, start: Sequence[Fact], first: int, results: int) -> list[Fact]:
-    """Facts about what is carried, which hold before and after every turn.
+    """Facts about loop-carried values that hold before and after every iteration.
 
-    The carried values are the body's inputs from `first` on and its outputs from `results` on. Induction: what is
-    assumed of the inputs holds at the start and, shown under that assumption, at the end of a turn. What is not kept
-    gets a free symbol: "as it is at the start of this turn".
+    The carried values are the body's inputs from `first` on and its outputs from `results` on. Induction: an
+    assumption about the inputs holds at the start and, proven under itself, at the end of an iteration. A fact that is
+    not invariant gets a free symbol: its value at the start of this iteration.
     """
     carried = list(start) if shapes.loop_depth < DEEPEST else [Fact(fact.dtype) for fact in start]
     free: set[Dim] = set()
-    for turn in range(TURNS + 1):
-        if turn == TURNS:
+    for iteration in range(ITERATIONS + 1):
+        if iteration == ITERATIONS:
             carried = [Fact(fact.dtype) for fact in carried]
         for value, fact in zip(body.inputs[first : first + len(start)], carried, strict=True):
             shapes.assume(value, fact)
@@ -94,7 +99,7 @@ def _carry(shapes: Learner, body: ir.Graph, start: Sequence[Fact], first: int, r
 
 
 def _kept(before: Fact, after: Fact, free: set[Dim]) -> Fact:
-    """What of `before` still holds at the end of a turn; new free symbols where it does not."""
+    """The part of `before` that holds at the end of an iteration; new free symbols elsewhere."""
 
     def keep(old: Dims | None, new: Dims | None, fresh: Callable[[], Dim]) -> Dims | None:
         if old is None or new is None or len(old) != len(new):
@@ -109,13 +114,14 @@ def _kept(before: Fact, after: Fact, free: set[Dim]) -> Fact:
 
 
 def _freed(fact: Fact, free: set[Dim]) -> Fact:
-    """A fact about what comes out: free symbols meant the start of a turn."""
+    """A fact about a result: free symbols denoted the start of an iteration."""
     dims = fact.dims and tuple(fresh_dim() if dim in free else dim for dim in fact.dims)
     elements = fact.elements and tuple(fresh_integer() if dim in free else dim for dim in fact.elements)
     return Fact(fact.dtype, dims, elements)
 
 
 def infer_loop(shapes: Learner, node: ir.Node) -> list[Fact]:
+    """Infer the results of a Loop by induction over its iterations."""
     body = _body(node, "body")
     start = [UNKNOWN if value is None else shapes.fact(value) for value in node.inputs[2:]]
     # ONNX Runtime gives the counter and the condition the rank that the body declares: 0 or 1.
@@ -127,11 +133,12 @@ def infer_loop(shapes: Learner, node: ir.Node) -> list[Fact]:
 
 
 def _stacked(fact: Fact) -> Fact:
-    """A scan output: of all turns, none included, where ONNX Runtime makes dims that it does not know 0."""
+    """A scan output over all iterations, or over none, where ONNX Runtime sets dims that it does not know to 0."""
     return Fact(fact.dtype, None if fact.dims is None else unknown_dims(len(fact.dims) + 1))
 
 
 def infer_scan(shapes: Learner, node: ir.Node) -> list[Fact]:
+    """Infer the results of a Scan by induction over its iterations."""
     body, count = _body(node, "body"), ir.attribute(node, "num_scan_inputs")
     if (node.version or 0) < 9 or not isinstance(count, int):
         raise NothingKnownError  # Scan of opset 8 has a batch dim
@@ -148,7 +155,7 @@ def infer_scan(shapes: Learner, node: ir.Node) -> list[Fact]:
 
 
 def _one_of(fact: Fact, axis: int) -> Fact:
-    """One element along an axis of what is scanned."""
+    """The fact about one slice along the axis of a scanned value."""
     if fact.dims is None:
         return Fact(fact.dtype)
     axis = position(axis, len(fact.dims))

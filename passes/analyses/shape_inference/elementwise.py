@@ -36,26 +36,31 @@ LIKE_THE_FIRST = """
 
 @dims_of(*LIKE_THE_FIRST)
 def like_the_first(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of like the first operators."""
     return (call.dims(0),)
 
 
 @dims_of("Dropout")
 def dropout(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Dropout."""
     return (call.dims(0), call.dims(0))
 
 
 @dims_of("DynamicQuantizeLinear")
 def dynamic_quantize(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of DynamicQuantizeLinear."""
     return (call.dims(0), (), ())
 
 
 @dims_of("BatchNormalization")
 def batch_normalization(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of BatchNormalization."""
     return (call.dims(0), *[call.dims(1)] * 4)  # the statistics that training updates
 
 
 @dims_of("LayerNormalization")
 def layer_normalization(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of LayerNormalization."""
     x = call.dims(0)
     axis = position(call.integer("axis"), len(x))
     statistics = x[:axis] + (1,) * (len(x) - axis)
@@ -77,6 +82,7 @@ def broadcast_dims(*shapes: Dims) -> Dims:
     Mod Mul Or PRelu Pow Sub Sum Where Xor""".split()
 )
 def broadcasting(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of operators that broadcast their inputs."""
     if call.version < 7 and call.integer("broadcast"):
         return (call.dims(0),)  # one-sided: the second input is stretched to the first
     return (broadcast_dims(*[call.dims(index) for index in range(len(call.inputs))]),)
@@ -103,6 +109,7 @@ def _reduce(dims: Dims, axes: Sequence[int], keep: int) -> Dims:
     ReduceSumSquare""".split()
 )
 def reduction(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of reductions."""
     dims, keep = call.dims(0), call.integer("keepdims", 1)
     try:
         axes = _reduced_axes(call, len(dims))
@@ -113,6 +120,7 @@ def reduction(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("ArgMax", "ArgMin")
 def arg_reduction(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of ArgMax and ArgMin."""
     dims = call.dims(0)
     return (_reduce(dims, (position(call.integer("axis"), len(dims)),), call.integer("keepdims", 1)),)
 
@@ -194,6 +202,7 @@ PAIRWISE: dict[str, Callable[[Dim, Dim], Dim]] = {
 
 @elements_of(*PAIRWISE)
 def pairwise(call: Call) -> Elements:
+    """Infer the elements of pairwise operators."""
     operator = call.node.op_type
     operands = [call.elements(index) for index in range(len(call.inputs))]
     if operator in ("Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Max", "Min") and _is_bool(call):
@@ -207,28 +216,33 @@ def _is_bool(call: Call) -> bool:
 
 @elements_of("Mod")
 def modulo(call: Call) -> Elements:
+    """Infer the elements of Mod."""
     rule = _c_remainder if call.integer("fmod") else _modulo
     return _each(rule, call.elements(0), call.elements(1))
 
 
 @elements_of("Where")
 def where(call: Call) -> Elements:
+    """Infer the elements of Where."""
     return _each(_choose, *[call.elements(index) for index in range(3)])
 
 
 @elements_of("Neg", "Abs", "Not")
 def unary(call: Call) -> Elements:
+    """Infer the elements of Neg, Abs and Not."""
     rule: Callable[[Dim], Dim] = {"Neg": lambda a: -a, "Abs": _absolute, "Not": _not}[call.node.op_type]
     return _each(rule, call.elements(0))
 
 
 @elements_of("Identity")
 def identity(call: Call) -> Elements:
+    """Infer the elements of Identity."""
     return call.elements(0)
 
 
 @elements_of("Cast", "CastLike")
 def cast(call: Call) -> Elements:
+    """Infer the elements of Cast and CastLike."""
     to = call.integer("to") if call.node.op_type == "Cast" else call.fact(1).dtype
     if call.fact(0).elements is None:
         content = call.content(0)
@@ -248,6 +262,7 @@ def _each(rule: Callable[..., Dim], *operands: Elements) -> Elements:
 
 @elements_of("ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin")
 def reduced(call: Call) -> Elements:
+    """Infer the elements of ReduceProd, ReduceSum, ReduceMax and ReduceMin."""
     array = call.elements(0)
     axes, keep = _reduced_axes(call, array.ndim), call.integer("keepdims", 1)
     rule = {"ReduceProd": "Mul", "ReduceSum": "Add", "ReduceMax": "Max", "ReduceMin": "Min"}[call.node.op_type]

@@ -39,6 +39,7 @@ def _slices(call: Call) -> list[tuple[int, Dim, Dim, int]]:
 
 @dims_of("Slice")
 def slice_dims(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Slice."""
     dims = list(call.dims(0))
     try:
         for axis, start, end, step in _slices(call):
@@ -93,6 +94,7 @@ def _clamped(index: Dim, dim: Dim) -> Dim | None:
 
 @elements_of("Slice")
 def slice_elements(call: Call) -> Elements:
+    """Infer the elements of Slice."""
     array = call.elements(0)
     for axis, start, end, step in _slices(call):
         first, last = plain((start, end))
@@ -105,6 +107,7 @@ def slice_elements(call: Call) -> Elements:
 
 @dims_of("Gather")
 def gather(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Gather."""
     data = call.dims(0)
     axis = position(call.integer("axis"), len(data))
     return (data[:axis] + call.dims(1) + data[axis + 1 :],)
@@ -112,6 +115,7 @@ def gather(call: Call) -> Sequence[Dims | None]:
 
 @elements_of("Gather")
 def gather_elements(call: Call) -> Elements:
+    """Infer the elements of Gather."""
     array = call.elements(0)
     where = array_of(call.numbers(1), call.fact(1).static or ()).astype(np.int64)
     taken = np.take(array, where, axis=call.integer("axis"))
@@ -120,11 +124,13 @@ def gather_elements(call: Call) -> Elements:
 
 @dims_of("GatherElements")
 def gather_along(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of GatherElements."""
     return (call.dims(1),)
 
 
 @dims_of("GatherND")
 def gather_nd(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of GatherND."""
     data, indices = call.dims(0), call.dims(1)
     (last,) = plain(indices[-1:])
     return (indices[:-1] + data[call.integer("batch_dims") + last :],)
@@ -132,6 +138,7 @@ def gather_nd(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("Concat")
 def concat(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Concat."""
     shapes = [call.dims(index) for index in range(len(call.inputs))]
     axis = position(call.integer("axis", 1), len(shapes[0]))
     total: Dim = 0
@@ -148,11 +155,13 @@ def _agreed(dims: Sequence[Dim]) -> Dim:
 
 @elements_of("Concat")
 def concat_elements(call: Call) -> Elements:
+    """Infer the elements of Concat."""
     return np.concatenate([call.elements(index) for index in range(len(call.inputs))], axis=call.integer("axis", 1))
 
 
 @dims_of("Split")
 def split(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Split."""
     dims, count = call.dims(0), len(call.node.outputs)
     axis = position(call.integer("axis"), len(dims))
     return tuple((*dims[:axis], part, *dims[axis + 1 :]) for part in _parts(call, dims[axis], count))
@@ -173,6 +182,7 @@ def _parts(call: Call, dim: Dim, count: int) -> Sequence[Dim]:
 
 @elements_of("Split")
 def split_elements(call: Call) -> Sequence[Elements]:
+    """Infer the elements of Split."""
     array, axis = call.elements(0), call.integer("axis")
     parts = plain(_parts(call, array.shape[axis], len(call.node.outputs)))
     return np.split(array, np.cumsum(parts)[:-1], axis=axis)
@@ -180,6 +190,7 @@ def split_elements(call: Call) -> Sequence[Elements]:
 
 @dims_of("OneHot")
 def one_hot(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of OneHot."""
     indices = call.dims(0)
     depth = call.fact(1).elements
     axis = position(call.integer("axis", -1), len(indices) + 1)
@@ -188,6 +199,7 @@ def one_hot(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("TopK")
 def top_k(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of TopK."""
     dims = list(call.dims(0))
     axis = position(call.integer("axis", -1), len(dims))
     if call.version < 10:
@@ -200,9 +212,11 @@ def top_k(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("NonZero")
 def non_zero(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of NonZero."""
     return ((call.rank(0), d.fresh_dim()),)
 
 
 @dims_of("NonMaxSuppression")
 def non_max_suppression(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of NonMaxSuppression."""
     return ((d.fresh_dim(), 3),)

@@ -41,32 +41,38 @@ def _shape_part(call: Call) -> Dims:
 
 @dims_of("Shape")
 def shape(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Shape."""
     return ((len(_shape_part(call)),),)
 
 
 @elements_of("Shape")
 def shape_elements(call: Call) -> Elements:
+    """Infer the elements of Shape."""
     part = _shape_part(call)
     return array_of(part, (len(part),))
 
 
 @dims_of("Size")
 def size(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Size."""
     return ((),)
 
 
 @elements_of("Size")
 def size_elements(call: Call) -> Elements:
+    """Infer the elements of Size."""
     return array_of([d.product(call.dims(0))], ())
 
 
 @dims_of("ConstantOfShape")
 def constant_of_shape(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of ConstantOfShape."""
     return (tuple(map(as_dim, call.vector(0))),)
 
 
 @elements_of("ConstantOfShape")
 def constant_of_shape_elements(call: Call) -> Elements:
+    """Infer the elements of ConstantOfShape."""
     given = call.node.attributes.get("value")
     fill = 0 if given is None else int(np.asarray(given.as_tensor().numpy()).reshape(()))
     dims = call.numbers(0)
@@ -77,6 +83,7 @@ def constant_of_shape_elements(call: Call) -> Elements:
 
 @dims_of("Range")
 def range_dims(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Range."""
     try:
         (start,), (limit,), (delta,) = call.vector(0), call.vector(1), call.vector(2)
     except NothingKnownError:
@@ -92,6 +99,7 @@ def range_dims(call: Call) -> Sequence[Dims | None]:
 
 @elements_of("Range")
 def range_elements(call: Call) -> Elements:
+    """Infer the elements of Range."""
     (start,), (limit,), (delta,) = call.numbers(0), call.numbers(1), call.numbers(2)
     numbers = range(start, limit, delta)
     if len(numbers) > MOST_ELEMENTS:
@@ -104,6 +112,7 @@ def range_elements(call: Call) -> Elements:
 
 @dims_of("Reshape")
 def reshape(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Reshape."""
     source = call.inputs[0].dims if call.inputs[0] is not None else None
     if call.version < 5:
         return (reshape_dims(source, call.integers("shape"), False),)
@@ -150,6 +159,7 @@ def _quotient(source: Dims, others: Sequence[Dim]) -> Dim:
 
 @elements_of("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def same_elements(call: Call) -> Elements:
+    """Infer the elements of Reshape, Flatten, Squeeze and Unsqueeze."""
     fact = call.fact(0)
     if fact.elements is None:
         raise NothingKnownError
@@ -158,12 +168,14 @@ def same_elements(call: Call) -> Elements:
 
 @dims_of("Flatten")
 def flatten(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Flatten."""
     dims, axis = call.dims(0), call.integer("axis", 1)
     return ((d.product(dims[:axis]), d.product(dims[axis:])),)
 
 
 @dims_of("Squeeze")
 def squeeze(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Squeeze."""
     dims, axes = call.dims(0), call.parameter("axes", 1)
     if axes is None:
         return (tuple(dim for dim in plain(dims) if dim != 1),)
@@ -175,6 +187,7 @@ def squeeze(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("Unsqueeze")
 def unsqueeze(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Unsqueeze."""
     dims, axes = call.dims(0), call.parameter("axes", 1) or ()
     new = {position(axis, len(dims) + len(axes)) for axis in axes}
     rest = iter(dims)
@@ -187,17 +200,20 @@ def _permutation(call: Call) -> tuple[int, ...]:
 
 @dims_of("Transpose")
 def transpose(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Transpose."""
     dims = call.dims(0)
     return (tuple(dims[axis] for axis in _permutation(call)),)
 
 
 @elements_of("Transpose")
 def transpose_elements(call: Call) -> Elements:
+    """Infer the elements of Transpose."""
     return call.elements(0).transpose(_permutation(call))
 
 
 @dims_of("DepthToSpace")
 def depth_to_space(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of DepthToSpace."""
     n, c, h, w = call.dims(0)
     block = call.integer("blocksize")
     return ((n, d.floordiv(c, block * block), h * block, w * block),)
@@ -205,6 +221,7 @@ def depth_to_space(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("SpaceToDepth")
 def space_to_depth(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of SpaceToDepth."""
     n, c, h, w = call.dims(0)
     block = call.integer("blocksize")
     return ((n, c * block * block, d.floordiv(h, block), d.floordiv(w, block)),)
@@ -215,6 +232,7 @@ def space_to_depth(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("Expand")
 def expand(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Expand."""
     target = call.fact(1)
     if target.elements is None:
         (length,) = plain(call.dims(1))
@@ -224,6 +242,7 @@ def expand(call: Call) -> Sequence[Dims | None]:
 
 @elements_of("Expand")
 def expand_elements(call: Call) -> Elements:
+    """Infer the elements of Expand."""
     array, target = call.elements(0), call.numbers(1)
     shape = np.broadcast_shapes(array.shape, target)
     if math.prod(shape) > MOST_ELEMENTS:
@@ -233,6 +252,7 @@ def expand_elements(call: Call) -> Elements:
 
 @dims_of("Tile")
 def tile(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Tile."""
     dims = call.dims(0)
     if call.fact(1).elements is None or call.version < 6:
         return (unknown_dims(len(dims)),)
@@ -241,6 +261,7 @@ def tile(call: Call) -> Sequence[Dims | None]:
 
 @dims_of("Pad")
 def pad(call: Call) -> Sequence[Dims | None]:
+    """Infer the dims of Pad."""
     dims = list(call.dims(0))
     try:
         axes = [position(axis, len(dims)) for axis in call.numbers(3)] if call.has(3) else list(range(len(dims)))

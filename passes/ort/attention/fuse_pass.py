@@ -1,4 +1,4 @@
-"""The pass that looks for attention and, where it finds any, raises the opset to the one that has the operator."""
+"""Fuse attention, and raise the opset to the first that has the operator where a rule would match."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ...rewriting.rule import Rule
 from ...targets.ort_releases import loads_in
 
 OPSET = 23
-# Heads that are split and merged around an attention go into it: that is looked for before the attention alone.
+# Attention with the split and merge of its heads is matched before attention alone.
 STANDARD = ((Phase.ATTENTION, Phase.CAUSAL_ATTENTION), (Phase.ATTENTION_ALONE,))
 CONTRIB = ((Phase.CONTRIB_ATTENTION,),)
 ANY_OPSET = (Phase.CAUSAL_ATTENTION,)
@@ -28,13 +28,13 @@ ANY_OPSET = (Phase.CAUSAL_ATTENTION,)
 @register
 @dataclass(frozen=True)
 class FuseAttention(Pass):
-    """Apply the rules of the phases `attention` and `attention-alone`; the opset is raised to 23 first, if it may be.
+    """Apply the rules of the phases `attention` and `attention-alone`, and raise the opset to 23 before, if possible.
 
-    It may be where the target is ONNX Runtime, the user asked for no opset, the oldest ONNX Runtime that must load the
-    result has kernels for that opset, every operator of the model keeps its kernel (RandomNormal has none at 22 on the
-    CPU, MaxPool none on CUDA), and no known fault of ONNX Runtime begins between the opsets. Where the opset stays, the
-    rules of phase `contrib-attention` use ONNX Runtime's own operators; those of phase `causal-attention` do at any
-    opset: at once, and again where rotary embedding went before the heads. Nothing is raised where no rule would fire.
+    That is where the target is ONNX Runtime, no opset was requested, the oldest ONNX Runtime that must load the result
+    has kernels for that opset, every operator of the model keeps its kernel (RandomNormal has none at 22 on the CPU,
+    MaxPool none on CUDA), no known fault of ONNX Runtime begins between the opsets, and a rule would match. Otherwise
+    the rules of phase `contrib-attention` use ONNX Runtime's own operators. Those of phase `causal-attention` do so at
+    any opset: first, and again after rotary embedding moved before the split of heads.
 
     before:  y = Reshape(Transpose(MatMul(Softmax(Add(MatMul(…), mask)), …)))      opset 17
     after:   y = Attention(q, k, v, mask)                                          opset 23
@@ -46,28 +46,29 @@ class FuseAttention(Pass):
     phases: ClassVar[frozenset[Phase]] = frozenset(phase for phases in (*STANDARD, *CONTRIB) for phase in phases)
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Apply the rules that the opset, or the raised one, allows."""
         current = ir.standard_opset(model)
-        if current is None or not context.settings.target.startswith("ort-"):
+        if current is None or not context.settings.target.is_onnxruntime:
             return
         run_rules(rules_of(ANY_OPSET), model, context, None)
         if current > 24:
             return  # from 25 on the definition differs, and ONNX Runtime has no kernel
         groups = [rules_of(phases) for phases in STANDARD]
-        if current < OPSET and (not _any_would_fire(groups, model, context) or not self._raise(model, context)):
+        if current < OPSET and (not _any_would_match(groups, model, context) or not self._raise(model, context)):
             groups = [rules_of(phases) for phases in CONTRIB] if _has_contrib(context.settings) else []
         for rules in groups:
             run_rules(rules, model, context, None)
 
     def _raise(self, model: ir.Model, context: PassContext) -> bool:
-        """Raise the opset, unless something speaks against it."""
+        """Raise the opset and return True, or log what prevents it."""
         if context.settings.highest_opset < OPSET + 1:
             return False
         try:
             conversion = convert_for_target(model, OPSET, context.settings, context.analyses.get(Shapes))
         except ir.ModelError as error:
-            obstacles: tuple[Obstacle, ...] = (
-                Obstacle(f"operators that opset {OPSET} has, too", error.diagnostic.message),
-            )
+            obstacles: Sequence[Obstacle] = [
+                Obstacle(f"operators that opset {OPSET} has, too", error.diagnostic.message)
+            ]
         else:
             obstacles = conversion.obstacles
         if obstacles:
@@ -82,18 +83,19 @@ class FuseAttention(Pass):
 
 
 def _has_contrib(settings: Settings) -> bool:
-    """Whether com.microsoft.MultiHeadAttention is as expected: on the CPU from the release with opset 24 on."""
-    return settings.target == "ort-cuda" or not settings.release or loads_in(settings.release).opset > OPSET
+    """Whether com.microsoft.MultiHeadAttention is as the rules assume: on the CPU since the release with opset 24."""
+    target = settings.target
+    return target.is_cuda or not target.release or loads_in(target.release).opset > OPSET
 
 
-def _any_would_fire(groups: Sequence[Sequence[Rule]], model: ir.Model, context: PassContext) -> bool:
-    return any(_would_fire(rule, node, context) for node in ir.nodes(model) for rules in groups for rule in rules)
+def _any_would_match(groups: Sequence[Sequence[Rule]], model: ir.Model, context: PassContext) -> bool:
+    return any(_would_match(rule, node, context) for node in ir.nodes(model) for rules in groups for rule in rules)
 
 
-def _would_fire(rule: Rule, node: ir.Node, context: PassContext) -> bool:
+def _would_match(rule: Rule, node: ir.Node, context: PassContext) -> bool:
     if (node.domain, node.op_type) not in rule.roots or rule.name in context.log.exclusions.names:
         return False
-    found = rule.match(node, context)
-    if isinstance(found, MissedRewrite):
-        context.log.miss(found)
-    return bool(found)
+    match = rule.match(node, context)
+    if isinstance(match, MissedRewrite):
+        context.log.miss(match)
+    return bool(match)

@@ -1,13 +1,14 @@
-"""Attention as its exporters spell it becomes the standard's Attention, which has a faster kernel.
+"""Scaled dot-product attention over split heads, and its rewrite to ONNX Attention.
 
-The rules read the form that simplification leaves, so that one pattern serves every exporter: heads are split by a
-Reshape and a Transpose, the scale stands on the scores or on one factor, the mask is added, a guard against rows of
-NaN may follow the softmax.
+The rules match the form that simplification leaves, so that one pattern serves every exporter: heads are split by a
+Reshape and a Transpose, the scale is on the scores or on one factor, the mask is added, a guard against rows of NaN
+may follow the softmax.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,27 +19,27 @@ from ...analyses.nonzero_dims import unless_empty
 from ...pipeline.exactness import Exactness
 from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import constant, require
-from ...rewriting.match import Match
+from ...rewriting.constraints import constant, let, require
+from ...rewriting.match import Condition, Match
 from ...rewriting.operand import Operand
 from ...rewriting.pattern import Call, Pattern, Var, op, values
 from ...rewriting.rule import rule
 from ...simplify.attention.attention_heads import heads, split_heads
 from ...targets.cuda import AttentionCall
-from .kernel_selection import call_over, has_kernel
+from .kernel_selection import ELEMENT_TYPE, attention_call
 
-q, k, v, mask, bias, scale, zero = values("q k v mask bias scale zero")
+q, k, v, mask, bias, more, scale, zero = values("q k v mask bias more scale zero")
 
 
 def _with_past(data: Var) -> Pattern:
-    """The heads of this call's tokens, alone or behind those that a cache holds."""
+    """The heads of this call's tokens, alone or concatenated to a cache."""
     name = data.name
     cached = op.Concat(Var(f"{name}_past"), heads(data)).any_attributes("axis").named(f"{name}_all").shared()
     return cached | heads(data)
 
 
 def _repeated(data: Var) -> Pattern:
-    """Each head as often as queries share it (grouped queries: torch's repeat_kv)."""
+    """Each head repeated for the queries that share it (grouped queries: torch's repeat_kv)."""
     name = data.name
     apart = op.Unsqueeze(_with_past(data), Var(f"{name}_axes")).named(f"{name}_apart")
     expanded = op.Expand(apart, Var(f"{name}_sizes")).named(f"{name}_expanded")
@@ -74,86 +75,119 @@ def _attention() -> Call:
     return op.Reshape(merged, Var("dims")).any_attributes("allowzero").named("result")
 
 
+SPLIT_HEADS_ATTENTION = _attention()
+"""Attention over heads that are split before it and merged behind it, with or without a cache."""
+
+
 def dims_of(m: Match, value: ir.Value) -> tuple[Dim, ...] | None:
-    """Dims as they are where none is 0: attention over nothing gives nothing."""
+    """The dims of a value on the assumption that none is 0: attention over nothing gives nothing."""
     dims = m.shapes.dims(value)
     return None if dims is None else tuple(map(unless_empty, dims))
 
 
-def _named(m: Match, name: str) -> tuple[Dim, ...] | None:
-    return dims_of(m, getattr(m, name).value)
+def _part(m: Match, data: Var, part: str) -> tuple[Dim, ...] | None:
+    return dims_of(m, m[Var(f"{data.name}_{part}")].value)
 
 
-def _parted(m: Match, name: str) -> tuple[int, int] | None:
-    """Heads and their size, where the Reshape parts the last dim into them and nothing else."""
-    whole, parts = _named(m, name), _named(m, f"{name}_split")
+# --- heads ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HeadSplit:
+    """How the last dims of queries, keys and values split into heads."""
+
+    heads: int
+    kv_heads: int
+    head_size: int
+    value_size: int
+
+
+def _heads_and_size(m: Match, data: Var) -> tuple[int, int] | None:
+    """Heads and their size, where the Reshape splits the last dim into them and changes nothing else."""
+    whole, parts = dims_of(m, m[data].value), _part(m, data, "split")
     if whole is None or parts is None or len(whole) != 3 or len(parts) != 4 or whole[:2] != parts[:2]:
         return None
-    heads, size = parts[2:]
-    return (heads, size) if isinstance(heads, int) and isinstance(size, int) else None
+    count, size = parts[2:]
+    return (count, size) if isinstance(count, int) and isinstance(size, int) else None
 
 
-def _is_repeated(m: Match, name: str, heads: int) -> bool:
-    """Whether [batch, kv, length, size] became [batch, heads, length, size], each head n times in a row.
+def _is_repeated(m: Match, data: Var, split: HeadSplit) -> bool:
+    """Whether [batch, kv, length, size] becomes [batch, heads, length, size], each head n times in a row.
 
-    By way of [batch, kv, n, length, size], or by picking the heads by number.
+    By way of [batch, kv, n, length, size], or by a Gather of the heads.
     """
-    if not m.has(f"{name}_repeated"):
+    if not m.has(f"{data.name}_repeated"):
         return True
-    if m.has(f"{name}_heads_of"):
-        picked, parted = getattr(m, f"{name}_heads_of"), _parted(m, name)
-        if not picked.is_constant or parted is None:
+    if m.has(f"{data.name}_heads_of"):
+        indices = m[Var(f"{data.name}_heads_of")]
+        if not indices.is_constant:
             return False
-        return np.array_equal(picked.array, np.repeat(np.arange(parted[0]), heads // parted[0]))
-    apart, expanded, result = (_named(m, f"{name}_{part}") for part in ("apart", "expanded", "repeated"))
+        return np.array_equal(indices.array, np.repeat(np.arange(split.kv_heads), split.heads // split.kv_heads))
+    apart, expanded, result = (_part(m, data, part) for part in ("apart", "expanded", "repeated"))
     if apart is None or expanded is None or result is None or len(apart) != 5 or len(expanded) != 5:
         return False
     batch, shared, one, length, size = apart
     if one != 1 or expanded[:2] != (batch, shared) or expanded[3:] != (length, size):
         return False
-    return result == (batch, heads, length, size)
+    return result == (batch, split.heads, length, size)
 
 
-def fits_heads(m: Match) -> bool:
-    queries, keys, vals = (_parted(m, name) for name in "qkv")
-    whole = _named(m, "q")
+def _head_split(m: Match) -> HeadSplit | str:
+    fault = show_inputs(m)
+    queries, keys, vals = (_heads_and_size(m, data) for data in (q, k, v))
+    whole = dims_of(m, m.q.value)
     if queries is None or keys is None or vals is None or whole is None:
-        return False
-    heads = queries[0]
-    if m.has("k_repeated") != m.has("v_repeated") or (keys[0] != heads) > m.has("k_repeated"):
-        return False
-    if queries[1] != keys[1] or keys[0] != vals[0] or heads % keys[0]:
-        return False
-    merged = heads * vals[1]
-    result = dims_of(m, m.root.outputs[0])
-    return result in ((*whole[:2], merged), (whole[0] * whole[1], merged)) and all(
-        _is_repeated(m, name, heads) for name in "kv"
-    )
+        return fault
+    split = HeadSplit(queries[0], keys[0], queries[1], vals[1])
+    is_repeated = m.has("k_repeated")
+    if is_repeated != m.has("v_repeated") or (split.kv_heads != split.heads) > is_repeated:
+        return fault
+    if queries[1] != keys[1] or keys[0] != vals[0] or split.heads % split.kv_heads:
+        return fault
+    merged = split.heads * split.value_size
+    if dims_of(m, m.root.outputs[0]) not in ((*whole[:2], merged), (whole[0] * whole[1], merged)):
+        return fault
+    return split if all(_is_repeated(m, data, split) for data in (k, v)) else fault
 
 
-def fits_cache(m: Match) -> bool:
-    """Both keys and values come behind a cache, or neither; nobody but the attention and the caller reads them."""
+def show_inputs(m: Match) -> str:
+    """Types and dims of queries, keys and values."""
+    return ", ".join(f"{data.name} {m.shapes.show(m[data].value)}" for data in (q, k, v))
+
+
+HEADS = let("heads that split the last dim and match each other", _head_split)
+
+
+def split_heads_call(m: Match) -> AttentionCall:
+    """The properties that select the kernel of an attention over `HEADS`."""
+    split = m[HEADS]
+    return attention_call(m, split.head_size, split.value_size, grouped=split.heads != split.kv_heads)
+
+
+# --- conditions -------------------------------------------------------------------------------------------------------
+
+
+def _has_private_cache(m: Match) -> bool:
+    """Whether both keys and values come behind a cache, or neither, whose concatenation has no other user."""
     if m.has("k_all") != m.has("v_all"):
         return False
-    for name in ("k_all", "v_all"):
-        if m.has(name):
-            joined = getattr(m, name)
-            if joined.integer("axis") not in (2, -2) or joined.rank != 4:
-                return False
-            if any(reader not in m.nodes() for reader in joined.value.consumers()):
-                return False
+    for joined in (m[Var(name)] for name in ("k_all", "v_all") if m.has(name)):
+        if joined.integer("axis") not in (2, -2) or joined.rank != 4:
+            return False
+        if any(user not in m.nodes() for user in joined.value.consumers()):
+            return False
     return True
 
 
 def added(m: Match) -> list[Operand]:
-    """What is added to the scores: a mask, perhaps a bias before it, perhaps another mask behind it."""
-    return [getattr(m, name) for name in ("bias", "mask", "more") if m.has(name)]
+    """What is added to the scores: a mask, perhaps a bias before it or another mask after it."""
+    return [m[addend] for addend in (bias, mask, more) if m.has(addend.name)]
 
 
-def fits_mask(m: Match) -> bool:
-    """Whether mask and bias are [B or 1, H or 1, S or 1, L], or [S or 1, L], of the scores' own type."""
-    scores = _named(m, "scores")
-    for operand in (getattr(m, name) for name in ("bias", "mask") if m.has(name)):
+def _broadcasts_mask(m: Match) -> bool:
+    """Whether mask and bias are [B or 1, H or 1, S or 1, L], or [S or 1, L], in the type of the scores."""
+    scores = dims_of(m, m.scores.value)
+    for operand in (m[addend] for addend in (bias, mask) if m.has(addend.name)):
         dims = dims_of(m, operand.value)
         if dims is None or scores is None or len(dims) not in (2, 4) or operand.dtype != m.scores.dtype:
             return False
@@ -163,119 +197,119 @@ def fits_mask(m: Match) -> bool:
     return True
 
 
-def _rows(operand: Operand) -> Dim | None:
-    return None if operand.dims is None else operand.dims[-2]
+def _is_positive_scale(m: Match) -> bool:
+    if not m.has("scale"):
+        return True
+    return m.scale.array.size == 1 and m.scale.array.ndim <= 4 and float(m.scale.array.reshape(())) > 0
+
+
+SOFTMAX_OVER_KEYS = require(
+    "softmax over the keys",
+    lambda m: m.softmax.integer("axis", -1) in (-1, 3),
+    lambda m: f"axis {m.softmax.integer('axis', -1)}",
+)
+PRIVATE_CACHE = require(
+    "a cache of keys and values without other users",
+    _has_private_cache,
+    lambda m: " and ".join(name for name in ("k_all", "v_all") if m.has(name)),
+)
+POSITIVE_SCALE = require("one positive scale", _is_positive_scale, lambda m: f"scale {m.shapes.show(m.scale.value)}")
+BROADCASTING_MASK = require(
+    "a mask that broadcasts over the scores",
+    _broadcasts_mask,
+    lambda m: f"mask {m.shapes.show(m.mask.value)} on {m.shapes.show(m.scores.value)}",
+)
+ZERO_GUARD = require(
+    "a NaN guard that gives zeros",
+    lambda m: not m.has("zero") or (m.zero.array.size == 1 and not np.any(m.zero.array)),
+    lambda m: f"it gives {m.zero.scalar if m.zero.scalar is not None else m.shapes.show(m.zero.value)}",
+)
+FUSED_ON_CUDA = Condition(
+    "a kernel that fuses it, on CUDA",
+    lambda m: (split_heads_call(m).why_not_fused() or None) if m.context.settings.target.is_cuda else None,
+)
+
+
+# --- replacements -----------------------------------------------------------------------------------------------------
 
 
 def factor(m: Match) -> float:
-    """What the scores are multiplied by."""
+    """The factor of the scores."""
     if not m.has("scale"):
         return 1.0
     number = float(np.asarray(m.scale.array, dtype=np.float64).reshape(()))
     return 1.0 / number if m.has("divided") else number
 
 
-def fits_scale(m: Match) -> bool:
-    if not m.has("scale"):
-        return True
-    return m.scale.array.size == 1 and m.scale.array.ndim <= 4 and float(m.scale.array.reshape(())) > 0
-
-
-def fits_guard(m: Match) -> bool:
-    return not m.has("zero") or (m.zero.array.size == 1 and not np.any(m.zero.array))
-
-
-def call_over_split_heads(m: Match) -> AttentionCall:
-    queries, keys, vals = (_parted(m, name) for name in "qkv")
-    assert queries is not None and keys is not None and vals is not None
-    return call_over(m, queries[1], vals[1], grouped=queries[0] != keys[0])
-
-
-def _why_unfused(m: Match) -> str:
-    return call_over_split_heads(m).why_not_fused() if m.context.settings.target == "ort-cuda" else ""
-
-
-def heads_of(m: Match, name: str = "q") -> int:
-    """The number of heads of the queries, or of the keys."""
-    parted = _parted(m, name)
-    assert parted is not None
-    return parted[0]
-
-
 def mask_for_all_queries(m: Match, op: Builder, axis: int) -> ir.Value | None:
-    """What is added to the scores, with a row for each query: their number is the dim `axis` of q.
+    """The sum that is added to the scores, expanded to a row for each query: their number is the dim `axis` of q.
 
-    ONNX Runtime loads a mask that is broadcast over the queries and refuses it when it runs (1.31, 1.32).
+    ONNX Runtime loads a mask that is broadcast over the queries, and rejects it when it runs (1.31, 1.32).
     """
     if not m.has("mask"):
         return None
-    given = _sum_of_masks(m, op)
+    total = _sum_of_masks(m, op)
     if any(_rows(operand) != 1 for operand in added(m)) or _rows(m.scores) == 1:
-        return given
+        return total
     rows = op.Shape(m.q, start=axis, end=axis + 1)
-    return op.Expand(given, op.Concat(rows, op.constant(np.array([1], dtype=np.int64)), axis=0))
+    return op.Expand(total, op.Concat(rows, op.constant(np.array([1], dtype=np.int64)), axis=0))
 
 
-def _fit_for_kernel(m: Match, op: Builder, mask: ir.Value, dtype: ir.DataType) -> ir.Value:
-    """`mask` [..., keys] so that Attention computes with it what Softmax and a product do.
-
-    The lowest number becomes the next one above it, which absorbs scores as the lowest does, so that the kernel gives
-    the mean. A row of -inf alone becomes NaN where no guard follows: for that, 2**-24 of a row's largest
-    element (2**-11 in float16) is taken off the whole row, which Softmax does not change by.
-    """
-    if not m.has("zero") and may_hold_infinities(mask, m.shapes):
-        axes = np.array([-1], dtype=np.int64)
-        largest = op.ReduceMax(mask, op.constant(axes)) if op.opset >= 18 else op.ReduceMax(mask, axes=[-1])
-        shift = op.Mul(largest, op.constant(np.array(float(dtype.eps) / 2).astype(dtype.numpy())))
-        return op.Sub(mask, shift)
-    if may_hold_lowest(mask, m.shapes):
-        return op.Mul(mask, op.constant(np.array(lowest_becomes_next(dtype)).astype(dtype.numpy())))
-    return mask
+def _rows(operand: Operand) -> Dim | None:
+    return None if operand.dims is None else operand.dims[-2]
 
 
 def _sum_of_masks(m: Match, op: Builder) -> ir.Value:
-    """What all layers add (T5's positions, and the mask) is added once for all of them, fit for the kernel."""
-    operands, dtype = added(m), m.scores.dtype
-    assert dtype is not None
-    total = operands[0].value
-    for operand in operands[1:]:
+    """The sum of the addends, once for all layers (T5 adds positions and a mask), adapted to the kernel."""
+    first, *others = added(m)
+    total = first.value
+    for operand in others:
         total = op.Add(total, operand)
         m.shapes.learn_all([op.nodes[-1]])
-    return _fit_for_kernel(m, op, total, dtype)
+    return _adapt_to_kernel(m, op, total)
 
 
-def hand_over(m: Match, op: Builder, made: Sequence[ir.Value]) -> ir.Value:
-    """Let the results of an attention over merged heads, `made`, stand for the values of the match."""
-    if len(made) > 1:
-        op.replace(m.k_all, made[1])
-        op.replace(m.v_all, made[2])
+def _adapt_to_kernel(m: Match, op: Builder, total: ir.Value) -> ir.Value:
+    """A mask [..., keys] with which Attention computes what Softmax and a product do.
+
+    The lowest number becomes the next one above it, which absorbs scores as the lowest does, so that the kernel gives
+    the mean. A row of -inf alone becomes NaN where no guard follows: for that, 2**-24 of a row's largest element
+    (2**-11 in float16) is subtracted from the whole row, under which Softmax is invariant.
+    """
+    dtype = m[ELEMENT_TYPE]
+    if not m.has("zero") and may_hold_infinities(total, m.shapes):
+        axes = np.array([-1], dtype=np.int64)
+        largest = op.ReduceMax(total, op.constant(axes)) if op.opset >= 18 else op.ReduceMax(total, axes=[-1])
+        shift = op.Mul(largest, op.constant(np.array(float(dtype.eps) / 2).astype(dtype.numpy())))
+        return op.Sub(total, shift)
+    if may_hold_lowest(total, m.shapes):
+        return op.Mul(total, op.constant(np.array(lowest_becomes_next(dtype)).astype(dtype.numpy())))
+    return total
+
+
+def replace_results(m: Match, op: Builder, outputs: Sequence[ir.Value]) -> ir.Value:
+    """Replace result and caches of the match by the `outputs` of an attention over merged heads."""
+    if len(outputs) > 1:
+        op.replace(m.k_all, outputs[1])
+        op.replace(m.v_all, outputs[2])
     if len(m.shapes.dims(m.root.outputs[0]) or ()) == 3:
-        return made[0]
-    vals = _parted(m, "v")
-    assert vals is not None
-    return op.Reshape(made[0], op.constant(np.array([-1, heads_of(m) * vals[1]], dtype=np.int64)))
-
-
-def all_dims(m: Match) -> str:
-    return ", ".join(f"{name} {m.shapes.show(getattr(m, name).value)}" for name in "qkv")
+        return outputs[0]
+    merged = m[HEADS].heads * m[HEADS].value_size
+    return op.Reshape(outputs[0], op.constant(np.array([-1, merged], dtype=np.int64)))
 
 
 @rule(
-    _attention(),
+    SPLIT_HEADS_ATTENTION,
     requires=[
-        constant("scale", "zero"),
-        require("float32, on CUDA also 16 bits", has_kernel, lambda m: str(m.q.dtype)),
-        require("softmax over the keys", lambda m: m.softmax.integer("axis", -1) in (-1, 3)),
-        require("heads that part the last dim and fit each other", fits_heads, all_dims),
-        require("a cache of keys and values that nobody else reads", fits_cache),
-        require("one positive scale", fits_scale),
-        require(
-            "a mask that broadcasts over the scores",
-            fits_mask,
-            lambda m: f"mask {m.shapes.show(m.mask.value)} on {m.shapes.show(m.scores.value)}",
-        ),
-        require("a guard that puts zeros", fits_guard),
-        require("a kernel that fuses it, on CUDA", lambda m: not _why_unfused(m), _why_unfused),
+        constant(scale, zero),
+        ELEMENT_TYPE,
+        SOFTMAX_OVER_KEYS,
+        HEADS,
+        PRIVATE_CACHE,
+        POSITIVE_SCALE,
+        BROADCASTING_MASK,
+        ZERO_GUARD,
+        FUSED_ON_CUDA,
     ],
     exactness=Exactness.SPECIAL_VALUES,
     is_heuristic=True,
@@ -285,19 +319,18 @@ def all_dims(m: Match) -> str:
     ),
     phase=Phase.ATTENTION,
 )
-def fuse_attention_3d(m: Match, op: Builder) -> ir.Value | None:
-    """Scaled dot-product attention over heads that are split and merged around it, with or without a cache.
+def fuse_attention_3d(m: Match, op: Builder) -> ir.Value:
+    """Fuse scaled dot-product attention with the split and merge of its heads, with or without a cache.
 
-    before:  q, k, v -> Reshape, Transpose -> MatMul, scale, + mask, Softmax, [guard], MatMul -> Transpose, Reshape -> y
-    after:   Attention(q, k, v, mask, past keys, past values) -> y
+    before:  s = MatMul(heads(q), Transpose(heads(k))); p = Softmax(s * scale + mask); y = merge(MatMul(p, heads(v)))
+    after:   y, _, _ = Attention(q, k, v, mask, past_keys, past_values)
     """
-    queries, keys = _parted(m, "q"), _parted(m, "k")
-    assert queries is not None and keys is not None
     cached = m.has("k_all")
-    made = op.node(
+    split = m[HEADS]
+    outputs = op.node(
         "Attention",
         [m.q, m.k, m.v, mask_for_all_queries(m, op, axis=1), *((m.k_past, m.v_past) if cached else ())],
         outputs=3 if cached else 1,
-        attributes={"q_num_heads": queries[0], "kv_num_heads": keys[0], "scale": factor(m)},
+        attributes={"q_num_heads": split.heads, "kv_num_heads": split.kv_heads, "scale": factor(m)},
     )
-    return hand_over(m, op, made)
+    return replace_results(m, op, outputs)

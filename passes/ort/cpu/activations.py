@@ -1,4 +1,4 @@
-"""Activations that ONNX Runtime computes element by element, as operators that it has vector code for."""
+"""Activations with scalar kernels, rewritten with operators for which ONNX Runtime has vector code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...rewriting.constraints import require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
-from .conv.nchwc import FLOAT32, LARGE, ON_CPU, WIDE
+from .conv.nchwc import FLOAT32, LARGE, WIDE
 
 (x,) = values("x")
 
@@ -18,16 +18,16 @@ _SATURATED = 20.0  # e^20 is so large that n / (n + 2) rounds to 1 in float32
 
 @rule(
     op.Mul(x, op.Tanh(op.Softplus(x))).any_order().opset(since=8) | op.Mish(x),
-    requires=[ON_CPU, FLOAT32, LARGE, WIDE],
+    requires=[FLOAT32, LARGE, WIDE],
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source="Misra 2019 (arXiv:1908.08681); tanh(ln(1 + e)) = n / (n + 2) with n = e(e + 2): x4 to x9 alone",
 )
 def decompose_mish(m: Match, op: Builder) -> ir.Value:
-    """Mish with one exponential.
+    """Compute Mish with one exponential.
 
-    before:  x -> Softplus -> Tanh -> Mul(x) -> y        the same for Mish
-    after:   e = Exp(Min(x, 20)), n = e * (e + 2);  x * (n / (n + 2)) -> y
+    before:  y = Mul(x, Tanh(Softplus(x)))      the same for Mish
+    after:   e = Exp(Min(x, 20)); n = Mul(e, Add(e, 2)); y = Mul(x, Div(n, Add(n, 2)))
     """
     two = op.constant(2.0, like=m.x)
     exponential = op.Exp(op.Min(m.x, op.constant(_SATURATED, like=m.x)))
@@ -38,7 +38,6 @@ def decompose_mish(m: Match, op: Builder) -> ir.Value:
 @rule(
     op.Elu(x).any_attributes("alpha").opset(since=8),
     requires=[
-        ON_CPU,
         FLOAT32,
         require("alpha = 1", lambda m: m.Elu.number("alpha", 1.0) == 1.0, lambda m: str(m.Elu.number("alpha", 1.0))),
         LARGE,
@@ -49,10 +48,10 @@ def decompose_mish(m: Match, op: Builder) -> ir.Value:
     source="Clevert et al. 2016 (arXiv:1511.07289); e^x - 1 >= x, with equality at 0: x1.3 to x3 alone",
 )
 def decompose_elu(m: Match, op: Builder) -> ir.Value:
-    """Elu is the larger one of two functions.
+    """Compute Elu as the maximum of its two branches.
 
-    before:  x -> Elu -> y
-    after:   Max(x, Min(Exp(x), 1) - 1) -> y
+    before:  y = Elu(x)
+    after:   y = Max(x, Sub(Min(Exp(x), 1), 1))
     """
     one = op.constant(1.0, like=m.x)
     return op.Max(m.x, op.Sub(op.Min(op.Exp(m.x), one), one))

@@ -1,53 +1,50 @@
-"""Attention over long sequences by ONNX Runtime's own operator, which never holds all scores at once."""
+"""Attention over long sequences by ONNX Runtime's flash attention, which never holds all scores at once."""
 
 from __future__ import annotations
 
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import profitable, require
+from ...rewriting.constraints import let, profitable, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 from ...targets.kernel_table import CONTRIB
-from .conv.nchwc import ON_CPU
 
 q, k, v = values("q k v")
 
 _QUERIES, _SCORES = 1 << 10, 1 << 20
 
 
-def _one_kind_of_heads(m: Match) -> bool:
-    """Three dims each, as many heads of keys and values as of queries, all of one size."""
-    dims = [getattr(m, name).dims for name in "qkv"]
+def _uniform_heads(m: Match) -> int | str:
+    """The number of heads, where q, k and v have three dims each, as many heads, and all of one size."""
     heads = m.Attention.integer("q_num_heads")
-    return (
-        heads > 0
-        and heads == m.Attention.integer("kv_num_heads")
-        and all(each is not None and len(each) == 3 and isinstance(each[2], int) for each in dims)
-        and len({each[2] for each in dims}) == 1
-    )
+    widths = {dims[2] if (dims := m[data].dims) is not None and len(dims) == 3 else None for data in (q, k, v)}
+    is_uniform = len(widths) == 1 and isinstance(next(iter(widths)), int)
+    return heads if 0 < heads == m.Attention.integer("kv_num_heads") and is_uniform else _show(m)
+
+
+HEADS = let("queries, keys and values of three dims and equal heads", _uniform_heads)
 
 
 def _is_long(m: Match) -> bool:
-    queries, keys = ((getattr(m, name).dims or (0, 0))[1] for name in "qk")
+    queries, keys = ((m[data].dims or (0, 0))[1] for data in (q, k))
     return isinstance(queries, int) and isinstance(keys, int) and queries >= _QUERIES and queries * keys >= _SCORES
 
 
 def _show(m: Match) -> str:
-    return ", ".join(f"{name} {m.shapes.show(getattr(m, name).value)}" for name in "qkv")
+    return ", ".join(f"{data.name} {m.shapes.show(m[data].value)}" for data in (q, k, v))
 
 
 @rule(
     op.Attention(q, k, v).any_attributes("q_num_heads", "kv_num_heads", "scale"),
     requires=[
-        ON_CPU,
         require(
             "float32", lambda m: m.q.dtype == m.k.dtype == m.v.dtype == ir.DataType.FLOAT, lambda m: str(m.q.dtype)
         ),
-        require("queries, keys and values of three dims and as many heads", _one_kind_of_heads, _show),
-        # which is as much as none for the contrib operator
-        require("no scale of 0", lambda m: m.Attention.attribute("scale") != 0),
+        HEADS,
+        # the contrib operator takes a scale of 0 for none
+        require("a scale other than 0", lambda m: m.Attention.attribute("scale") != 0, lambda m: "scale 0"),
         profitable("1,024 queries and a million scores", _is_long, _show),
     ],
     exactness=Exactness.SPECIAL_VALUES,
@@ -59,12 +56,12 @@ def _show(m: Match) -> str:
     ),
 )
 def attention_to_flash_mha(m: Match, op: Builder) -> ir.Value:
-    """Softmax by blocks of keys, while they are in the cache.
+    """Compute the softmax by blocks of keys, while they are in the cache.
 
-    before:  q[b, 4096, h * d], k, v -> Attention -> y
-    after:   q, k, v -> com.microsoft.MultiHeadAttention -> y
+    before:  y = Attention<q_num_heads, kv_num_heads>(q, k, v)      q: float[b, 4096, h * d]
+    after:   y = com.microsoft.MultiHeadAttention<num_heads>(q, k, v)
     """
-    attributes: dict[str, int | float] = {"num_heads": m.Attention.integer("q_num_heads")}
+    attributes: dict[str, int | float] = {"num_heads": m[HEADS]}
     if m.Attention.attribute("scale") is not None:
         attributes["scale"] = m.Attention.number("scale")
     return op.node("MultiHeadAttention", [m.q, m.k, m.v], domain=CONTRIB, version=1, attributes=attributes)[0]

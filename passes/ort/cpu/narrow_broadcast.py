@@ -1,15 +1,15 @@
-"""Products that broadcast along a tiny last axis: ONNX Runtime starts its inner loop anew for each few elements."""
+"""Products that broadcast along a narrow last axis: ONNX Runtime restarts its inner loop every few elements."""
 
 from __future__ import annotations
 
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import profitable, require
+from ...rewriting.constraints import let, profitable, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
-from .conv.nchwc import ON_CPU, known_elements
+from .conv.nchwc import known_elements
 
 x, thin = values("x thin")
 
@@ -18,16 +18,24 @@ _WIDEST_COPY = 4
 _SHORTEST_COLUMN = 32  # at 16 the product of each pair costs as much as 16 inner loops, at 2 five times as much
 
 _FLOAT32 = require("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype))
-_COMPUTED = require("no constant", lambda m: not m.x.is_constant and not m.thin.is_constant)
+_COMPUTED = require(
+    "no constant operand",
+    lambda m: not m.x.is_constant and not m.thin.is_constant,
+    lambda m: f"{(m.x if m.x.is_constant else m.thin).value.name!r} is constant",
+)
 
 
 def _show(m: Match) -> str:
     return f"{m.shapes.show(m.thin.value)} and {m.shapes.show(m.x.value)}"
 
 
-def _has_width(m: Match, most: int) -> bool:
+def _width(m: Match, most: int) -> int | str:
     size = (m.x.dims or (None,))[-1]
-    return isinstance(size, int) and 2 <= size <= most
+    return size if isinstance(size, int) and 2 <= size <= most else _show(m)
+
+
+COPIES = let(f"a last axis of 2 to {_WIDEST_COPY}", lambda m: _width(m, _WIDEST_COPY))
+"""The elements of each row: a limit of legality, too, since the Concat has as many inputs."""
 
 
 def _is_outer_product(m: Match) -> bool:
@@ -40,7 +48,7 @@ def _is_outer_product(m: Match) -> bool:
 
 def _is_long(m: Match) -> bool:
     *batch, size, _ = m.thin.dims or (0, 0)
-    return all(each == 1 for each in batch) or (isinstance(size, int) and size >= _SHORTEST_COLUMN)
+    return all(dim == 1 for dim in batch) or (isinstance(size, int) and size >= _SHORTEST_COLUMN)
 
 
 def _is_one_for_each_row(m: Match) -> bool:
@@ -54,10 +62,11 @@ def _is_one_for_each_row(m: Match) -> bool:
 @rule(
     op.Mul(thin, x).any_order(),
     requires=[
-        ON_CPU,
         _FLOAT32,
         require("a column and a row", _is_outer_product, _show),
-        profitable(f"a last axis of 2 to {_WIDEST_PRODUCT}", lambda m: _has_width(m, _WIDEST_PRODUCT), _show),
+        profitable(
+            f"a last axis of 2 to {_WIDEST_PRODUCT}", lambda m: isinstance(_width(m, _WIDEST_PRODUCT), int), _show
+        ),
         profitable(f"one product, or columns of {_SHORTEST_COLUMN} or more", _is_long, _show),
         _COMPUTED,
     ],
@@ -66,10 +75,10 @@ def _is_one_for_each_row(m: Match) -> bool:
     source="equal except that -0.0 becomes 0.0; x5.4 at [2000, 128, 3], x2.1 at [2000, 128, 32], x2.0 at [200, 32, 3]",
 )
 def outer_product_to_matmul(m: Match, op: Builder) -> ir.Value:
-    """An outer product is a product of matrices.
+    """Compute an outer product as a matrix product.
 
-    before:  u[e, c, 1], v[e, 1, 3] -> Mul -> y[e, c, 3]
-    after:   u[e, c, 1], v[e, 1, 3] -> MatMul -> y[e, c, 3]
+    before:  y = Mul(u, v)      u: float[e, c, 1], v: float[e, 1, 3]
+    after:   y = MatMul(u, v)
     """
     return op.MatMul(m.thin, m.x)
 
@@ -77,11 +86,9 @@ def outer_product_to_matmul(m: Match, op: Builder) -> ir.Value:
 @rule(
     op.Mul(thin, x).any_order(),
     requires=[
-        ON_CPU,
         _FLOAT32,
         require("one factor for each row", _is_one_for_each_row, _show),
-        # a limit of legality, too: the Concat has as many inputs
-        require(f"a last axis of 2 to {_WIDEST_COPY}", lambda m: _has_width(m, _WIDEST_COPY), _show),
+        COPIES,
         profitable("256 elements or more", lambda m: known_elements(m) >= 1 << 8, _show),
         _COMPUTED,
     ],
@@ -89,12 +96,9 @@ def outer_product_to_matmul(m: Match, op: Builder) -> ir.Value:
     source="x4.5 at [2000, 128, 3], x2.9 at [2000, 128, 4], x1.3 at [20, 16, 3]; from 8 on a loss",
 )
 def materialize_narrow_broadcast(m: Match, op: Builder) -> ir.Value:
-    """A factor for each row of few elements is written once for each element first: the product is then one loop.
+    """Materialize the factor of each narrow row for each of its elements, so that the product is one loop.
 
-    before:  g[e, c, 1], v[e, c, 3] -> Mul -> y[e, c, 3]
-    after:   Concat(g, g, g), v[e, c, 3] -> Mul -> y[e, c, 3]
+    before:  y = Mul(g, v)      g: float[e, c, 1], v: float[e, c, 3]
+    after:   y = Mul(Concat(g, g, g), v)
     """
-    assert m.x.dims is not None
-    times = m.x.dims[-1]
-    assert isinstance(times, int)
-    return op.Mul(op.Concat(*[m.thin] * times, axis=len(m.x.dims) - 1), m.x)
+    return op.Mul(op.Concat(*[m.thin] * m[COPIES], axis=len(m.x.dims or ()) - 1), m.x)

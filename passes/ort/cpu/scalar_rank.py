@@ -1,4 +1,4 @@
-"""Scalars beside a tensor whose last dim is 1, written with the tensor's rank."""
+"""Scalars that broadcast against a tensor whose last dim is 1, reshaped to the tensor's rank."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from math import prod
 from .... import ir
 from ...analyses import Dim
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import profitable, structural
+from ...rewriting.constraints import let, profitable
 from ...rewriting.match import Match
 from ...rewriting.pattern import Pattern, any_call
 from ...rewriting.rule import rule
-from .conv.nchwc import ON_CPU
 
 _BINARY = (
     "Add Sub Mul Div Pow Mod And Or Xor Equal Greater GreaterOrEqual Less LessOrEqual BitwiseAnd BitwiseOr BitwiseXor"
@@ -26,37 +25,37 @@ def _any_of(names: list[str]) -> Pattern:
     return pattern
 
 
-def _tensor(m: Match) -> tuple[Dim, ...] | None:
-    """The dims of the one operand that is no constant of one element; None where there is another, or none."""
-    found = [value for value in m.root.inputs if value is not None and not _is_scalar(value)]
-    return m.shapes.dims(found[0]) if len(found) == 1 else None
-
-
 def _is_scalar(value: ir.Value) -> bool:
     tensor = ir.constant_tensor(value)
     return tensor is not None and tensor.size == 1
 
 
-def _is_of_lower_rank(value: ir.Value, rank: int) -> bool:
+def _has_lower_rank(value: ir.Value, rank: int) -> bool:
     tensor = ir.constant_tensor(value)
     return tensor is not None and tensor.size == 1 and len(tensor.shape) < rank
 
 
-def _has_lower_rank(m: Match) -> bool:
-    dims = _tensor(m)
-    return dims is not None and any(_is_of_lower_rank(value, len(dims)) for value in m.root.inputs if value is not None)
+def _column(m: Match) -> tuple[Dim, ...] | None:
+    """The dims, the last of them 1, of the only operand that is not a scalar constant; a scalar has a lower rank."""
+    operands = [value for value in m.root.inputs if value is not None]
+    tensors = [value for value in operands if not _is_scalar(value)]
+    dims = m.shapes.dims(tensors[0]) if len(tensors) == 1 else None
+    if not dims or dims[-1] != 1 or not any(_has_lower_rank(value, len(dims)) for value in operands):
+        return None
+    return dims
+
+
+COLUMN = let("a tensor whose last dim is 1, and scalar constants of lower rank", _column, is_structural=True)
 
 
 @rule(
     _any_of([*_BINARY, *_VARIADIC]),
     requires=[
-        structural("a tensor and constants of one element, one of them of lower rank", _has_lower_rank),
-        structural("a last dim of 1", lambda m: (_tensor(m) or (0,))[-1] == 1),
-        ON_CPU,
+        COLUMN,
         profitable(
             "more than one element",
-            lambda m: prod(dim if isinstance(dim, int) else 2 for dim in _tensor(m) or ()) > 1,
-            lambda m: m.root.op_type,
+            lambda m: prod(dim if isinstance(dim, int) else 2 for dim in m[COLUMN]) > 1,
+            lambda m: f"dims {m[COLUMN]}",
         ),
     ],
     is_heuristic=True,
@@ -67,21 +66,14 @@ def _has_lower_rank(m: Match) -> bool:
     ),
 )
 def expand_scalar_rank(m: Match, op: Builder) -> ir.Value:
-    """A scalar of the tensor's rank broadcasts in one loop instead of one for each element.
+    """Reshape a scalar to the tensor's rank, so that it broadcasts in one loop instead of one for each element.
 
-    before:  x, %half: float[] -> Mul -> y        x: float[n, 1]
-    after:   x, %half: float[1, 1] -> Mul -> y
+    before:  y = Mul(x, %half)      x: float[n, 1], %half: float[]
+    after:   y = Mul(x, %half)      %half: float[1, 1]
     """
-    rank = len(_tensor(m) or ())
-    inputs = [
-        op.constant(_content(value).reshape((1,) * rank)) if _is_of_lower_rank(value, rank) else value
-        for value in m.root.inputs
-        if value is not None
-    ]
+    rank = len(m[COLUMN])
+    inputs: list[ir.Value | None] = []
+    for value in m.root.inputs:
+        content = ir.constant(value) if value is not None and _has_lower_rank(value, rank) else None
+        inputs.append(value if content is None else op.constant(content.reshape((1,) * rank)))
     return op.node(m.root.op_type, inputs, attributes=dict(m.root.attributes))[0]
-
-
-def _content(value: ir.Value) -> ir.Array:
-    content = ir.constant(value)
-    assert content is not None
-    return content

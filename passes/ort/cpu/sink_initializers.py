@@ -1,4 +1,4 @@
-"""Weights that one body reads, as initializers of that body."""
+"""Move weights into the only body of control flow that uses them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _PREPACKED: Final = frozenset(
     "Attention ConvTranspose DynamicQuantizeLSTM DynamicQuantizeMatMul GRU Gemm LSTM MatMul MatMulInteger "
     "MatMulIntegerToFloat MatMulNBits QAttention QLinearConv QLinearMatMul".split()
 )
-"""Operators of which ONNX Runtime's kernels repack a constant when a session is created."""
+"""Operators whose kernels in ONNX Runtime repack a constant when a session is created."""
 
 _LARGEST: Final = 1 << 26
-"""Bytes of a weight that moves: larger ones are stored in external files, which not every runtime reads for bodies."""
+"""Bytes of a weight that moves: larger ones are stored externally, which not every runtime supports in bodies."""
 
 
 @register
 @dataclass(frozen=True)
 class SinkInitializers(Pass):
-    """Move a weight that is read in one body of a Loop, Scan or If alone into that body.
+    """Move a weight whose users are all in one body of a Loop, Scan or If into that body.
 
     ONNX Runtime releases a weight once all of its users have repacked it, and feeds an empty value to the bodies that
     capture it. A body that is fed something other than a tensor runs without its memory pattern: every intermediate
@@ -39,23 +39,24 @@ class SinkInitializers(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        if context.settings.target == "onnx":
+        """Move the initializers of every graph of `model`."""
+        if not context.settings.target.is_onnxruntime:
             return
         owners = ir.owners_in(ir.nodes(model))
         if not owners:
             return
         for graph in list(ir.graphs(model)):
             for value in list(graph.initializers.values()):
-                home = _home(value, graph, owners)
-                if home is None or home is graph:
+                body = _innermost_graph(value, graph, owners)
+                if body is None or body is graph:
                     continue
-                owner = owners[home]
+                owner = owners[body]
                 if context.log.try_rewrite(self.name, value.name or "", "initializer", f"in a body of {owner.op_type}"):
-                    context.rewriter.move_initializer(value, home)
+                    context.rewriter.move_initializer(value, body)
 
 
-def _home(value: ir.Value, graph: ir.Graph, owners: dict[ir.Graph, ir.Node]) -> ir.Graph | None:
-    """The innermost graph that holds all users of a weight that is repacked; None where the weight does not move."""
+def _innermost_graph(value: ir.Value, graph: ir.Graph, owners: dict[ir.Graph, ir.Node]) -> ir.Graph | None:
+    """The innermost graph with all users of a weight that is repacked; None where the weight does not move."""
     tensor, users = ir.constant_tensor(value), [user for user, _ in value.uses()]
     if tensor is None or tensor.nbytes > _LARGEST or ir.is_public(value):
         return None
@@ -64,7 +65,7 @@ def _home(value: ir.Value, graph: ir.Graph, owners: dict[ir.Graph, ir.Node]) -> 
     paths = [[*ir.graphs_around(user, owners)][::-1] for user in users]
     common = None
     for graphs in zip(*paths, strict=False):
-        if any(each is not graphs[0] for each in graphs):
+        if any(other is not graphs[0] for other in graphs):
             break
         common = graphs[0]
     return common

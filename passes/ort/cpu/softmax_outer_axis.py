@@ -1,4 +1,4 @@
-"""Softmax over an axis that is not the last, written out: ONNX Runtime transposes the whole value and back."""
+"""Softmax over an axis other than the last, decomposed: ONNX Runtime transposes the whole value and back."""
 
 from __future__ import annotations
 
@@ -9,36 +9,43 @@ import numpy as np
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import profitable, structural
+from ...rewriting.constraints import let, profitable, structural
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
-from .conv.nchwc import FLOAT32, ON_CPU
+from .conv.nchwc import FLOAT32
 
 (x,) = values("x")
 
-_INNER = 1 << 10  # elements after the axis, from which on it pays
+_INNER = 1 << 10  # elements after the axis from which on it is faster
 
 
-def _axis(m: Match) -> int | None:
+def _is_last(m: Match) -> bool:
     rank, axis = m.x.rank, m.Softmax.integer("axis", -1)
-    return None if rank is None else axis % rank
+    return rank is not None and axis % rank == rank - 1
+
+
+def _axis(m: Match) -> int | str:
+    rank, axis = m.x.rank, m.Softmax.integer("axis", -1)
+    return f"the rank of {m.x.value.name!r} is unknown" if rank is None else axis % rank
+
+
+AXIS = let("a known axis", _axis)
 
 
 def _inner(m: Match) -> int:
-    axis, dims = _axis(m), m.x.dims
-    if axis is None or dims is None:
-        return 0
-    inner = [dim for dim in dims[axis + 1 :] if isinstance(dim, int)]
-    return prod(inner) if len(inner) == len(dims) - axis - 1 else 0
+    """The number of elements after the axis; 0 where symbolic."""
+    dims = (m.x.dims or ())[m[AXIS] + 1 :]
+    inner = [dim for dim in dims if isinstance(dim, int)]
+    return prod(inner) if len(inner) == len(dims) else 0
 
 
 @rule(
     op.Softmax(x).any_attributes("axis").opset(since=13),
     requires=[
-        structural("an axis before the last", lambda m: m.x.rank is None or _axis(m) != m.x.rank - 1),
-        ON_CPU,
+        structural("an axis before the last", lambda m: not _is_last(m)),
         FLOAT32,
+        AXIS,
         profitable("many elements after the axis", lambda m: _inner(m) >= _INNER, lambda m: m.shapes.show(m.x.value)),
     ],
     exactness=Exactness.ROUNDING,
@@ -49,13 +56,12 @@ def _inner(m: Match) -> int:
     ),
 )
 def decompose_softmax_outer_axis(m: Match, op: Builder) -> ir.Value:
-    """The exponentials and their sum, without a transposition.
+    """Compute the exponentials and their sum, without a transposition.
 
-    before:  x -> Softmax(axis 1) -> y        x: [n, 19, 128, 128]
-    after:   e = Exp(x - ReduceMax(x, axis 1));  e / ReduceSum(e, axis 1) -> y
+    before:  y = Softmax<axis = 1>(x)      x: float[n, 19, 128, 128]
+    after:   e = Exp(Sub(x, ReduceMax(x, [1]))); y = Div(e, ReduceSum(e, [1]))
     """
-    axis = _axis(m)
-    assert axis is not None
+    axis = m[AXIS]
     axes = op.constant(np.array([axis], dtype=np.int64))
     # ReduceMax takes its axes as an attribute below opset 18, ReduceSum below 13.
     is_input = (m.root.version or 0) >= 18

@@ -1,6 +1,8 @@
-"""Operators that ONNX Runtime's CPU provider has in float32 alone, and writes out as many others in float16."""
+"""Functions with CPU kernels for float32 only, which ONNX Runtime expands to several operators in float16."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from .... import ir
 from ...pipeline.exactness import Exactness
@@ -10,20 +12,19 @@ from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 from ...targets.kernel_table import has_kernel
-from .conv.nchwc import ON_CPU
 
 (x,) = values("x")
 
-_HALF, _SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
+_FP16, _FP32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
 
 def _runs_in(m: Match, dtype: ir.DataType) -> bool | None:
-    node, release = m.root, m.context.settings.release
-    return has_kernel("ort-cpu", release, "", node.op_type, node.version or 0, (dtype,), (dtype,))
+    target, node = replace(m.context.settings.target, name="ort-cpu"), m.root
+    return has_kernel(target, "", node.op_type, node.version or 0, (dtype,), (dtype,))
 
 
 def _has_rows(m: Match) -> bool:
-    """Whether a Softmax has more to divide than one number by itself, which its body does faster."""
+    """Whether rows have more than one element: a Softmax of one is faster by its body."""
     axis, dims = ir.attribute(m.root, "axis"), m.x.dims
     return not dims or not isinstance(axis, int) or dims[axis] != 1
 
@@ -33,11 +34,10 @@ def _has_rows(m: Match) -> bool:
     requires=[
         structural(
             "float16, with kernels for float32 alone",
-            lambda m: m.x.dtype == _HALF and _runs_in(m, _SINGLE) is True and _runs_in(m, _HALF) is False,
+            lambda m: m.x.dtype == _FP16 and _runs_in(m, _FP32) is True and _runs_in(m, _FP16) is False,
         ),
-        ON_CPU,
         require(
-            "a function of the standard",  # what is none runs between two casts by itself
+            "a function of the standard",  # ONNX Runtime runs others between two casts anyway
             lambda m: ir.function_signature(m.root.op_type, m.root.version or 0) is not None,
             lambda m: f"opset {m.root.version}",
         ),
@@ -52,11 +52,11 @@ def _has_rows(m: Match) -> bool:
     ),
 )
 def upcast_fp16_functions(m: Match, op: Builder) -> ir.Value:
-    """Softmax, LogSoftmax and Gelu in float32, between two casts.
+    """Compute Softmax, LogSoftmax and Gelu in float32, between two casts.
 
-    before:  x: float16 -> Softmax -> y
-    after:   x -> Cast(float32) -> Softmax -> Cast(float16) -> y
+    before:  y = Softmax(x)      x: float16
+    after:   y = Cast<to = FLOAT16>(Softmax(Cast<to = FLOAT>(x)))
     """
-    single = op.Cast(m.x, to=int(_SINGLE))
-    made = op.node(m.root.op_type, [single], attributes=dict(m.root.attributes))[0]
-    return op.Cast(made, to=int(_HALF))
+    wide = op.Cast(m.x, to=int(_FP32))
+    result = op.node(m.root.op_type, [wide], attributes=dict(m.root.attributes))[0]
+    return op.Cast(result, to=int(_FP16))

@@ -1,0 +1,1 @@
+"""Rewrites for ONNX Runtime's CUDA provider; its rules require the target `ort-cuda`."""

@@ -1,4 +1,4 @@
-"""Activations that ONNX Runtime's CUDA provider computes in one kernel under another name."""
+"""Activations as the operators for which ONNX Runtime's CUDA provider has a kernel."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 from ...targets.kernel_table import CONTRIB
-from .cuda_target import ON_CUDA
 
 (x,) = values("x")
 
 
 @rule(
     op.Swish(x).any_attributes("alpha").named("swish"),
-    requires=[ON_CUDA, floating("x")],
+    requires=[floating(x)],
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source=(
@@ -26,9 +25,9 @@ from .cuda_target import ON_CUDA
     ),
 )
 def swish_to_quick_gelu_cuda(m: Match, op: Builder) -> ir.Value:
-    """Swish under the name that has a kernel.
+    """Rewrite Swish as the contrib operator that has a kernel.
 
-    before:  Swish<alpha>(x) -> y
-    after:   com.microsoft.QuickGelu<alpha>(x) -> y
+    before:  y = Swish<alpha>(x)
+    after:   y = com.microsoft.QuickGelu<alpha>(x)
     """
     return op.QuickGelu(m.x, domain=CONTRIB, version=1, alpha=m.swish.number("alpha", 1.0))

@@ -1,24 +1,24 @@
-"""Group normalization as the operator for which ONNX Runtime's CUDA provider has a kernel, with SiLU built in."""
+"""Group normalization as com.microsoft.GroupNorm, which has a CUDA kernel and SiLU built in."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .... import ir
+from ...analyses import Dim
 from ...pipeline.exactness import Exactness
 from ...recognize.group_normalization import SPELLED_OUT, groups_channels, is_per_channel, is_plain_within
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import constant, profitable, require
+from ...rewriting.constraints import constant, let, profitable, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 from ...targets.kernel_table import CONTRIB
-from .cuda_target import ON_CUDA
 
 x, scale, bias, gamma, beta = values("x scale bias gamma beta")
 
 _TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16})
-_LARGEST_GROUP = 512  # channels: as many as one block of threads takes, two a thread
+_LARGEST_GROUP = 512  # channels: the capacity of one block of threads, two per thread
 
 _STANDARD = (
     op.GroupNormalization(x, scale, bias).any_attributes("num_groups", "epsilon", "stash_type").named("standard")
@@ -33,33 +33,38 @@ _NORMALIZED = (
 _RESULT = op.Transpose(_NORMALIZED, perm=(0, 3, 1, 2)).named("turned") | _NORMALIZED
 
 
-def _channels(m: Match) -> int | None:
-    """The second of four dims, where it is known."""
+def _channels(m: Match) -> int | str:
+    """The channels of an image [N, C, H, W]."""
     dims = m.x.dims
-    return dims[1] if dims is not None and len(dims) == 4 and isinstance(dims[1], int) and dims[1] > 0 else None
+    channels = dims[1] if dims is not None and len(dims) == 4 else None
+    return channels if isinstance(channels, int) and channels > 0 else m.shapes.show(m.x.value)
 
 
-def _groups(m: Match) -> int:
-    """As many as the operator says; 0 where what is spelled out has none."""
+CHANNELS = let("a 4-D image with a known number of channels", _channels)
+
+
+def _groups(m: Match) -> int | str:
+    """The number of groups: one thread computes two channels of a group, and one block of threads all of them."""
     if m.has("standard"):
-        return m.standard.integer("num_groups")
-    groups = (m.groups.dims or (0, 0))[1] if groups_channels(m) else 0
-    return groups if isinstance(groups, int) else 0
+        groups: Dim = m.standard.integer("num_groups")
+    else:
+        groups = (m.groups.dims or (0, 0))[1] if groups_channels(m) else 0
+    channels = m[CHANNELS]
+    if isinstance(groups, int) and groups >= 1 and channels % groups == 0:
+        size = channels // groups
+        if size % 2 == 0 and size <= _LARGEST_GROUP:
+            return groups
+    return f"{channels} channels in {groups or 'no'} groups"
 
 
-def _has_groups(m: Match) -> bool:
-    """Two channels of a group are computed by one thread, and all of them by one block."""
-    channels, groups = _channels(m) or 0, _groups(m)
-    if groups < 1 or channels % groups:
-        return False
-    return (channels // groups) % 2 == 0 and channels // groups <= _LARGEST_GROUP
+GROUPS = let(f"groups of an even number of channels, {_LARGEST_GROUP} at most", _groups)
 
 
 def _has_parameters(m: Match) -> bool:
-    """One number for each channel; for each group in the operator's first definition."""
+    """One element for each channel; for each group in the operator's first definition."""
     if not m.has("standard"):
         return is_per_channel(m, "scale") and is_per_channel(m, "bias")
-    size = _channels(m) if (m.root.version or 0) >= 21 else _groups(m)
+    size = m[CHANNELS] if (m.root.version or 0) >= 21 else m[GROUPS]
     return m.scale.static == m.bias.static == (size,)
 
 
@@ -67,44 +72,50 @@ def _epsilon(m: Match) -> float:
     return (m.standard if m.has("standard") else m.normalized).number("epsilon", 1e-5)
 
 
-def _is_worth_it(m: Match) -> bool:
-    """Whether it would be written out in many operators, or takes in the SiLU that alone reads it."""
-    readers = sorted(reader.op_type for reader in m.root.outputs[0].consumers())
-    return m.has("standard") or readers in (["Mul", "Sigmoid"], ["QuickGelu"], ["Swish"])
+def _users(m: Match) -> list[str]:
+    return sorted(user.op_type for user in m.root.outputs[0].consumers())
+
+
+def _is_expanded_or_gated(m: Match) -> bool:
+    """Whether ONNX Runtime would expand the operator, or the only user is a SiLU, which the kernel computes, too."""
+    return m.has("standard") or _users(m) in (["Mul", "Sigmoid"], ["QuickGelu"], ["Swish"])
 
 
 @rule(
     _STANDARD | SPELLED_OUT,
     requires=[
-        ON_CUDA,
         constant("scale", "bias", "ones", "zeros"),
         require("float32 or float16", lambda m: m.x.dtype in _TYPES, lambda m: str(m.x.dtype)),
-        require(
-            "images of a known number of channels",
-            lambda m: _channels(m) is not None,
-            lambda m: m.shapes.show(m.x.value),
-        ),
-        require(
-            "groups of an even number of channels, 512 at most",
-            _has_groups,
-            lambda m: f"{_channels(m)} channels in {_groups(m) or 'no'} groups",
-        ),
+        CHANNELS,
+        GROUPS,
         require(
             "a scale and a bias for each channel, below opset 21 for each group",
             _has_parameters,
             lambda m: f"{m.shapes.show(m.scale.value)}, {m.shapes.show(m.bias.value)}",
         ),
-        require("no scale and no bias within", lambda m: m.has("standard") or is_plain_within(m)),
-        require("statistics in float32", lambda m: not m.has("standard") or m.standard.integer("stash_type", 1) == 1),
+        require(
+            "no scale and no bias within",
+            lambda m: m.has("standard") or is_plain_within(m),
+            lambda m: f"{m.shapes.show(m.ones.value)}, {m.shapes.show(m.zeros.value)}",
+        ),
+        require(
+            "statistics in float32",
+            lambda m: not m.has("standard") or m.standard.integer("stash_type", 1) == 1,
+            lambda m: f"stash_type {m.standard.integer('stash_type', 1)}",
+        ),
         require("an epsilon that is not negative", lambda m: _epsilon(m) >= 0, lambda m: str(_epsilon(m))),
-        profitable("an operator without a kernel, or SiLU behind it", _is_worth_it),
+        profitable(
+            "an operator without a kernel, or a SiLU after it",
+            _is_expanded_or_gated,
+            lambda m: f"users {', '.join(_users(m)) or 'none'}",
+        ),
     ],
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source=(
         "com.microsoft.GroupNorm (ContribOperators.md; contrib_ops/cuda/diffusion/group_norm_impl.cu): channels last, "
         "parameters in float32, two launches on CUDA, where ONNX GroupNormalization has no kernel and is expanded to "
-        "16 to 18 (counted, not timed). Of an InstanceNormalization between Reshapes it is taken from passes over "
+        "16 to 18 (counted, not timed). Of an InstanceNormalization between Reshapes it is estimated from passes over "
         "memory: 9 with scale, bias and SiLU, against 7 with two Transposes"
     ),
 )
@@ -114,43 +125,42 @@ def fuse_group_norm_cuda(m: Match, op: Builder) -> ir.Value:
     The kernel's variance is the mean of squares less the square of the mean, in float32: a group that hardly varies
     about a large mean loses digits. It takes no empty image.
 
-    before:  GroupNormalization(x, scale, bias) -> y      or Reshape, InstanceNormalization, Reshape, Mul, Add
-    after:   x -> Transpose -> com.microsoft.GroupNorm(·, gamma, beta) -> Transpose -> y
+    before:  y = GroupNormalization(x, scale, bias)      or Reshape, InstanceNormalization, Reshape, Mul, Add
+    after:   y = Transpose(com.microsoft.GroupNorm(Transpose(x), gamma, beta))
     """
-    made = op.GroupNorm(
+    normalized = op.GroupNorm(
         op.Transpose(m.x, perm=[0, 2, 3, 1]),
-        *(op.constant(_for_each_channel(m, each)) for each in (m.scale.array, m.bias.array)),
+        *(op.constant(_for_each_channel(m, content)) for content in (m.scale.array, m.bias.array)),
         domain=CONTRIB,
         version=1,
         activation=0,
         channels_last=1,
         epsilon=_epsilon(m),
-        groups=_groups(m),
+        groups=m[GROUPS],
     )
-    return op.Transpose(made, perm=[0, 3, 1, 2])
+    return op.Transpose(normalized, perm=[0, 3, 1, 2])
 
 
 def _for_each_channel(m: Match, content: ir.Array) -> ir.Array:
-    return np.repeat(content.reshape(-1).astype(np.float32), (_channels(m) or 0) // content.size)
+    return np.repeat(content.reshape(-1).astype(np.float32), m[CHANNELS] // content.size)
 
 
 @rule(
     op.Mul(op.Sigmoid(_RESULT), _RESULT).any_order()
     | op.Swish(_RESULT)
     | op.domain(CONTRIB).QuickGelu(_RESULT, alpha=1.0),
-    requires=[ON_CUDA],
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
     source="com.microsoft.GroupNorm with activation = 1, which is SiLU (ContribOperators.md): a launch less, not timed",
     benefit=1,
 )
 def fuse_group_norm_silu_cuda(m: Match, op: Builder) -> ir.Value:
-    """SiLU within the normalization that it alone reads.
+    """Fuse SiLU into the normalization of which it is the only user.
 
-    before:  s = com.microsoft.GroupNorm(x, gamma, beta); s * Sigmoid(s) -> y      also where s is transposed first
-    after:   com.microsoft.GroupNorm<activation = 1>(x, gamma, beta) -> y
+    before:  s = com.microsoft.GroupNorm(x, gamma, beta); y = Mul(s, Sigmoid(s))      also where s is transposed first
+    after:   y = com.microsoft.GroupNorm<activation = 1>(x, gamma, beta)
     """
-    made = op.GroupNorm(
+    normalized = op.GroupNorm(
         m.x,
         m.gamma,
         m.beta,
@@ -161,4 +171,4 @@ def fuse_group_norm_silu_cuda(m: Match, op: Builder) -> ir.Value:
         epsilon=m.normalized.number("epsilon", 1e-5),
         groups=m.normalized.integer("groups"),
     )
-    return op.Transpose(made, perm=[0, 3, 1, 2]) if m.has("turned") else made
+    return op.Transpose(normalized, perm=[0, 3, 1, 2]) if m.has("turned") else normalized

@@ -1,4 +1,4 @@
-"""The opset at which every operator of a model has a CUDA kernel."""
+"""Lower the opset to one at which every operator of a model has a CUDA kernel."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ OPSET = 21  # the last before the definitions of opset 22, which some kernels do
 class LowerOpsetForCuda(Pass):
     """Convert a model of opset 22 or above to 21 where an operator has a CUDA kernel only there; for target `ort-cuda`.
 
-    Such a node runs on the processor, between a copy to the host, a wait, and a copy back (MaxPool,
-    InstanceNormalization, Elu: microsoft/onnxruntime#26393). Not where the user asked for an opset, where another
-    operator is newer than 21 or loses its own kernel there, where ONNX Runtime's optimizer breaks quantization at 21
-    alone, and not for bfloat16, for which Conv has a kernel from 22 on.
+    Such a node runs on the CPU, between a copy to the host, a synchronization, and a copy back (MaxPool,
+    InstanceNormalization, Elu: microsoft/onnxruntime#26393). Not where an opset was requested, where another operator
+    is newer than 21 or loses its own kernel there, where ONNX Runtime's optimizer breaks quantization at 21 alone, and
+    not for bfloat16, for which Conv has a kernel from 22 on.
 
     before:  y = MaxPool(x)      opset 22
     after:   y = MaxPool(x)      opset 21
@@ -35,13 +35,14 @@ class LowerOpsetForCuda(Pass):
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Convert `model`, or log why not."""
         current, settings = ir.standard_opset(model), context.settings
-        if settings.target != "ort-cuda" or settings.highest_opset == 0 or current is None or current <= OPSET:
+        if not settings.target.is_cuda or settings.highest_opset == 0 or current is None or current <= OPSET:
             return
         lost = kernels_lost(model, current)
         if not lost:
             return
-        condition, because = f"what opset {OPSET} has, too", _bfloat16_in(model)
+        condition, because = f"operators and types that opset {OPSET} has, too", _bfloat16_in(model)
         if not because:
             try:
                 lower = convert_for_target(model, OPSET, settings, context.analyses.get(Shapes))
@@ -58,6 +59,7 @@ class LowerOpsetForCuda(Pass):
 
 
 def _bfloat16_in(model: ir.Model) -> str:
+    """Why the model needs bfloat16; "" where it does not."""
     for graph in ir.graphs(model):
         for value in (*graph.inputs, *graph.initializers.values()):
             if ir.declared_dtype(value) == ir.DataType.BFLOAT16:

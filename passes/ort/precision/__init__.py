@@ -1,0 +1,1 @@
+"""Conversion of whole models between float32 and float16."""

@@ -1,4 +1,4 @@
-"""Half-precision models computed in single precision, where a processor has no arithmetic for half: when asked."""
+"""Conversion of float16 models to float32, for CPUs without float16 arithmetic (`--upcast-fp16`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...pipeline.pass_ import Pass, PassContext, where
 from ...pipeline.registry import register
 from ...pipeline.rewrite_log import MissedRewrite
 
-HALF, SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
+FP16, FP32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
 TYPE_ATTRIBUTES: Final = ("dtype", "to", "output_dtype", "stash_type", "softmax_precision", "precision")
 """Attributes that name an element type by its number in ONNX."""
@@ -37,7 +37,8 @@ class UpcastFp16(Pass):
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        if not any(_is_half(value) for value in _values(model)):
+        """Convert `model`, or log the obstacle."""
+        if not any(_is_fp16(value) for value in _values(model)):
             return
         if because := _obstacle(model):
             context.log.miss(MissedRewrite(self.name, "model", "standard operators over tensors", because))
@@ -45,14 +46,14 @@ class UpcastFp16(Pass):
         if not context.log.try_rewrite(self.name, "model", "float16", "float32", self.exactness):
             return
         interface = {*model.graph.inputs, *model.graph.outputs}
-        for value in [each for each in _values(model) if _is_half(each) and each not in interface]:
+        for value in [each for each in _values(model) if _is_fp16(each) and each not in interface]:
             if not value.is_initializer():
-                context.rewriter.retype(value, SINGLE)
+                context.rewriter.retype(value, FP32)
         for node in list(ir.nodes(model)):
             _retype_attributes(node, context)
         for graph in ir.graphs(model):
             for value in list(graph.initializers.values()):
-                if value not in interface and value.const_value is not None and value.const_value.dtype == HALF:
+                if value not in interface and value.const_value is not None and value.const_value.dtype == FP16:
                     _widen(value, graph, context)
         _convert_interface(model.graph, context)
 
@@ -65,9 +66,9 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
             yield from node.outputs
 
 
-def _is_half(value: ir.Value) -> bool:
+def _is_fp16(value: ir.Value) -> bool:
     tensor = ir.constant_tensor(value)
-    return ir.declared_dtype(value) == HALF or (tensor is not None and tensor.dtype == HALF)
+    return ir.declared_dtype(value) == FP16 or (tensor is not None and tensor.dtype == FP16)
 
 
 def _obstacle(model: ir.Model) -> str:
@@ -77,7 +78,7 @@ def _obstacle(model: ir.Model) -> str:
         if value.type is not None and not isinstance(value.type, ir.TensorType):
             return f"{value.name!r} is no tensor"
     for graph in ir.graphs(model):
-        if graph is not model.graph and any(value.is_initializer() and _is_half(value) for value in graph.outputs):
+        if graph is not model.graph and any(value.is_initializer() and _is_fp16(value) for value in graph.outputs):
             return "the body of a node gives back an initializer"
     foreign = next((node for node in ir.nodes(model) if node.domain not in ("", "ai.onnx.ml")), None)
     return "" if foreign is None else f"{where(foreign)} is {foreign.domain}.{foreign.op_type}"
@@ -85,15 +86,15 @@ def _obstacle(model: ir.Model) -> str:
 
 def _retype_attributes(node: ir.Node, context: PassContext) -> None:
     for name, given in list(node.attributes.items()):
-        if name in TYPE_ATTRIBUTES and given.type == ir.AttributeType.INT and given.as_int() == HALF.value:
-            context.rewriter.set_attribute(node, name, SINGLE.value)
-        elif given.type == ir.AttributeType.TENSOR and given.as_tensor().dtype == HALF:
+        if name in TYPE_ATTRIBUTES and given.type == ir.AttributeType.INT and given.as_int() == FP16.value:
+            context.rewriter.set_attribute(node, name, FP32.value)
+        elif given.type == ir.AttributeType.TENSOR and given.as_tensor().dtype == FP16:
             wide = given.as_tensor().numpy().astype(np.float32)
             context.rewriter.set_attribute(node, name, ir.tensor(wide))
 
 
 def _widen(value: ir.Value, graph: ir.Graph, context: PassContext) -> None:
-    """Exchange the content of an initializer."""
+    """Replace an initializer by its content in float32."""
     content = ir.constant(value)
     assert content is not None
     wide = context.rewriter.constant(content.astype(np.float32), near=graph[0], name=value.name or "constant")
@@ -104,23 +105,23 @@ def _widen(value: ir.Value, graph: ir.Graph, context: PassContext) -> None:
 
 
 def _convert_interface(graph: ir.Graph, context: PassContext) -> None:
-    """Let the model read its inputs (and what it also gives back) through a Cast, and give its outputs through one."""
+    """Insert a Cast after each float16 input (also one that is an output), and before each float16 output."""
     rewriter, version = context.rewriter, context.rewriter.imports_of(graph).get("", 13)
 
     def cast(value: ir.Value, to: ir.DataType) -> ir.Node:
         return ir.new_node("Cast", [value], {"to": to.value}, version=version, provenance=UpcastFp16.name)
 
-    outputs = [value for value in dict.fromkeys(graph.outputs) if _is_half(value)]
+    outputs = [value for value in dict.fromkeys(graph.outputs) if _is_fp16(value)]
     for value in dict.fromkeys((*graph.inputs, *graph.outputs)):
-        readers = list(value.uses())
-        if readers and value.producer() is None and _is_half(value):
-            wide = rewriter.insert(cast(value, SINGLE), before=graph[0]).outputs[0]
-            for user, index in readers:
+        uses = list(value.uses())
+        if uses and value.producer() is None and _is_fp16(value):
+            wide = rewriter.insert(cast(value, FP32), before=graph[0]).outputs[0]
+            for user, index in uses:
                 rewriter.set_input(user, index, wide)
     for value in outputs:
         if value.producer() is not None:
-            rewriter.give_back(value, cast(value, HALF))
-            rewriter.retype(value, SINGLE)
+            rewriter.give_back(value, cast(value, FP16))
+            rewriter.retype(value, FP32)
 
 
 @register
@@ -139,6 +140,7 @@ class StoreWeightsFp16(Pass):
     elements: int = 1 << 16  # above what folding may add: it would undo this
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Narrow the initializers of every graph of `model`."""
         for graph in ir.graphs(model):
             version = context.rewriter.imports_of(graph).get("", 0)
             for value in list(graph.initializers.values()):
@@ -146,7 +148,7 @@ class StoreWeightsFp16(Pass):
                 if narrow is None or not context.log.try_rewrite(self.name, value.name or "", "float32", "float16"):
                     continue
                 half = ir.pending_constant(narrow, name=f"{value.name}_half")
-                node = ir.new_node("Cast", [half], {"to": SINGLE.value}, version=version, provenance=self.name)
+                node = ir.new_node("Cast", [half], {"to": FP32.value}, version=version, provenance=self.name)
                 context.rewriter.insert(node, before=graph[0])
                 for user, index in list(value.uses()):
                     context.rewriter.set_input(user, index, node.outputs[0])
@@ -154,7 +156,7 @@ class StoreWeightsFp16(Pass):
 
     def _narrow(self, value: ir.Value) -> ir.Array | None:
         tensor = ir.constant_tensor(value)
-        if tensor is None or tensor.dtype != SINGLE or tensor.size < self.elements or ir.is_public(value):
+        if tensor is None or tensor.dtype != FP32 or tensor.size < self.elements or ir.is_public(value):
             return None
         content = np.asarray(tensor.numpy())
         with np.errstate(over="ignore"):

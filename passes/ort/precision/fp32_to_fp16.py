@@ -1,4 +1,4 @@
-"""Single-precision models computed in half precision, for graphics processors: when asked."""
+"""Conversion of float32 models to float16, for GPUs (`--fp16`)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, where
 from ...pipeline.registry import register
 from ...pipeline.rewrite_log import MissedRewrite
-from ...targets.cuda import computes_in_half
+from ...targets.cuda import has_fp16_kernel
 from ...targets.kernel_table import CONTRIB
 
-HALF, SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
-LARGEST, SMALLEST = 65504.0, 2.0**-14  # the largest half, and the smallest with all its digits
+FP16, FP32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
+LARGEST, SMALLEST = 65504.0, 2.0**-14  # the largest float16, and the smallest normal one
 
 ISLANDS: Final = frozenset(
     "NonMaxSuppression TopK RoiAlign Range CumSum Upsample RandomUniformLike RandomNormalLike GridSample EyeLike "
@@ -29,19 +29,19 @@ ISLANDS: Final = frozenset(
 range of float16 in normalizations that are spelled out."""
 
 GROWING: Final = frozenset("Pow Exp CumSum Range ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ReduceProd".split())
-"""Whose results may leave the range of float16 though their inputs are in it."""
+"""Operators whose results may leave the range of float16 though their inputs are in it."""
 
 BOUNDED: Final = frozenset(
     "Softmax LogSoftmax Sigmoid HardSigmoid Tanh Erf Log Cos Sin Sign Atan Softsign Clip Reciprocal "
     "LayerNormalization RMSNormalization SimplifiedLayerNormalization InstanceNormalization GroupNormalization".split()
 )
-"""Whose results are in the range of float16 whatever their inputs are."""
+"""Operators whose results are in the range of float16 for any inputs."""
 
 MOVES: Final = frozenset(
     "Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand Tile Slice Split Gather GatherElements GatherND "
     "Concat Pad Where DepthToSpace SpaceToDepth ScatterND ScatterElements Trilu Min Max".split()
 )
-"""Which round nothing, and so take the type of what they move."""
+"""Operators that do not round, and so take the type of the data that they move."""
 
 SHAPES: Final = ("Shape", "Size")
 
@@ -55,12 +55,12 @@ MASKS: Final = {("", "Attention"): 3, (CONTRIB, "MultiHeadAttention"): 5}
 @register
 @dataclass(frozen=True)
 class ConvertToFp16(Pass):
-    """Compute in float16 what has CUDA kernels for it, with islands of float32; inputs and outputs keep their type.
+    """Compute in float16 where CUDA has kernels for it, with islands of float32; inputs and outputs keep their type.
 
-    To be run after all fusion: fused normalizations accumulate in float32, spelled-out ones leave the range. Islands
-    are what `ISLANDS` lists, what may leave the range of float16 (and integers that became floats: positions have more
-    digits), what reads constants beyond 65504 or without all digits, shape arithmetic, the bodies of control flow, and
-    arithmetic on inputs by which a comparison or an index is decided (analyses/rounding_sensitivity.py).
+    Runs after all fusion: fused normalizations accumulate in float32, decomposed ones leave the range. Islands are the
+    operators of `ISLANDS`, those whose results may leave the range of float16 (and integers cast to floats: positions
+    have more digits), users of constants beyond 65504 or below the normal range, shape arithmetic, bodies of control
+    flow, and arithmetic on inputs by which a comparison or an index is decided (analyses/rounding_sensitivity.py).
     Masks that are added to the scores of an attention are clipped to the range.
 
     before:  y = MatMul(x, %w)      x, y: float32, %w: float32
@@ -71,6 +71,7 @@ class ConvertToFp16(Pass):
     exactness: ClassVar[Exactness] = Exactness.APPROXIMATE
 
     def run(self, model: ir.Model, context: PassContext) -> None:
+        """Convert `model`, or log the obstacle."""
         if because := _obstacle(model):
             context.log.miss(MissedRewrite(self.name, "model", "no functions and no quantization", because))
             return
@@ -97,8 +98,8 @@ class _Plan:
     model: ir.Model
     shapes: Shapes
     chosen: set[ir.Node] = field(default_factory=set)
-    halves: set[ir.Value] = field(default_factory=set)  # results of chosen nodes
-    singles: set[ir.Value] = field(default_factory=set)  # all float32 values
+    fp16: set[ir.Value] = field(default_factory=set)  # results of chosen nodes
+    fp32: set[ir.Value] = field(default_factory=set)  # all float32 values
     wide: set[ir.Value] = field(default_factory=set)  # that may leave the range or the digits of float16
     _host: set[ir.Value] = field(default_factory=set)  # computed from shapes alone
 
@@ -109,13 +110,13 @@ class _Plan:
         }
         for node in self.model.graph:
             for value in (*node.inputs, *node.outputs):
-                if value is not None and self.shapes.dtype(value) == SINGLE:
-                    self.singles.add(value)
+                if value is not None and self.shapes.dtype(value) == FP32:
+                    self.fp32.add(value)
             self._widen(node)
             decides = any(decided_by_rounding(value, owners) for value in node.outputs)
             if not decides and self._fits(node) and given_back.isdisjoint(node.outputs):
                 self.chosen.add(node)
-                self.halves |= self.singles.intersection(node.outputs)
+                self.fp16 |= self.fp32.intersection(node.outputs)
 
     def _widen(self, node: ir.Node) -> None:
         inputs = [value for value in node.inputs if value is not None]
@@ -130,21 +131,21 @@ class _Plan:
             given = self.shapes.dtype(inputs[0])
             grows = given is None or given.is_integer()
         if grows or (wide and node.op_type not in BOUNDED) or any(ir.subgraphs_of(node)):
-            self.wide |= self.singles.intersection(node.outputs)
+            self.wide |= self.fp32.intersection(node.outputs)
 
     def _fits(self, node: ir.Node) -> bool:
         results = [value for value in node.outputs if value.name]
         if node.op_type in ISLANDS or any(ir.subgraphs_of(node)) or self._host.intersection(results):
             return False
-        if any(self.shapes.dtype(value) is None for value in results) or not computes_in_half(node):
+        if any(self.shapes.dtype(value) is None for value in results) or not has_fp16_kernel(node):
             return False
-        given = [value for value in self.inputs(node) if value in self.singles]
+        given = [value for value in self.inputs(node) if value in self.fp32]
         moving = [value for value in given if not ir.is_constant(value)]
-        if not given or self.wide.intersection(given) or not all(_has_half(value) for value in given):
+        if not given or self.wide.intersection(given) or not all(_fits_fp16(value) for value in given):
             return False
-        if self.singles.isdisjoint(results):
-            return bool(moving) and self.halves.issuperset(moving)
-        return node.op_type not in MOVES or not moving or not self.halves.isdisjoint(moving)
+        if self.fp32.isdisjoint(results):
+            return bool(moving) and self.fp16.issuperset(moving)
+        return node.op_type not in MOVES or not moving or not self.fp16.isdisjoint(moving)
 
     def inputs(self, node: ir.Node) -> Iterator[ir.Value]:
         """The inputs whose type decides: no masks, and none that are float32 anyway."""
@@ -173,71 +174,74 @@ def _is_beyond(value: ir.Value) -> bool:
     return (_finite(value) or 0.0) > LARGEST
 
 
-def _has_half(value: ir.Value) -> bool:
-    """Whether a constant keeps its meaning in float16. Small elements beside large ones may round to 0."""
+def _fits_fp16(value: ir.Value) -> bool:
+    """Whether the largest element of a constant is in the normal range of float16. Smaller ones may become 0."""
     largest = _finite(value)
     return largest is None or largest == 0.0 or SMALLEST <= largest <= LARGEST
 
 
 @dataclass
 class _Conversion:
-    """Carries out a plan. The nodes come in order, so that a Cast stands before everyone who reads it."""
+    """Applies a plan. The nodes come in order, so that a Cast is before all of its users."""
 
     plan: _Plan
     context: PassContext
-    _as_half: dict[ir.Value, ir.Value] = field(default_factory=dict)
-    _as_single: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    _as_fp16: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    _as_fp32: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def run(self, model: ir.Model) -> None:
         rewriter, plan = self.context.rewriter, self.plan
         for node in list(model.graph):
             if node.op_type in SHAPES and node.domain == "":
                 continue  # the same in any type
-            name, is_chosen = (node.domain, node.op_type), node in plan.chosen
-            for index, value in enumerate(node.inputs):
-                if value is None or value not in plan.singles:
-                    continue
-                if not is_chosen or index in FLOAT_INPUTS.get(name, ()):
-                    self._read_single(node, index, value, before=node)
-                elif value not in plan.halves:
-                    half = self._half(value, node, is_mask=index == MASKS.get(name))
-                    rewriter.set_input(node, index, half)
+            self._convert_inputs(node)
             for body in ir.subgraphs_of(node):
                 for inner in body.all_nodes():
                     for index, value in enumerate(inner.inputs):
                         if value is not None:
-                            self._read_single(inner, index, value, before=node)
+                            self._use_fp32(inner, index, value, before=node)
         for value in dict.fromkeys(model.graph.outputs):
-            if value in plan.halves:
-                rewriter.give_back(value, self._cast(value, SINGLE, model.graph))
-        for value in plan.halves:
-            rewriter.retype(value, HALF)
+            if value in plan.fp16:
+                rewriter.give_back(value, self._cast(value, FP32, model.graph))
+        for value in plan.fp16:
+            rewriter.retype(value, FP16)
 
-    def _read_single(self, node: ir.Node, index: int, value: ir.Value, *, before: ir.Node) -> None:
-        if value not in self.plan.halves:
+    def _convert_inputs(self, node: ir.Node) -> None:
+        name, is_chosen = (node.domain, node.op_type), node in self.plan.chosen
+        for index, value in enumerate(node.inputs):
+            if value is None or value not in self.plan.fp32:
+                continue
+            if not is_chosen or index in FLOAT_INPUTS.get(name, ()):
+                self._use_fp32(node, index, value, before=node)
+            elif value not in self.plan.fp16:
+                half = self._narrowed(value, node, is_mask=index == MASKS.get(name))
+                self.context.rewriter.set_input(node, index, half)
+
+    def _use_fp32(self, node: ir.Node, index: int, value: ir.Value, *, before: ir.Node) -> None:
+        if value not in self.plan.fp16:
             return
-        if value not in self._as_single:
+        if value not in self._as_fp32:
             assert before.graph is not None
-            cast = self._cast(value, SINGLE, before.graph)
-            self._as_single[value] = self.context.rewriter.insert(cast, before=before).outputs[0]
-        self.context.rewriter.set_input(node, index, self._as_single[value])
+            cast = self._cast(value, FP32, before.graph)
+            self._as_fp32[value] = self.context.rewriter.insert(cast, before=before).outputs[0]
+        self.context.rewriter.set_input(node, index, self._as_fp32[value])
 
-    def _half(self, value: ir.Value, node: ir.Node, *, is_mask: bool) -> ir.Value:
+    def _narrowed(self, value: ir.Value, node: ir.Node, *, is_mask: bool) -> ir.Value:
         """`value` in float16, visible to `node` and all that follow."""
-        if value not in self._as_half:
+        if value not in self._as_fp16:
             rewriter = self.context.rewriter
             content, graph = ir.constant(value), node.graph
             assert graph is not None
             if content is not None:
                 if is_mask:
                     content = np.where(np.isfinite(content), np.clip(content, -LARGEST, LARGEST), content)
-                self._as_half[value] = rewriter.constant(
+                self._as_fp16[value] = rewriter.constant(
                     content.astype(np.float16), near=node, name=f"{value.name}_half"
                 )
             else:
                 narrow = self._clipped(value, node) if is_mask and value in self.plan.wide else value
-                self._as_half[value] = rewriter.insert(self._cast(narrow, HALF, graph), before=node).outputs[0]
-        return self._as_half[value]
+                self._as_fp16[value] = rewriter.insert(self._cast(narrow, FP16, graph), before=node).outputs[0]
+        return self._as_fp16[value]
 
     def _clipped(self, value: ir.Value, node: ir.Node) -> ir.Value:
         """A mask within the range: the kernels add it in float32, where exp(-65504) is 0, too."""

@@ -95,8 +95,12 @@ class OutlineFunctions(Pass):
         call = Call(op_type, found.guess.opset, found.inputs, found.attributes, shapes, frozenset(found.exposed))
         fault = "an inner value is read elsewhere" if found.leaks else unfit(call)
         known = ir.schema(op_type, found.guess.opset)
-        if fault is None and known is not None and not knows(context.settings.release, op_type, known.since_version):
-            fault = f"ONNX Runtime {context.settings.release} knows only an older definition"
+        if (
+            fault is None
+            and known is not None
+            and not knows(context.settings.target.release, op_type, known.since_version)
+        ):
+            fault = f"ONNX Runtime {context.settings.target.release} knows only an older definition"
         if fault is None and not _in_order(found, node):
             fault = "another result is read before the first is there"
         if fault is not None:
@@ -150,7 +154,7 @@ def _inputs_for_kernel(
     inputs, shapes = found.inputs, context.analyses.get(Shapes)
     mask = inputs[_MASK] if found.guess.op_type == "Attention" and len(inputs) > _MASK else None
     dtype = shapes.dtype(mask) if mask is not None else None
-    is_target = context.settings.target.startswith("ort-")
+    is_target = context.settings.target.is_onnxruntime
     if mask is None or dtype is None or not is_target or not dtype.is_floating_point():
         return inputs, []
     if not may_hold_lowest(mask, shapes):

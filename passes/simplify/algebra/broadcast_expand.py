@@ -87,7 +87,7 @@ def _is_fast_loop(m: Match) -> bool:
     of 2 repeated 64,000 times were x0.09, of 128 and longer x1.0 to x1.9.
     """
     before, dims = m[_redundant].source_dims, m.shapes.dims(m.root.outputs[0])
-    if m.context.settings.target != "ort-cpu" or dims is None:
+    if not m.context.settings.target.is_cpu or dims is None:
         return True
     padded = (1,) * (len(dims) - len(before)) + before
     run: Dim = 1

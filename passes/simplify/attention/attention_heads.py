@@ -12,7 +12,7 @@ from ...rewriting.match import Condition, Let, Match
 from ...rewriting.operand import Operand
 from ...rewriting.pattern import Call, Var, op, values
 from ...rewriting.rule import rule
-from ...targets.cuda import HALVES
+from ...targets.cuda import FLOAT16_TYPES
 
 q, k, v, mask, past_k, past_v, x, cos, sin, positions, heads_k, heads_v = values(
     "q k v mask past_k past_v x cos sin positions heads_k heads_v"
@@ -138,8 +138,8 @@ def _repeats_heads(m: Match) -> bool:
 def _has_gqa_kernel(m: Match) -> bool:
     """ONNX Runtime's fused kernels on CUDA share heads in 16 bits and without a mask: else repeated ones are faster."""
     settings = m.context.settings
-    is_fp16 = m.q.dtype in HALVES or (settings.fp16 and m.q.dtype == ir.DataType.FLOAT)
-    return settings.target != "ort-cuda" or (is_fp16 and not m.mask.present)
+    is_fp16 = m.q.dtype in FLOAT16_TYPES or (settings.fp16 and m.q.dtype == ir.DataType.FLOAT)
+    return not settings.target.is_cuda or (is_fp16 and not m.mask.present)
 
 
 @rule(

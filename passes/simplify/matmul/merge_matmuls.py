@@ -42,7 +42,7 @@ class MergeMatmuls(Pass):
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         """Apply the pass to every graph of the model."""
-        if context.settings.target != "onnx" or context.hides_operators():
+        if context.settings.target.is_onnxruntime or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)

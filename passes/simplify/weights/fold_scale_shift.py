@@ -104,7 +104,7 @@ PLAIN_GEMM = require(
 )
 NO_GELU = require(
     "no factor 0.5 of a Gelu that ONNX Runtime fuses",
-    lambda m: m.context.settings.target == "onnx" or not _is_half_of_gelu(m),
+    lambda m: not m.context.settings.target.is_onnxruntime or not _is_half_of_gelu(m),
     lambda m: f"target {m.context.settings.target}, {m.x.value.name!r} is x · (1 + erf(…)) or with tanh",
 )
 

@@ -144,7 +144,7 @@ def _ways_of_matmul(m: Match, node: ir.Node, by: PerAxisConstant) -> Iterator[Wa
     constants = [ir.is_constant(left), ir.is_constant(right)]
     if (
         not any(constants)
-        and m.context.settings.target != "onnx"
+        and m.context.settings.target.is_onnxruntime
         and any(user.op_type in ("Add", "Where") for user in m.root.outputs[0].consumers())
     ):
         return  # ONNX Runtime's attention fusion looks for the scale between the product and the mask

@@ -127,7 +127,7 @@ def _show_channels(m: Match) -> str:
         require("a Resize that is not given its channels, or keeps their number", _may_change_channels, _show_channels),
         require(
             "one image, or a target that counts time and not operators",
-            lambda m: len(m[_pieces]) == 1 or m.context.settings.target != "onnx",
+            lambda m: len(m[_pieces]) == 1 or m.context.settings.target.is_onnxruntime,
             lambda m: f"{len(m[_pieces])} images",
         ),
         UNSHARED,

@@ -9,7 +9,7 @@ import onnx.numpy_helper
 import onnx.parser
 import pytest
 from optimize_graph import Options, ir, optimize
-from optimize_graph.passes import AnalysisManager, Pipeline, Settings
+from optimize_graph.passes import AnalysisManager, Pipeline, Settings, Target
 from optimize_graph.passes.analyses import Shapes
 from optimize_graph.runtime import SessionOptions, open_session
 
@@ -179,7 +179,7 @@ def test_the_body_of_a_function_stays_written_out_before_a_decision(last: str, o
 def test_arithmetic_before_a_decision_stays_in_float32_where_the_rest_becomes_float16(last: str, halves: bool) -> None:
     proto = model(f"{SHIFTS}  {last}", "float[n,4]")
     report = Pipeline.parse("convert-to-fp16").run(
-        ir.from_proto(proto), settings=Settings(target="ort-cuda", fp16=True)
+        ir.from_proto(proto), settings=Settings(Target("ort-cuda"), fp16=True)
     )
     (addition, _) = [node for node in report.model.graph if node.op_type == "Add"]
     assert (AnalysisManager(report.model).get(Shapes).dtype(addition.outputs[0]) == ir.DataType.FLOAT16) == halves

@@ -10,7 +10,7 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 from optimize_graph import ir
-from optimize_graph.passes import Pipeline, Settings, VerifyEach
+from optimize_graph.passes import Pipeline, Settings, Target, VerifyEach
 from optimize_graph.runtime import SessionOptions, open_session
 
 SHAPES = {
@@ -94,8 +94,8 @@ def recognized(
     proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in content.items())
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
-    report = Pipeline.parse("recognize-rnn,dce").run(model, [VerifyEach()], settings=Settings(target))
-    assert not Pipeline.parse("recognize-rnn").run(model, [VerifyEach()], settings=Settings(target)).rewrites
+    report = Pipeline.parse("recognize-rnn,dce").run(model, [VerifyEach()], settings=Settings(Target(target)))
+    assert not Pipeline.parse("recognize-rnn").run(model, [VerifyEach()], settings=Settings(Target(target))).rewrites
     wanted = open_session(proto.SerializeToString(), SessionOptions(optimize=False))
     given = open_session(ir.to_proto(model).SerializeToString(), SessionOptions(optimize=False))
     random = np.random.default_rng(1)

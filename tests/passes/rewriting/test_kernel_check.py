@@ -10,22 +10,19 @@ import pytest
 from onnx.defs import OpSchema
 from optimize_graph import ir
 from optimize_graph.jobs.optimization.target_versions import installed_release
-from optimize_graph.passes import Pipeline, Settings
+from optimize_graph.passes import Pipeline, Settings, Target
 from optimize_graph.passes.analyses import Shapes
 from optimize_graph.passes.analyses.manager import AnalysisManager
 from optimize_graph.passes.rewriting.kernel_check import node_runs
-from optimize_graph.passes.targets import cpu_kernels, cuda_kernels
-from optimize_graph.passes.targets.kernel_table import ABSENT, has_kernel, kernels_of
 from optimize_graph.runtime import SessionOptions, open_session
 from support.golden import CASES, Case, parse
 
-F16, F32, F64, I64, BOOL = (ir.DataType[name] for name in ("FLOAT16", "FLOAT", "DOUBLE", "INT64", "BOOL"))
-HERE = Settings(target="ort-cpu", release=installed_release())
+HERE = Settings(Target("ort-cpu", installed_release()))
 
 
 def without_kernels(model: ir.Model, settings: Settings = HERE) -> list[ir.Node]:
     shapes = Shapes.compute(model, AnalysisManager(model))
-    return [node for node in ir.nodes(model) if node_runs(node, shapes, settings.target, settings.release) is False]
+    return [node for node in ir.nodes(model) if node_runs(node, shapes, settings.target) is False]
 
 
 NO_KERNEL = ("Could not find an implementation", "Failed to find kernel", "not currently registered", "Type Error")
@@ -38,47 +35,6 @@ def runs_here(proto: onnx.ModelProto) -> bool:
     except ir.ModelError as error:
         return not any(each in str(error) for each in NO_KERNEL)
     return True
-
-
-# --- the questions ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("release", "op_type", "opset", "types", "answer"),
-    [
-        ("1.16", "Gelu", 20, [F32], False),
-        ("1.18.1", "Gelu", 20, [F32], True),
-        ("", "Gelu", 20, [F64], False),
-        ("", "Gelu", 20, [None], None),
-        ("", "Gelu", 19, [F32], None),  # no such operator
-        ("1.28", "MatMul", 13, [F16, F16], False),
-        ("1.29.1", "MatMul", 13, [F16, F16], True),  # in this release alone
-        ("1.30", "MatMul", 13, [F16, F16], False),
-        ("9.9", "Add", 14, [F32, F32], True),
-        ("1.14", "Add", 14, [F32, F32], None),  # older than the data
-        ("1.14", "Add", 14, [BOOL, BOOL], False),
-        ("", "ScatterElements", 18, [F32, BOOL], False),
-        ("", "ScatterElements", 18, [F32, I64], True),
-        ("", "Attention", 23, [F32, F32, F32], True),
-        ("", "Attention", 23, [F32, F32, F32, ABSENT], True),
-        ("", "Attention", 23, [F32, F32, F32, I64], False),
-        ("", "Attention", 23, [F32, F32, F32, None], None),
-    ],
-)
-def test_the_data_answers_for_a_release_and_types(
-    release: str, op_type: str, opset: int, types: list[ir.DataType | None], answer: bool | None
-) -> None:
-    assert has_kernel("ort-cpu", release, "", op_type, opset, types) is answer
-
-
-def test_an_unknown_target_or_domain_cannot_be_answered_for() -> None:
-    assert has_kernel("onnx", "", "", "Add", 14, [F32, F32]) is None
-    assert has_kernel("ort-cpu", "", "acme", "Add", 1, [F32, F32]) is None
-
-
-def test_results_decide_too() -> None:
-    answers = [has_kernel("ort-cpu", "1.22", "", "Cast", 13, [F32], [dtype]) for dtype in (F64, ir.DataType.INT4)]
-    assert answers == [True, False]
 
 
 # --- the data and the installed runtime -------------------------------------------------------------------------------
@@ -129,7 +85,7 @@ def test_what_is_said_to_run_runs_and_what_is_said_not_to_is_refused(opset: int)
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.after is not None and case.target != "onnx"], ids=str)
 def test_a_golden_hit_runs_on_its_target(case: Case) -> None:
-    settings = Settings(target=case.target, release=HERE.release)
+    settings = Settings(Target(case.target, installed_release()))
     model = ir.from_proto(parse(case.before))
     had = without_kernels(model, settings)
     Pipeline.parse(f"rewrite{{rules={case.rule}}},dce").run(model, settings=settings)
@@ -147,7 +103,7 @@ def test_a_function_is_written_only_where_the_runtime_takes_its_body(opset: int,
     for target in ("ort-cpu", "onnx"):
         model = ir.from_proto(onnx.parser.parse_model(SWISH % opset))
         report = Pipeline.parse("outline-functions,dce").run(
-            model, settings=Settings(target=target, release=HERE.release)
+            model, settings=Settings(Target(target, installed_release()))
         )
         refused = {each.because for each in report.missed if each.condition == "a kernel on the target"}
         outcomes.append(("Swish" in {node.op_type for node in ir.nodes(model)}, refused))
@@ -163,10 +119,3 @@ def test_only_a_place_that_ran_before_is_kept(first: str, is_refused: bool) -> N
     report = Pipeline.parse("rewrite{rules=merge-clips}").run(model, settings=HERE)
     assert ("a kernel on the target" in {each.condition for each in report.missed}) == is_refused
     assert ("merge-clips" in report.log.by_rule()) != is_refused
-
-
-def test_every_line_of_the_data_is_read() -> None:
-    for target, data in (("ort-cpu", cpu_kernels), ("ort-cuda", cuda_kernels)):
-        for domain, text in data.KERNELS.items():
-            names = [line.split()[0] for line in text.strip().split("\n")]
-            assert len(names) == sum(len(kernels_of(target, domain, name)) for name in set(names))

@@ -1,4 +1,4 @@
-"""Convolutions over sounds [N, C, L] as convolutions over images [N, C, 1, L], the only ones that run blocked."""
+"""1-D convolutions [N, C, L] as 2-D ones [N, C, 1, L], the only ones with blocked (NCHWc) kernels."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _FEWEST_PRODUCTS = 12_000  # x0.94 at 800 (16 channels of length 1), x1.04 at 12
 @register
 @dataclass(frozen=True)
 class Conv1dToConv2d(Pass):
-    """Let chains of 1-D convolutions, and what stands between them, work on images of height 1.
+    """Rewrite chains of 1-D convolutions, and the operators between them, as 2-D ones of height 1.
 
     ONNX Runtime 1.32 has blocked kernels (NCHWc) for 4-D Conv alone: x1.1 to x1.6 for chains of channels in whole
     blocks, x1.25 on HiFi-GAN; single convolutions, and those of ragged channels (20: x0.8), are left alone.
 
-    before:  x -> Conv[64, 64, 3] -> Relu -> Conv[64, 64, 3] -> y
-    after:   x -> Unsqueeze(2) -> Conv[64, 64, 1, 3] -> Relu -> Conv[64, 64, 1, 3] -> Squeeze(2) -> y
+    before:  y = Conv(Relu(Conv(x, v)), w)      v, w: float[64,64,3]
+    after:   y = Squeeze(Conv(Relu(Conv(Unsqueeze(x, 2), v)), w), 2)      v, w: float[64,64,1,3]
     """
 
     name: ClassVar[str] = "conv1d-to-conv2d"
@@ -46,7 +46,8 @@ class Conv1dToConv2d(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        if context.settings.target != "ort-cpu" or context.hides_operators():
+        """Rewrite the chains of every graph of `model`."""
+        if not context.settings.target.is_cpu or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)
@@ -55,7 +56,7 @@ class Conv1dToConv2d(Pass):
                 convs = [node for node in chain if node.op_type == "Conv"]
                 if len(convs) < _FEWEST:
                     miss = MissedRewrite(
-                        self.name, where(convs[0]), f"a chain of {_FEWEST} convolutions", "it is alone"
+                        self.name, where(convs[0]), f"a chain of {_FEWEST} convolutions", "it is single"
                     )
                     context.log.miss(miss)
                     continue
@@ -63,7 +64,7 @@ class Conv1dToConv2d(Pass):
                 if not context.profitable(
                     self.name,
                     where(convs[0]),
-                    f"{_FEWEST_PRODUCTS:,} multiplications in one, or an unknown length",
+                    f"{_FEWEST_PRODUCTS:,} multiplications in one, or a symbolic length",
                     f"{products}",
                     expected=products is None or products >= _FEWEST_PRODUCTS,
                 ):
@@ -74,21 +75,21 @@ class Conv1dToConv2d(Pass):
 
 
 def _liftable(graph: ir.Graph, shapes: Shapes) -> dict[ir.Node, None]:
-    """The convolutions that would run blocked as images, and what follows them and can be done on images."""
+    """The convolutions that would be blocked in 2-D, and the operators after them that have a 2-D form."""
     found: dict[ir.Node, None] = {}
     for node in graph:
-        if node.domain != "" or any(map(ir.is_read, node.outputs[1:])) or not _is_sound(node.outputs[0], shapes):
+        if node.domain != "" or any(map(ir.is_read, node.outputs[1:])) or not _is_1d(node.outputs[0], shapes):
             continue
         follows = any(value is not None and value.producer() in found for value in node.inputs)
         if node.op_type == "Conv":
-            if _is_good(node, shapes, follows=follows):
+            if _is_faster_in_2d(node, shapes, follows=follows):
                 found[node] = None
         elif follows and _can_be_lifted(node, shapes):
             found[node] = None
     return found
 
 
-def _is_sound(value: ir.Value, shapes: Shapes) -> bool:
+def _is_1d(value: ir.Value, shapes: Shapes) -> bool:
     return shapes.rank(value) == 3 and shapes.dtype(value) == ir.DataType.FLOAT
 
 
@@ -97,11 +98,11 @@ def _weight_dims(node: ir.Node) -> tuple[int, ...] | None:
     return None if tensor is None else tuple(tensor.shape.numpy())
 
 
-def _is_good(conv: ir.Node, shapes: Shapes, *, follows: bool) -> bool:
-    """Whether ONNX Runtime would run a convolution faster as an image."""
+def _is_faster_in_2d(conv: ir.Node, shapes: Shapes, *, follows: bool) -> bool:
+    """Whether ONNX Runtime runs a convolution faster in 2-D."""
     dims, group = _weight_dims(conv), ir.attribute(conv, "group")
     source = conv.inputs[0]
-    if dims is None or len(dims) != 3 or not isinstance(group, int) or source is None or not _is_sound(source, shapes):
+    if dims is None or len(dims) != 3 or not isinstance(group, int) or source is None or not _is_1d(source, shapes):
         return False
     outputs, inputs = dims[:2]
     if whole(outputs) > outputs * 5 // 4:
@@ -110,7 +111,7 @@ def _is_good(conv: ir.Node, shapes: Shapes, *, follows: bool) -> bool:
 
 
 def _products(convs: Sequence[ir.Node], shapes: Shapes) -> int | None:
-    """How many multiplications the largest of the convolutions takes for one sample; None where a length is unknown."""
+    """The multiplications of the largest convolution for one sample; None where a length is symbolic."""
     largest = 0
     for conv in convs:
         weights, dims = _weight_dims(conv), shapes.dims(conv.outputs[0])
@@ -129,11 +130,11 @@ def _can_be_lifted(node: ir.Node, shapes: Shapes) -> bool:
         return is_weighted and "output_shape" not in node.attributes
     if node.op_type not in _BROADCASTING:
         return False
-    return all(value is not None and (ir.is_constant(value) or _is_sound(value, shapes)) for value in node.inputs)
+    return all(value is not None and (ir.is_constant(value) or _is_1d(value, shapes)) for value in node.inputs)
 
 
 def _chains(nodes: Mapping[ir.Node, None]) -> Iterator[list[ir.Node]]:
-    """The nodes that hang together, each chain in the order of the graph."""
+    """The connected components of the nodes, each in the order of the graph."""
     order = {node: index for index, node in enumerate(nodes)}
     seen: set[ir.Node] = set()
     for start in nodes:
@@ -165,7 +166,7 @@ def _lift(chain: Sequence[ir.Node], rewriter: ir.Rewriter, shapes: Shapes) -> No
     members = set(chain)
     for node in reversed(chain):
         value = node.outputs[0]
-        if value.is_graph_output() or any(reader not in members for reader in value.consumers()):
+        if value.is_graph_output() or any(user not in members for user in value.consumers()):
             view = _view("Squeeze", images[value], node, rewriter, shapes)
             shapes.adopt(value, view)
             rewriter.replace(node, [view])
@@ -176,20 +177,20 @@ def _lift(chain: Sequence[ir.Node], rewriter: ir.Rewriter, shapes: Shapes) -> No
 def _image_of(
     value: ir.Value,
     index: int,
-    reader: ir.Node,
+    user: ir.Node,
     images: dict[ir.Value, ir.Value],
     rewriter: ir.Rewriter,
     shapes: Shapes,
 ) -> ir.Value:
-    """What the lifted `reader` reads in place of its input `value`."""
+    """The 2-D form of the input `value` of `user`."""
     if value in images:
         return images[value]
-    kind = reader.op_type
+    kind = user.op_type
     if index > 0 and (kind in UNARY or kind in _BY_CHANNEL or (kind in _WINDOWED and index == 2)):
         return value
     content = ir.constant(value)
     if content is None:
-        images[value] = _view("Unsqueeze", value, reader, rewriter, shapes)
+        images[value] = _view("Unsqueeze", value, user, rewriter, shapes)
         return images[value]
     if content.ndim < 2:
         return value
@@ -197,7 +198,7 @@ def _image_of(
 
 
 def _spread(node: ir.Node) -> dict[str, ir.AttributeValue | ir.Attr]:
-    """The attributes of windows, for two axes instead of one."""
+    """The attributes of a window, for two axes instead of one."""
     attributes: dict[str, ir.AttributeValue | ir.Attr] = dict(node.attributes)
     for name, number in _SPREAD.items():
         given = ir.attribute(node, name)

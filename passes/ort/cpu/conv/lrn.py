@@ -1,4 +1,4 @@
-"""Local response normalization, whose kernel is scalar, as a convolution."""
+"""Local response normalization, whose kernel is scalar, rewritten as a convolution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ....rewriting.constraints import require
 from ....rewriting.match import Match
 from ....rewriting.pattern import op, values
 from ....rewriting.rule import rule
-from .nchwc import FLOAT32, LARGE, ON_CPU, channels_of
+from .nchwc import CHANNELS, FLOAT32, LARGE
 
 (x,) = values("x")
 
@@ -19,18 +19,15 @@ from .nchwc import FLOAT32, LARGE, ON_CPU, channels_of
 @rule(
     op.LRN(x).any_attributes(),
     requires=[
-        ON_CPU,
         FLOAT32,
+        CHANNELS,
         require(
-            "an image with known channels", lambda m: channels_of(m) is not None, lambda m: m.shapes.show(m.x.value)
+            "at most 512 channels: the band is a full matrix", lambda m: m[CHANNELS] <= 512, lambda m: str(m[CHANNELS])
         ),
         require(
-            "at most 512 channels: the band is a full matrix",
-            lambda m: (channels_of(m) or 0) <= 512,
-            lambda m: str(channels_of(m)),
-        ),
-        require(
-            "a positive bias and scale", lambda m: m.LRN.number("bias", 1.0) > 0 and m.LRN.number("alpha", 1e-4) >= 0
+            "a positive bias and scale",
+            lambda m: m.LRN.number("bias", 1.0) > 0 and m.LRN.number("alpha", 1e-4) >= 0,
+            lambda m: f"bias {m.LRN.number('bias', 1.0)}, alpha {m.LRN.number('alpha', 1e-4)}",
         ),
         LARGE,
     ],
@@ -38,17 +35,16 @@ from .nchwc import FLOAT32, LARGE, ON_CPU, channels_of
     is_heuristic=True,
     source="Krizhevsky et al. 2012, section 3.3; the kernel is scalar: x9 to x11 alone, x1.5 to x1.9 on whole models",
 )
-def decompose_lrn(m: Match, op: Builder) -> ir.Value | None:
-    """Local response normalization over channels: the window sum is a 1x1 convolution with a band matrix.
+def decompose_lrn(m: Match, op: Builder) -> ir.Value:
+    """Compute the sum over a window of channels as a 1x1 convolution with a band matrix.
 
-    before:  x -> LRN(size, alpha, beta, bias) -> y
-    after:   x / (Conv1x1(x * x, alpha / size on a band) + bias) ^ beta -> y
+    before:  y = LRN<size, alpha, beta, bias>(x)
+    after:   y = Div(x, Pow(Conv(Mul(x, x), %band, %bias), %beta))      %band: alpha / size, [C, C, 1, 1]
     """
-    channels, size = channels_of(m), m.LRN.integer("size")
-    assert channels is not None
-    place = np.arange(channels)
+    channels, size = m[CHANNELS], m.LRN.integer("size")
+    index = np.arange(channels)
     # ONNX LRN-13: from c - floor((size - 1) / 2) to c + ceil((size - 1) / 2)
-    distance = place[None, :] - place[:, None]
+    distance = index[None, :] - index[:, None]
     band = (distance >= -((size - 1) // 2)) & (distance <= size // 2)
     weight = band.astype(np.float64) * (m.LRN.number("alpha", 1e-4) / size)
     bias = np.full(channels, m.LRN.number("bias", 1.0))

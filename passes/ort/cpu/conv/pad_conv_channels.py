@@ -1,4 +1,4 @@
-"""Channels that fill no whole block of ONNX Runtime's layout are filled up with zeros."""
+"""Pad channels with zeros to whole blocks of ONNX Runtime's NCHWc layout."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _SMALL = 1 << 12  # elements of a weight that may be stored twice
 
 @dataclass
 class _Region:
-    """Images of one number of channels that belong together: what makes and passes them on, and what reads them.
+    """Connected values of equal channels: the nodes that produce or pass them on, and the convolutions that use them.
 
-    In the order in which they are met: a set's would differ from run to run.
+    In insertion order: that of a set would differ from run to run.
     """
 
     inner: dict[ir.Node, None] = field(default_factory=dict)
@@ -36,18 +36,18 @@ class _Region:
 @register
 @dataclass(frozen=True)
 class PadConvChannels(Pass):
-    """Give convolutions as many output channels as fill whole blocks, and what reads them zeros for the rest.
+    """Pad the output channels of convolutions to whole blocks, and the weights of their users with zeros.
 
-    Between them may stand what treats each channel for itself. Done where ONNX Runtime 1.32 would leave its blocked
+    Between them may be per-channel operators. Applied where ONNX Runtime 1.32 would leave its blocked
     layout otherwise (a pool over 28 channels, a convolution that reads 129), or read fewer channels than a block holds
     from the plain one: x1.1 on mtcnn's second network and, with AVX-512, whose blocks hold 16, on an OCR classifier.
     (With AVX2 they hold 8, and filling its channels up to multiples of 16 cost x0.9.) The channels at most double, and
     grow by no more than a quarter where a convolution with windows reads them: 8 up to 16 before a 5x5 came out at
     x0.93. With AVX2 they may grow by three fifths where that convolution would be in the plain layout: 10 up to 16
-    before a 3x3 made mtcnn's first network x1.05. Without `--cpu-isa`, done where blocks of 8 and of 16 agree on it.
+    before a 3x3 made mtcnn's first network x1.05. Without `--cpu-isa`, applied where blocks of 8 and of 16 agree on it.
 
-    before:  x -> Conv[28, 3, 3, 3] -> MaxPool -> Conv[48, 28, 3, 3] -> y
-    after:   x -> Conv[32, 3, 3, 3] -> MaxPool -> Conv[48, 32, 3, 3] -> y
+    before:  y = Conv(MaxPool(Conv(x, v)), w)      v: float[28,3,3,3], w: float[48,28,3,3]
+    after:   y = Conv(MaxPool(Conv(x, v)), w)      v: float[32,3,3,3], w: float[48,32,3,3]
     """
 
     name: ClassVar[str] = "pad-conv-channels"
@@ -56,18 +56,19 @@ class PadConvChannels(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        if context.settings.target != "ort-cpu" or context.hides_operators():
+        """Pad the regions of every graph of `model`."""
+        if not context.settings.target.is_cpu or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)
         for graph in ir.graphs(model):
             order = {node: index for index, node in enumerate(graph)}
             for conv in list(order):
-                if conv.graph is not None and _makes_ragged(conv, shapes, context.settings.blocks):
+                if conv.graph is not None and _makes_ragged(conv, shapes, context.settings.target.nchwc_blocks):
                     self._fill(conv, order, context, shapes)
 
     def _fill(self, conv: ir.Node, order: dict[ir.Node, int], context: PassContext, shapes: Shapes) -> None:
-        size, blocks = channels(shapes, conv.outputs[0]), context.settings.blocks
+        size, blocks = channels(shapes, conv.outputs[0]), context.settings.target.nchwc_blocks
         assert size is not None
         padded = whole(size, max(blocks))
         if padded != whole(size, min(blocks)):
@@ -101,7 +102,7 @@ def _makes_ragged(node: ir.Node, shapes: Shapes, blocks: Sequence[int]) -> bool:
 
 
 def _is_full_conv(node: ir.Node, shapes: Shapes) -> bool:
-    """A convolution of all channels with each other, whose weights can be written anew."""
+    """Whether a node is a convolution of one group whose weights can be replaced."""
     if node.op_type != "Conv" or node.domain != "" or ir.attribute(node, "group") != 1:
         return False
     return _has_own_weights(node) and shapes.dtype(node.outputs[0]) == ir.DataType.FLOAT
@@ -124,7 +125,7 @@ def _has_own_weights(conv: ir.Node) -> bool:
 
 
 def _region_of(start: ir.Value, size: int, shapes: Shapes) -> _Region | str:
-    """Everything that must change with the channels of `start`; or what stands in the way."""
+    """The region that must be padded with the channels of `start`; or the obstacle, in words."""
     region, pending, seen = _Region(), [start], set[ir.Value]()
     while pending:
         value = pending.pop()
@@ -133,7 +134,7 @@ def _region_of(start: ir.Value, size: int, shapes: Shapes) -> _Region | str:
         seen.add(value)
         producer = value.producer()
         if len(seen) > _MOST_NODES or producer is None or value.is_graph_output():
-            return f"{value.name!r} comes from outside, or goes there"
+            return f"{value.name!r} crosses the boundary of the graph"
         if producer not in region.inner:
             if not _is_full_conv(producer, shapes):
                 data = _data_of(producer, size, shapes)
@@ -141,20 +142,20 @@ def _region_of(start: ir.Value, size: int, shapes: Shapes) -> _Region | str:
                     return f"{producer.op_type} {where(producer)!r}"
                 pending.extend(data)
             region.inner[producer] = None
-        for reader, index in value.uses():
-            if reader.graph is not producer.graph:
-                return f"{reader.op_type} in another graph"
-            if index == 0 and _is_full_conv(reader, shapes):
-                region.ends[reader] = None
-            elif (data := _data_of(reader, size, shapes)) is not None and value in data:
-                pending.append(reader.outputs[0])
+        for user, index in value.uses():
+            if user.graph is not producer.graph:
+                return f"{user.op_type} in another graph"
+            if index == 0 and _is_full_conv(user, shapes):
+                region.ends[user] = None
+            elif (data := _data_of(user, size, shapes)) is not None and value in data:
+                pending.append(user.outputs[0])
             else:
-                return f"{reader.op_type} {where(reader)!r}"
+                return f"{user.op_type} {where(user)!r}"
     return region
 
 
 def _data_of(node: ir.Node, size: int, shapes: Shapes) -> Sequence[ir.Value] | None:
-    """The images that a node which treats each channel for itself reads; None where it is no such node."""
+    """The data inputs of a per-channel operator; None for other nodes."""
     source, kind = node.inputs[0] if node.inputs else None, node.op_type
     if node.domain != "" or source is None or any(map(ir.is_read, node.outputs[1:])):
         return None
@@ -182,7 +183,7 @@ def _data_of(node: ir.Node, size: int, shapes: Shapes) -> Sequence[ir.Value] | N
 
 
 def _spreads(dims: tuple[int, ...] | None, size: int) -> bool:
-    """Whether a constant is one number, or one for each channel."""
+    """Whether a constant is a scalar, or has one element for each channel."""
     if dims is None or len(dims) > 4:
         return False
     full = (1,) * (4 - len(dims)) + dims
@@ -202,7 +203,7 @@ def _is_ragged(region: _Region, size: int, shapes: Shapes, block: int) -> bool:
 
 
 def _pays(region: _Region, size: int, block: int) -> bool:
-    """Whether being in the blocked layout is worth the larger products."""
+    """Whether the blocked layout gains more than the additional products cost."""
     is_read_plain = block <= size and size % 4 != 0
     most = 1.6 if is_read_plain and block == 8 else 1.25
     return whole(size, block) <= size * most or not any(map(_has_window, region.ends))
@@ -216,7 +217,7 @@ def _has_window(conv: ir.Node) -> bool:
 def _rebuild(
     nodes: Sequence[ir.Node], ends: Mapping[ir.Node, None], size: int, more: int, rewriter: ir.Rewriter, shapes: Shapes
 ) -> list[ir.Node]:
-    """Write the nodes anew, and let the ends read them; gives back the new ones."""
+    """Insert padded nodes, and let the ends use them; return the new nodes."""
     filled: dict[ir.Value, ir.Value] = {}
     written: list[ir.Node] = []
     for node in nodes:

@@ -1,4 +1,4 @@
-"""What stands in channels that were filled up with zeros: it is multiplied by zero in the end, so it must be finite."""
+"""Bounds of zero-padded channels: the next convolution multiplies them by zero, so they must stay finite."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..... import ir
 from .nchwc import POOLS
 
 _LARGEST = 1e30  # far from float32's end at 3e38
-_NEVER_LARGER = frozenset({"Relu", "Tanh", "HardSwish", "Gelu", *POOLS})
+_CONTRACTIONS = frozenset({"Relu", "Tanh", "HardSwish", "Gelu", *POOLS})
 """Functions with |f(x)| <= |x|."""
 SUMS = frozenset({"Add", "Sum", "Mul"})
 _GATES = frozenset({"Sigmoid", "HardSigmoid"})
 
 
 def all_finite(nodes: Sequence[ir.Node]) -> bool:
-    """Whether every value that `nodes` make, in their order, is finite in its filled channels."""
+    """Whether every result of `nodes`, in topological order, is finite in its padded channels."""
     bounds: dict[ir.Value, float] = {}
     for node in nodes:
         bound = _bound(node, bounds)
@@ -28,12 +28,12 @@ def all_finite(nodes: Sequence[ir.Node]) -> bool:
 
 
 def _bound(node: ir.Node, bounds: Mapping[ir.Value, float]) -> float | None:
-    """The largest magnitude in the filled channels of what `node` makes, when it can be said."""
+    """A bound of the magnitude in the padded channels of the result of `node`; None where there is none."""
     kind = node.op_type
     if kind in ("Conv", "BatchNormalization"):
-        return 0.0  # weights, scales and biases are filled with zeros, too
+        return 0.0  # weights, scales and biases are padded with zeros, too
     data = [_magnitude(value, bounds) for value in (node.inputs if kind in SUMS else node.inputs[:1])]
-    known = [each for each in data if each is not None]
+    known = [magnitude for magnitude in data if magnitude is not None]
     if len(known) != len(data):
         return None
     match kind:
@@ -51,14 +51,14 @@ def _bound(node: ir.Node, bounds: Mapping[ir.Value, float]) -> float | None:
             return 0.0 if known[0] == 0 else None
         case _ if kind in _GATES:
             return 1.0
-        case _ if kind in _NEVER_LARGER:
+        case _ if kind in _CONTRACTIONS:
             return known[0]
         case _:
             return None
 
 
 def _magnitude(value: ir.Value | None, bounds: Mapping[ir.Value, float]) -> float | None:
-    """That of an image in the region, or of a constant: one number stays, numbers for each channel get zeros."""
+    """The bound of a value of the region, or of a constant: a scalar stays, a per-channel one is padded with zeros."""
     if value is None or value in bounds:
         return bounds.get(value) if value is not None else None
     content = ir.constant(value)
@@ -68,7 +68,7 @@ def _magnitude(value: ir.Value | None, bounds: Mapping[ir.Value, float]) -> floa
 
 
 def _limit(node: ir.Node, name: str, default: float) -> float | None:
-    given = ir.parameter(node, name)
-    if given is None:
+    limit = ir.parameter(node, name)
+    if limit is None:
         return default
-    return float(given.reshape(())) if isinstance(given, np.ndarray) and given.size == 1 else None
+    return float(limit.reshape(())) if isinstance(limit, np.ndarray) and limit.size == 1 else None

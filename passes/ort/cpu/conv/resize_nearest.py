@@ -1,4 +1,4 @@
-"""Resize to the nearest pixel by a whole factor, in the form that ONNX Runtime copies pixels for."""
+"""Nearest-neighbor Resize by integer factors, in the form for which ONNX Runtime has a blocked kernel."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import numpy as np
 
 from ..... import ir
 from ....rewriting.builder import Builder
-from ....rewriting.constraints import require
+from ....rewriting.constraints import attribute, require
 from ....rewriting.match import Match
 from ....rewriting.pattern import any_call
 from ....rewriting.rule import rule
-from .nchwc import ON_CPU
 
-_LARGEST = 1 << 16  # pixels along an axis: float32 places them far more finely than half a pixel of the result
+_LARGEST = 1 << 16  # pixels along an axis: float32 resolves them far more finely than half a pixel of the result
 
 
 def _has_whole_factors(m: Match) -> bool:
@@ -22,26 +21,30 @@ def _has_whole_factors(m: Match) -> bool:
         return False
     scales = ir.parameter(node, "scales")
     if isinstance(scales, np.ndarray) and scales.size:
-        return all(each >= 1 and each.is_integer() for each in scales.astype(np.float64).reshape(-1).tolist())
-    given, made = shapes.static(source), shapes.static(node.outputs[0])
-    if given is None or made is None:
+        return all(scale >= 1 and scale.is_integer() for scale in scales.astype(np.float64).reshape(-1).tolist())
+    before, after = shapes.static(source), shapes.static(node.outputs[0])
+    if before is None or after is None:
         return False
-    return all(old > 0 and new % old == 0 and new <= _LARGEST for old, new in zip(given, made, strict=True))
+    return all(old > 0 and new % old == 0 and new <= _LARGEST for old, new in zip(before, after, strict=True))
 
 
 @rule(
     any_call("Resize"),
     requires=[
-        ON_CPU,
-        require("the nearest pixel", lambda m: m.Resize.attribute("mode") == "nearest"),
+        attribute("Resize", "mode", "nearest"),
         require(
             "half pixels, rounded",
             lambda m: (
                 m.Resize.attribute("coordinate_transformation_mode") in ("half_pixel", "pytorch_half_pixel")
                 and m.Resize.attribute("nearest_mode") in ("round_prefer_floor", "round_prefer_ceil")
             ),
+            lambda m: f"{m.Resize.attribute('coordinate_transformation_mode')}, {m.Resize.attribute('nearest_mode')}",
         ),
-        require("whole factors", _has_whole_factors),
+        require(
+            "integer factors",
+            _has_whole_factors,
+            lambda m: " to ".join(m.shapes.show(value) for value in (m.root.inputs[0], m.Resize.value) if value),
+        ),
     ],
     is_heuristic=True,
     source=(
@@ -50,10 +53,10 @@ def _has_whole_factors(m: Match) -> bool:
     ),
 )
 def resize_nearest_to_asymmetric(m: Match, op: Builder) -> ir.Value:
-    """Enlarged by a whole factor, each pixel is repeated, whatever the mode says.
+    """Upsample by integer factors in asymmetric coordinates: each pixel is repeated in either mode.
 
-    before:  x -> Resize(nearest, half_pixel, round_prefer_floor, scales [1, 1, 2, 2]) -> y
-    after:   x -> Resize(nearest, asymmetric, floor, scales [1, 1, 2, 2]) -> y
+    before:  y = Resize<coordinate_transformation_mode = "half_pixel", mode = "nearest">(x, , %scales)
+    after:   y = Resize<coordinate_transformation_mode = "asymmetric", nearest_mode = "floor", …>(x, , %scales)
     """
     attributes: dict[str, ir.AttributeValue | ir.Attr] = dict(m.Resize.attributes)
     attributes |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}

@@ -1,4 +1,4 @@
-"""A scale and a shift between convolutions, as the operator that ONNX Runtime has in its blocked layout."""
+"""A scale and a shift between convolutions, rewritten as an operator of the blocked layout."""
 
 from __future__ import annotations
 
@@ -7,18 +7,31 @@ import numpy as np
 from ..... import ir
 from ....pipeline.exactness import Exactness
 from ....rewriting.builder import Builder
-from ....rewriting.constraints import constant, finite, require
+from ....rewriting.constraints import constant, finite, let, require
 from ....rewriting.match import Match
 from ....rewriting.pattern import op, values
 from ....rewriting.rule import rule
 from ....simplify.weights.linear_ops import along
-from .nchwc import FLOAT32, ON_CPU, POOLS, channels_of, is_blocked
+from .nchwc import CHANNELS, FLOAT32, POOLS, is_blocked
 
 x, s, t = values("x s t")
 
 
-def _is_read_blocked(m: Match) -> bool:
-    return any(each.op_type == "Conv" or each.op_type in POOLS for each in m.root.outputs[0].consumers())
+def _scale_and_shift(m: Match) -> tuple[ir.Array, ir.Array] | str:
+    """One scale and one shift for each channel."""
+    channels = m[CHANNELS]
+    scale = along(m.s.array, 4, 1, channels) if m.has("s") else np.ones(channels)
+    shift = along(m.t.array, 4, 1, channels)
+    if scale is not None and shift is not None:
+        return scale, -shift if m.has("Sub") else shift
+    return ", ".join(m.shapes.show(m[operand].value) for operand in (s, t) if m.has(operand.name))
+
+
+SCALE_AND_SHIFT = let("per-channel constants", _scale_and_shift)
+
+
+def _users(m: Match) -> list[str]:
+    return [user.op_type for user in m.root.outputs[0].consumers()]
 
 
 @rule(
@@ -26,19 +39,21 @@ def _is_read_blocked(m: Match) -> bool:
     | op.Add(x, t).any_order().opset(since=7)
     | op.Sub(x, t).opset(since=7),
     requires=[
-        ON_CPU,
-        constant("s", "t"),
-        finite("s", "t"),
+        constant(s, t),
+        finite(s, t),
         FLOAT32,
+        CHANNELS,
+        SCALE_AND_SHIFT,
         require(
-            "an image with known channels", lambda m: channels_of(m) is not None, lambda m: m.shapes.show(m.x.value)
+            "a value in the blocked layout",
+            lambda m: is_blocked(m.x.value, m.shapes),
+            lambda m: f"{m.x.value.name!r} is not from blocked convolutions",
         ),
         require(
-            "one number for each channel",
-            lambda m: all(along(getattr(m, each).array, 4, 1, channels_of(m) or 0) is not None for each in _given(m)),
+            "a convolution or a pool among the users",
+            lambda m: any(user == "Conv" or user in POOLS for user in _users(m)),
+            lambda m: ", ".join(_users(m)) or "no user",
         ),
-        require("a value in the blocked layout", lambda m: is_blocked(m.x.value, m.shapes)),
-        require("a convolution or a pool that reads the result", _is_read_blocked),
     ],
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
@@ -47,20 +62,12 @@ def _is_read_blocked(m: Match) -> bool:
         "reorders: x1.1 on OCR models"
     ),
 )
-def scale_shift_to_batchnorm(m: Match, op: Builder) -> ir.Value | None:
-    """A scale and a shift, or a shift, that padding or a pool keeps from going into the weights of a convolution.
+def scale_shift_to_batchnorm(m: Match, op: Builder) -> ir.Value:
+    """Rewrite a scale and a shift, or a shift, that padding or a pool keeps out of the weights of a convolution.
 
-    before:  x -> Mul(s) -> Add(t) -> Conv        the same without Mul, and for Sub
-    after:   x -> BatchNormalization(s, t, mean 0, variance 1) -> Conv
+    before:  y = Add(Mul(x, %s), %t)      the same without Mul, and for Sub
+    after:   y = BatchNormalization<epsilon = 0>(x, %s, %t, %zeros, %ones)
     """
-    count = channels_of(m)
-    assert count is not None
-    shift = along(m.t.array, 4, 1, count)
-    scale = along(m.s.array, 4, 1, count) if m.has("s") else np.ones(count)
-    assert scale is not None and shift is not None
-    vectors = (scale, -shift if m.has("Sub") else shift, np.zeros(count), np.ones(count))
-    return op.BatchNormalization(m.x, *(op.constant(each.astype(np.float32)) for each in vectors), epsilon=0.0)
-
-
-def _given(m: Match) -> str:
-    return "st" if m.has("s") else "t"
+    count = m[CHANNELS]
+    vectors = (*m[SCALE_AND_SHIFT], np.zeros(count), np.ones(count))
+    return op.BatchNormalization(m.x, *(op.constant(vector.astype(np.float32)) for vector in vectors), epsilon=0.0)

@@ -1,4 +1,4 @@
-"""A convolution whose channels are split is a convolution for each piece."""
+"""Split a convolution whose output channels are split."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_BETWEEN = 4
 
 @dataclass(frozen=True)
 class _Branch:
-    """A convolution, and what is done to each element of its result before the Split."""
+    """A convolution, and the elementwise operators between it and the Split."""
 
     conv: ir.Node
     between: Sequence[ir.Node]
@@ -46,7 +46,8 @@ class SplitConv(Pass):
     preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        if context.settings.target != "ort-cpu" or context.hides_operators():
+        """Split the convolutions of every graph of `model`."""
+        if not context.settings.target.is_cpu or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)
@@ -66,7 +67,7 @@ class SplitConv(Pass):
 
 
 def _sizes(split: ir.Node, shapes: Shapes) -> list[int] | None:
-    """The channels of the pieces, when the channels are what is split."""
+    """The channels of the pieces, where the channel axis is split."""
     if axis_of(split, shapes) != 1:
         return None
     sizes = [(shapes.dims(value) or (None, None))[1] for value in split.outputs]
@@ -75,7 +76,7 @@ def _sizes(split: ir.Node, shapes: Shapes) -> list[int] | None:
 
 
 def _branch_before(split: ir.Node, shapes: Shapes) -> _Branch | None:
-    """Where the value that is split comes from, when nobody else reads any of it."""
+    """The convolution and the operators before the Split, where their results have no other users."""
     found: list[ir.Node] = []
     convs: set[ir.Node] = set()
     pending = [split.inputs[0]]
@@ -94,14 +95,14 @@ def _branch_before(split: ir.Node, shapes: Shapes) -> _Branch | None:
             pending.extend(data)
     mine = {split, *found}
     made = [node.outputs[0] for node in (*convs, *found)]
-    if len(convs) != 1 or any(reader not in mine for value in made for reader in value.consumers()):
+    if len(convs) != 1 or any(user not in mine for value in made for user in value.consumers()):
         return None
     (conv,) = convs
     return _Branch(conv, found[::-1]) if _has_whole_weights(conv, shapes) else None
 
 
 def _data(node: ir.Node) -> Sequence[ir.Value | None] | None:
-    """What a function of each element by itself reads, the product of two of them included: Swish is one."""
+    """The data inputs of an elementwise function, or of a product of two of them: Swish is one."""
     if node.op_type in UNARY:
         return node.inputs[:1]
     if node.op_type == "Mul" and not any(value is not None and ir.is_constant(value) for value in node.inputs):

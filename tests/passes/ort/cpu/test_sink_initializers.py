@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx.parser
 from optimize_graph import ir
-from optimize_graph.passes import Pipeline, Settings, VerifyEach
+from optimize_graph.passes import Pipeline, Settings, Target, VerifyEach
 from optimize_graph.runtime import open_session
 
 LOOP = "y = Loop(n, , x) <body = body (int64 i, bool c, float[2,3] v) => (bool d, float[2,3] u) { d = Identity(c) %s }>"
@@ -20,8 +20,8 @@ def sunk(step: str, after: str = "z = Identity(y)", *, target: str = "ort-cpu", 
     proto = onnx.parser.parse_model(text)
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
-    Pipeline.parse("sink-initializers").run(model, [VerifyEach()], settings=Settings(target=target))
-    assert not Pipeline.parse("sink-initializers").run(model, settings=Settings(target=target)).rewrites
+    Pipeline.parse("sink-initializers").run(model, [VerifyEach()], settings=Settings(Target(target)))
+    assert not Pipeline.parse("sink-initializers").run(model, settings=Settings(Target(target))).rewrites
     onnx.checker.check_model(ir.to_proto(model))
     feeds = {"x": np.ones((2, 3), dtype=np.float32), "n": np.array(2), "p": np.array(True)}
     wanted, given = (open_session(each.SerializeToString()).run(feeds) for each in (proto, ir.to_proto(model)))

@@ -14,8 +14,9 @@ import onnx.parser
 import pytest
 from optimize_graph import Options, Result, ir, optimize
 from optimize_graph.cli import main
-from optimize_graph.passes.targets.cuda import AttentionCall, computes_in_half, kernels_lost
+from optimize_graph.passes.targets.cuda import AttentionCall, has_fp16_kernel, kernels_lost
 from optimize_graph.passes.targets.kernel_table import definition, has_kernel, kernels_of
+from optimize_graph.passes.targets.target import Provider, Target
 from optimize_graph.runtime import make_feeds, open_session
 from support.cuda_operators import evaluator
 
@@ -52,7 +53,7 @@ BESIDE_POOLING = parsed(
 )
 
 
-OTHER_TARGETS = ("ON_CPU", 'target("ort-cpu")', 'target("onnx")', 'target != "ort-cpu"', 'target != "onnx"')
+OTHER_TARGETS = ('target("onnx")', "not context.settings.target.is_cpu")
 
 
 def built_operators(folder: Path) -> set[tuple[str, str]]:
@@ -60,7 +61,8 @@ def built_operators(folder: Path) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for path in sorted(folder.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        catalogue = path.relative_to(folder).parts[0] in ("cleanup", "recognize", "simplify", "ort")
+        parts = path.relative_to(folder).parts
+        catalogue = parts[0] in ("cleanup", "recognize", "simplify", "ort") and parts[:2] != ("ort", "cpu")
         if catalogue and not any(mark in text for mark in OTHER_TARGETS):
             found |= set(_built_in(ast.parse(text)))
     return found
@@ -104,7 +106,7 @@ def test_every_operator_that_rules_build_has_a_kernel_at_every_opset_they_may_me
     assert ("", "Attention") in built and ("com.microsoft", "SkipLayerNormalization") in built
     missing = []
     for domain, op_type in sorted(built):
-        kernels = kernels_of("ort-cuda", domain, op_type)
+        kernels = kernels_of(Provider.CUDA, domain, op_type)
         for opset in range(13, 24):
             version = definition(domain, op_type, opset)
             if version is not None and not any(kernel.first <= version <= kernel.last for kernel in kernels):
@@ -120,7 +122,7 @@ def test_what_a_run_builds_has_a_kernel_for_its_type(proto: onnx.ModelProto, fp1
     assert made
     for node in made:
         inputs = [None if value is None else ir.declared_dtype(value) for value in node.inputs]
-        assert has_kernel("ort-cuda", "", node.domain, node.op_type, node.version or 0, inputs) is not False
+        assert has_kernel(Target("ort-cuda"), node.domain, node.op_type, node.version or 0, inputs) is not False
 
 
 def test_the_opset_is_raised_where_every_operator_keeps_its_kernel() -> None:
@@ -150,7 +152,7 @@ def test_the_processor_gets_attention_of_the_standard_beside_pooling_too() -> No
 @pytest.mark.parametrize("op_type", ["MaxPool", "InstanceNormalization", "Elu", "Selu", "ThresholdedRelu"])
 def test_the_operators_of_opset_22_without_kernels_are_known(op_type: str) -> None:
     inputs = [SINGLE] * 3 if op_type == "InstanceNormalization" else [SINGLE]
-    assert [has_kernel("ort-cuda", "", "", op_type, opset, inputs) for opset in (21, 22)] == [True, False]
+    assert [has_kernel(Target("ort-cuda"), "", op_type, opset, inputs) for opset in (21, 22)] == [True, False]
 
 
 def test_a_kernel_is_lost_at_the_opset_that_defines_its_operator_anew() -> None:
@@ -216,7 +218,7 @@ def test_float16_kernels_are_known_by_version() -> None:
     model = ir.from_proto(
         parsed("g (float[2,2] x) => (float[2,2] z, int64[n,2] i) { z = MatMul(x, x)  i = NonMaxSuppression(x, x) }")
     )
-    assert [computes_in_half(node) for node in ir.nodes(model)] == [True, False]
+    assert [has_fp16_kernel(node) for node in ir.nodes(model)] == [True, False]
 
 
 # --- group normalization: a kernel on CUDA alone ----------------------------------------------------------------------

@@ -7,7 +7,7 @@ import onnx
 import onnx.parser
 import pytest
 from optimize_graph import Options, Result, ir, optimize
-from optimize_graph.passes import Pipeline, Settings, VerifyEach
+from optimize_graph.passes import Pipeline, Settings, Target, VerifyEach
 from optimize_graph.runtime import Criteria, FeedSet, verify
 
 HALF, SINGLE, BOOL = ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.BOOL
@@ -27,7 +27,7 @@ def parsed(text: str, opset: int = 18) -> onnx.ModelProto:
 
 def converted(proto: onnx.ModelProto) -> ir.Model:
     model = ir.from_proto(proto)
-    settings = Settings(target="ort-cuda", fp16=True)
+    settings = Settings(Target("ort-cuda"), fp16=True)
     Pipeline.parse("convert-to-fp16,canonicalize,dce").run(model, [VerifyEach()], settings=settings)
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
     return model

@@ -10,7 +10,7 @@ import onnx.helper
 import onnx.numpy_helper
 import onnx.parser
 from optimize_graph import ir
-from optimize_graph.passes import Pipeline, Settings, VerifyEach
+from optimize_graph.passes import Pipeline, Settings, Target, VerifyEach
 from optimize_graph.runtime import SessionOptions, make_feeds, open_session
 
 QUERY_KEY_VALUE = (
@@ -41,7 +41,7 @@ def optimized(
         proto.graph.node.append(onnx.helper.make_node("MatMul", ["x", "wk"], ["again"]))
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
-    Pipeline.parse("merge-matmuls,dce").run(model, [VerifyEach()], settings=Settings(target=target))
+    Pipeline.parse("merge-matmuls,dce").run(model, [VerifyEach()], settings=Settings(Target(target)))
     after = ir.to_proto(model)
     feeds = make_feeds(ir.from_proto(proto), seed=0)
     options = SessionOptions(optimize=False, prepacking=False)

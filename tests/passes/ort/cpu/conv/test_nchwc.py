@@ -8,7 +8,7 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 from optimize_graph import ir
-from optimize_graph.passes import Pipeline, PipelineResult, Settings, VerifyEach
+from optimize_graph.passes import Pipeline, PipelineResult, Settings, Target, VerifyEach
 from optimize_graph.runtime import SessionOptions, make_feeds, open_session
 
 
@@ -30,7 +30,9 @@ def run(
     proto: onnx.ModelProto, name: str, target: str = "ort-cpu", blocks: tuple[int, ...] = (16,)
 ) -> tuple[ir.Model, PipelineResult]:
     model = ir.from_proto(proto)
-    report = Pipeline.parse(f"{name},dce").run(model, [VerifyEach()], settings=Settings(target=target, blocks=blocks))
+    report = Pipeline.parse(f"{name},dce").run(
+        model, [VerifyEach()], settings=Settings(Target(target, nchwc_blocks=blocks))
+    )
     return model, report
 
 

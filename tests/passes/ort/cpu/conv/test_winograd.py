@@ -10,7 +10,7 @@ import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from optimize_graph import Options, ir, optimize
-from optimize_graph.passes import Pipeline, PipelineResult, Settings, VerifyEach
+from optimize_graph.passes import Pipeline, PipelineResult, Settings, Target, VerifyEach
 from optimize_graph.runtime import SessionOptions, make_feeds, open_session
 
 NAME = "decompose-conv-winograd"
@@ -63,7 +63,7 @@ def run(proto: onnx.ModelProto, settings: Settings) -> tuple[ir.Model, PipelineR
 
 
 def fires(proto: onnx.ModelProto, threads: tuple[int, int]) -> bool:
-    return NAME in run(proto, Settings(threads=threads))[1].log.by_rule()
+    return NAME in run(proto, Settings(Target(threads=threads)))[1].log.by_rule()
 
 
 def refused(proto: onnx.ModelProto) -> str:
@@ -143,14 +143,14 @@ def test_many_images_at_once_fill_the_cache_as_large_ones_do() -> None:
 
 def test_what_onnx_runtime_refuses_or_nobody_needs_is_left_alone() -> None:
     assert [refused(conv(pads=pads)) for pads in ((-1, 0, 0, 0), (1, -1, 1, 1))] == [
-        "pads in numbers, less than the window"
+        "explicit pads, less than the window"
     ] * 2
     assert refused(conv(batch=0)) == "an image of known size"  # ONNX Runtime cannot make it a view of nothing
 
 
 @pytest.mark.parametrize("window", [(3, 3), (5, 5)])
 def test_weights_whose_sums_are_no_numbers_are_left_alone(window: tuple[int, int]) -> None:
-    assert refused(conv(window=window, weight=3e38)) == "finite weights, and half as much again"
+    assert refused(conv(window=window, weight=3e38)) == "finite weights, also when half as large again"
     assert refused(conv(window=window, weight=1e38)) == ""
 
 
@@ -160,7 +160,7 @@ def test_a_quantizer_in_the_model_keeps_the_convolution() -> None:
     proto.graph.initializer.append(numpy_helper.from_array(np.float32(0.02), "step"))
     proto.graph.node.append(helper.make_node("QuantizeLinear", ["y", "step"], ["q"]))
     proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("q", TensorProto.UINT8, ["n", 64, "h", "w"]))
-    _, report = run(proto, Settings(threads=(1, 1)))
+    _, report = run(proto, Settings(Target(threads=(1, 1))))
     assert not report.log.by_rule()
     assert [each.condition for each in report.log.missed] == ["no quantizer in the model"]
 
