@@ -139,11 +139,11 @@ class OutlineFunctions(Pass):
         for each in (*before, call):
             rewriter.insert(each, before=root)
         names = [(value, call.outputs[index]) for index, old in results.items() for value in _renamings(old)]
-        makers = [node for value, _ in names if (node := value.producer()) is not None]
+        producers = [node for value, _ in names if (node := value.producer()) is not None]
         for value, new in names:
             shapes.adopt(value, new)
             rewriter.redirect(value, new, before=root)
-        _erase_unread(makers, rewriter)
+        _erase_unread(producers, rewriter)
         return True
 
 
@@ -238,17 +238,14 @@ def _renamings(value: ir.Value) -> list[ir.Value]:
     """The values that Identities copy `value` to, and `value` itself as the last."""
     found = [value]
     for each in found:  # grows while it is walked
-        found += [
-            reader.outputs[0] for reader in each.consumers() if reader.op_type == "Identity" and not reader.domain
-        ]
+        found += [user.outputs[0] for user in each.consumers() if user.op_type == "Identity" and not user.domain]
     return found[::-1]
 
 
 def _outside(value: ir.Value, region: set[ir.Node]) -> bool:
     """Whether a value, or a copy of it, has users outside of `region`."""
     return any(
-        each.is_graph_output()
-        or any(reader not in region and reader.op_type != "Identity" for reader in each.consumers())
+        each.is_graph_output() or any(user not in region and user.op_type != "Identity" for user in each.consumers())
         for each in _renamings(value)
     )
 
@@ -269,19 +266,19 @@ def _leaks(found: _Found, root: ir.Node) -> int:
 def _in_order(found: _Found, root: ir.Node) -> bool:
     """Whether the users of the other results come after the root, where the call will be inserted."""
     region = set(found.unification.nodes.values())
-    readers = {
-        reader
+    users = {
+        user
         for value in found.exposed.values()
         for each in _renamings(value)
-        for reader in each.consumers()
-        if reader not in region and reader.op_type != "Identity"
+        for user in each.consumers()
+        if user not in region and user.op_type != "Identity"
     }
     assert root.graph is not None
     for node in reversed(root.graph):
-        if node is root or not readers:
+        if node is root or not users:
             break
-        readers.discard(node)
-    return not readers
+        users.discard(node)
+    return not users
 
 
 def _erase_unread(nodes: Sequence[ir.Node], rewriter: ir.Rewriter) -> None:
@@ -291,5 +288,5 @@ def _erase_unread(nodes: Sequence[ir.Node], rewriter: ir.Rewriter) -> None:
         node = pending.pop()
         if node.graph is None or any(ir.is_read(value) for value in node.outputs):
             continue
-        pending += [maker for each in node.inputs if each is not None and (maker := each.producer()) is not None]
+        pending += [producer for each in node.inputs if each is not None and (producer := each.producer()) is not None]
         rewriter.erase(node)

@@ -61,11 +61,11 @@ class Unification:
             above = self.fits_also(source)
             if above is None:
                 continue
-            for reader in above.consumers():
+            for user in above.consumers():
                 attempt = Unification(
                     self.body, self.holes, self.shapes, self.root, {**self.values}, {**self.nodes}, {**self.found}
                 )
-                if reader.graph is self.root.graph and attempt._value(wanted, reader.outputs[0]):
+                if user.graph is self.root.graph and attempt._value(wanted, user.outputs[0]):
                     self.values, self.nodes, self.found = attempt.values, attempt.nodes, attempt.found
                     return self.values[wanted]
         return None

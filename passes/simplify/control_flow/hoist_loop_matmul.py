@@ -39,7 +39,7 @@ class HoistLoopMatmul(Pass):
         shapes = context.analyses.get(Shapes)
         shapes.refresh(model)
         for loop in loops:
-            if UnrollLoops().turns(loop, shapes) is not None:
+            if UnrollLoops().trip_count(loop, shapes) is not None:
                 continue  # its products then fuse with their additions to Gemm: x0.95 if hoisted
             for walk in list(walks_of(loop, shapes)):
                 for node in _products(walk, shapes):

@@ -42,25 +42,25 @@ class UnrollLoops(Pass):
             for node in graph:
                 if node.op_type != "Loop" or node.domain != "" or node.op_identifier() in functions:
                     continue
-                turns = self.turns(node, shapes)
-                if turns is None:
+                trip_count = self.trip_count(node, shapes)
+                if trip_count is None:
                     continue
-                if context.log.try_rewrite(self.name, where(node), "Loop", f"{turns} turns"):
-                    _unroll(node, turns, context)
+                if context.log.try_rewrite(self.name, where(node), "Loop", f"{trip_count} turns"):
+                    _unroll(node, trip_count, context)
 
-    def turns(self, node: ir.Node, shapes: Shapes) -> int | None:
+    def trip_count(self, node: ir.Node, shapes: Shapes) -> int | None:
         """The number of iterations of a Loop that is to be unrolled; None for others."""
-        turns = _turns(node, shapes)
-        return turns if turns is not None and self._is_profitable(node, turns) else None
+        trip_count = _trip_count(node, shapes)
+        return trip_count if trip_count is not None and self._is_profitable(node, trip_count) else None
 
-    def _is_profitable(self, node: ir.Node, turns: int) -> bool:
+    def _is_profitable(self, node: ir.Node, trip_count: int) -> bool:
         body = node.attributes["body"].as_graph()
         size = len(body) + sum(1 for inner in body for _ in ir.nodes_within(inner))
         scans = len(node.outputs) - len(body.inputs) + 2
-        return turns <= self.most_turns and turns * (size + scans) <= self.most_nodes
+        return trip_count <= self.most_turns and trip_count * (size + scans) <= self.most_nodes
 
 
-def _turns(node: ir.Node, shapes: Shapes) -> int | None:
+def _trip_count(node: ir.Node, shapes: Shapes) -> int | None:
     """The trip count; None where it is not known, or where the results cannot be computed without the Loop."""
     count, condition, *states = [*node.inputs, None, None][: max(2, len(node.inputs))]
     given = node.attributes["body"]
@@ -80,14 +80,14 @@ def _turns(node: ir.Node, shapes: Shapes) -> int | None:
     if any(shapes.rank(value) is None for value in body.outputs[1 + len(states) :]):
         return None  # a state may change its rank: rows of several ranks cannot be concatenated
     elements = shapes.shape_value(count)
-    turns = elements[0] if elements else ir.scalar(count)
-    if not isinstance(turns, int) or not never_ends_early(body):
+    trip_count = elements[0] if elements else ir.scalar(count)
+    if not isinstance(trip_count, int) or not never_ends_early(body):
         return None
-    if turns <= 0:
+    if trip_count <= 0:
         return none
     # In ONNX Runtime, the counter and the condition have the rank that the body declares.
     unread = all(not value.uses() or value.shape is not None for value in body.inputs[:2])
-    return turns if unread else None
+    return trip_count if unread else None
 
 
 def never_ends_early(body: ir.Graph) -> bool:
@@ -96,14 +96,14 @@ def never_ends_early(body: ir.Graph) -> bool:
     return value is body.inputs[1] or ir.scalar(value) is True
 
 
-def _unroll(node: ir.Node, turns: int, context: PassContext) -> None:
+def _unroll(node: ir.Node, trip_count: int, context: PassContext) -> None:
     rewriter, body = context.rewriter, node.attributes["body"].as_graph()
     states: list[ir.Value | None] = list(node.inputs[2:])
     scans: list[list[ir.Value | None]] = [[] for _ in range(len(node.outputs) - len(states))]
     going = _constant_like(body.inputs[1], True, np.dtype(np.bool_), node, context)
-    for turn in range(turns):
-        counter = _constant_like(body.inputs[0], turn, np.dtype(np.int64), node, context)
-        name = f"{node.name or 'Loop'}/{turn}"
+    for iteration in range(trip_count):
+        counter = _constant_like(body.inputs[0], iteration, np.dtype(np.int64), node, context)
+        name = f"{node.name or 'Loop'}/{iteration}"
         results = ir.instantiate(rewriter, body, [counter, going, *states], before=node, prefix=name)
         count = len(states)
         states = results[1 : 1 + count]
