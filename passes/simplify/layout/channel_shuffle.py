@@ -9,8 +9,8 @@ from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, require
 from ...rewriting.match import Match
 from ...rewriting.rule import rule
-from ..layout.merge_transposes import permutation
 from .depth_to_space import SHUFFLE
+from .merge_transposes import permutation
 
 _MOST = 1 << 12  # channels
 _LEAST = 16  # contiguous elements for each channel

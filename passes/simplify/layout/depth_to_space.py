@@ -9,7 +9,7 @@ from ...rewriting.constraints import let, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
-from ..layout.merge_transposes import permutation
+from .merge_transposes import permutation
 
 x, grouping, target = values("x grouping target")
 
