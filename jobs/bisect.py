@@ -11,8 +11,8 @@ from pathlib import Path
 from .. import ir
 from ..options import Options
 from ..passes.pipeline.pipeline import PipelineResult
-from ..passes.pipeline.registry import REGISTRY
 from ..passes.pipeline.rewrite_log import Exclusions, Rewrite
+from ..passes.registry import REGISTRY
 from .model_source import Given, Source
 from .optimization.fault_isolation import Search
 from .optimization.pipeline_runner import PipelineRunner

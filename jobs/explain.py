@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from .. import ir
 from ..options import Options
 from ..passes.pipeline.pass_ import Pass, where
-from ..passes.pipeline.registry import REGISTRY
 from ..passes.pipeline.rewrite_log import MissedRewrite, Rewrite
+from ..passes.registry import REGISTRY
 from ..passes.rewriting.explain_match import fit
-from ..passes.rewriting.rule import Rule
+from ..passes.rewriting.rewrite_rule import Rule
 from .model_source import Given, Source
 from .optimization.pipeline_runner import PipelineRunner
 

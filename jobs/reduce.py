@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import ir, runtime
 from ..options import Options
-from ..passes.pipeline.registry import REGISTRY
+from ..passes.registry import REGISTRY
 from .bisect import run_test
 from .model_source import Given, Source
 from .optimization.evaluation import Evaluation, as_verification_error

@@ -10,16 +10,16 @@ from .pipeline.instruments import CheckFailed, Instrument, PrintAfter, Statistic
 from .pipeline.pass_ import Evaluator, Pass, PassContext, PassFailure, Settings, spell, where
 from .pipeline.phase import Phase
 from .pipeline.pipeline import Fixpoint, Pipeline, PipelineResult
-from .pipeline.registry import REGISTRY, Registry, register
 from .pipeline.rewrite_log import Exclusions, MissedRewrite, Rewrite, RewriteLog
+from .registry import REGISTRY, Registry, register
 from .rewriting import constraints
 from .rewriting.builder import Builder
 from .rewriting.constraints import let, profitable, require, structural
 from .rewriting.match import Condition, Match
 from .rewriting.operand import Operand
 from .rewriting.pattern import any_call, approx, op, roots, values, variadic
-from .rewriting.rule import Rule, rule
-from .rewriting.two_sided import rewrite
+from .rewriting.rewrite_rule import Rule
+from .rewriting.rule import rewrite, rule
 from .targets.target import Target
 
 __all__ = [

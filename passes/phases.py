@@ -12,10 +12,10 @@ from .analyses.manager import Analysis
 from .pipeline.exactness import Exactness
 from .pipeline.pass_ import Pass, PassContext, where
 from .pipeline.phase import Phase
-from .pipeline.registry import REGISTRY, register
 from .pipeline.rewrite_log import MissedRewrite
+from .registry import REGISTRY, register
 from .rewriting.driver import apply_rules
-from .rewriting.rule import Rule
+from .rewriting.rewrite_rule import Rule
 
 
 def run_rules(rules: Iterable[Rule], model: ir.Model, context: PassContext, limit: int | None) -> None:

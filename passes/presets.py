@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .pipeline.registry import REGISTRY
+from .registry import REGISTRY
 
 DEFAULT = (
     # The standard's function bodies are matched before anything changes them.

@@ -13,8 +13,8 @@ import jinja2
 from .. import ir, runtime
 from ..jobs.optimization.result import Result
 from ..jobs.optimization.target_versions import installed_versions
-from ..passes.pipeline.registry import REGISTRY
 from ..passes.pipeline.rewrite_log import MissedRewrite, Rewrite, Sketch, Sketched
+from ..passes.registry import REGISTRY
 from . import formatting, svg
 from .tables.console import result_rows
 

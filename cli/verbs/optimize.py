@@ -52,7 +52,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if given.save_session_options is not None and not given.tune:
         parser.error("--save-session-options requires --tune")
     from ...jobs.optimization.optimize import optimize
-    from ...passes.pipeline.registry import REGISTRY
+    from ...passes.registry import REGISTRY
     from ...render.html_report import write_page
     from ...render.json_report import to_json, write_json
     from ...render.tables.console import print_result

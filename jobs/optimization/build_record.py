@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ... import ir
 from ...options import Options
-from ...passes.pipeline.registry import REGISTRY
+from ...passes.registry import REGISTRY
 from ...runtime.ort.device import device_name, widest_vectors
 from ..model_source import Source
 

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from ... import ir
 from ...passes.pipeline.pass_ import is_foreign
 from ...passes.pipeline.pipeline import Failure, PipelineResult
-from ...passes.pipeline.registry import REGISTRY
 from ...passes.pipeline.rewrite_log import Exclusions
+from ...passes.registry import REGISTRY
 from .pipeline_runner import PipelineRunner
 from .run_config import RunConfig
 

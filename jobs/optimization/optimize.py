@@ -21,8 +21,8 @@ from ...options import Options
 from ...passes.pipeline.instruments import Instrument
 from ...passes.pipeline.pass_ import PassFailure
 from ...passes.pipeline.pipeline import PipelineResult, seconds_by_pass
-from ...passes.pipeline.registry import REGISTRY
 from ...passes.pipeline.rewrite_log import Exclusions
+from ...passes.registry import REGISTRY
 from ..model_source import Given, Source
 from ..temporary_folder import workspace
 from . import remarks

@@ -12,8 +12,8 @@ from ...passes.pipeline.exactness import Exactness
 from ...passes.pipeline.instruments import Instrument, Progress, VerifyEach
 from ...passes.pipeline.pass_ import Settings
 from ...passes.pipeline.pipeline import Pipeline, PipelineResult
-from ...passes.pipeline.registry import REGISTRY
 from ...passes.pipeline.rewrite_log import Exclusions
+from ...passes.registry import REGISTRY
 from ...passes.targets.ort_releases import loads_in
 from ...passes.targets.target import NCHWC_BLOCKS, USUAL_THREADS, Target
 from ...runtime.ort.device import widest_vectors

@@ -15,7 +15,7 @@ from ...passes.pipeline import pipeline_parser
 from ...passes.pipeline.exactness import Exactness
 from ...passes.pipeline.pass_ import Pass, PassFailure
 from ...passes.pipeline.pipeline import Fixpoint, Pipeline
-from ...passes.pipeline.registry import REGISTRY
+from ...passes.registry import REGISTRY
 from ..model_source import Source
 from .evaluation import computes_in_half
 from .pipeline_runner import PipelineRunner

@@ -18,8 +18,8 @@ from typing import Any
 
 from ... import ir, runtime
 from ...passes.pipeline.pipeline import PipelineResult
-from ...passes.pipeline.registry import REGISTRY
 from ...passes.pipeline.rewrite_log import Exclusions, Group
+from ...passes.registry import REGISTRY
 from .evaluation import Evaluation
 from .pipeline_runner import PipelineRunner
 from .run_config import RunConfig

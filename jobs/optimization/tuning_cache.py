@@ -12,7 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from ... import ir, runtime
-from ...passes.pipeline.registry import REGISTRY
+from ...passes.registry import REGISTRY
 from .pipeline_runner import PipelineRunner
 from .target_versions import installed_versions
 from .tune import Tuning

@@ -11,7 +11,7 @@ from ... import ir
 from ..analyses import Shapes
 from ..analyses.manager import Analysis
 from ..pipeline.pass_ import Pass, PassContext
-from ..pipeline.registry import register
+from ..registry import register
 
 
 @register

@@ -15,7 +15,7 @@ from ..analyses import Shapes
 from ..analyses.manager import Analysis
 from ..pipeline.exactness import Exactness
 from ..pipeline.pass_ import Pass, PassContext, spell, where
-from ..pipeline.registry import register
+from ..registry import register
 
 COMMUTATIVE = frozenset(
     {"Add", "Mul", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Max", "Min"}

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ... import ir
 from ..pipeline.pass_ import Pass, PassContext, where
-from ..pipeline.registry import register
+from ..registry import register
 
 
 @register

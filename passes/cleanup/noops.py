@@ -19,8 +19,7 @@ from ..rewriting.builder import Builder
 from ..rewriting.constraints import structural
 from ..rewriting.match import Match
 from ..rewriting.pattern import any_call, op, values
-from ..rewriting.rule import rule
-from ..rewriting.two_sided import rewrite
+from ..rewriting.rule import rewrite, rule
 
 Test = Callable[[ir.Node], bool]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ... import ir
+from ..registry import REGISTRY
 from .exactness import Exactness
 from .pass_ import Pass, PassContext
-from .registry import REGISTRY
 
 Edit = Callable[[Any], Any]
 

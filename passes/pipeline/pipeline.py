@@ -11,11 +11,11 @@ from typing import Literal
 from ... import ir
 from ..analyses import Shapes
 from ..analyses.manager import AnalysisManager
+from ..registry import REGISTRY, Registry
 from ..targets.quantization_faults import broken_nodes, new_faults, respell
 from . import pipeline_parser
 from .instruments import CheckFailed, Instrument, VerifyEach
 from .pass_ import Evaluator, Pass, PassContext, PassFailure, Settings, is_foreign, where
-from .registry import REGISTRY, Registry
 from .rewrite_log import Exclusions, MissedRewrite, Rewrite, RewriteLog
 
 

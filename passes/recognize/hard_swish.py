@@ -8,8 +8,7 @@ from ..rewriting.builder import Builder
 from ..rewriting.constraints import require
 from ..rewriting.match import Match
 from ..rewriting.pattern import Pattern, approx, op, values
-from ..rewriting.rule import rule
-from ..rewriting.two_sided import rewrite
+from ..rewriting.rule import rewrite, rule
 
 (x,) = values("x")
 

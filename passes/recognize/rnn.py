@@ -16,8 +16,8 @@ from ..analyses.symbolic import at_least
 from ..phases import quantizer_in
 from ..pipeline.exactness import Exactness
 from ..pipeline.pass_ import Pass, PassContext, where
-from ..pipeline.registry import register
 from ..pipeline.rewrite_log import MissedRewrite
+from ..registry import register
 from ..simplify.control_flow.scan_loops import Walk, walks_of
 from .rnn_cells import Cell, Matrix, Step
 

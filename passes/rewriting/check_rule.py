@@ -18,7 +18,7 @@ from ..pipeline.pass_ import is_foreign
 from ..pipeline.phase import Phase
 from .match import Condition, Match
 from .pattern import Call, Literal, OneOf, Output, Pattern, Roots, Var, Variadic, calls_in, parts_of
-from .rule import Rule
+from .rewrite_rule import Rule
 
 _LAST = 1 << 30
 

@@ -23,7 +23,7 @@ from .constant_range import lost_range
 from .kernel_check import missing_kernel
 from .match import Match
 from .operand import Operand
-from .rule import Rule
+from .rewrite_rule import Rule
 from .rule_order import ORDER
 
 Results = Sequence[tuple[ir.Value, ir.Value]]

@@ -1,173 +1,22 @@
-"""Rules as data: a pattern, named legality conditions, exactness, a source, and a body that builds the replacement."""
+"""Declare rules: `@rule(pattern, …)` on a function that builds the replacement; `rewrite(name, …, before, after)`."""
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 from ... import ir
-from ..analyses import Shapes
 from ..pipeline.exactness import Exactness
-from ..pipeline.pass_ import PassContext, where
 from ..pipeline.phase import Phase, phase_of
-from ..pipeline.registry import REGISTRY, name_faults, reject
-from ..pipeline.rewrite_log import MissedRewrite
+from ..registry import REGISTRY, name_faults, reject
 from .builder import Builder
+from .check_rule import declaration_faults, names_in
 from .constraints import target_of_folder
 from .match import Condition, Match
 from .operand import Operand
-from .pattern import Bindings, Call, OneOf, Output, Pattern, Roots, calls_in, match_node, parts_of
-
-Result = Operand | ir.Value | None
-Body = Callable[[Match, Builder], Result | Sequence[Result]]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A rewrite rule. See `rule` for what its parts mean."""
-
-    name: str
-    pattern: Pattern
-    requires: tuple[Condition, ...]
-    exactness: Exactness
-    source: str
-    phase: Phase
-    benefit: int
-    body: Body
-    doc: str
-    module: str
-    roots: tuple[tuple[str, str], ...]
-    keeps_type: bool = False
-    is_heuristic: bool = False
-    outputs: int = 1
-
-    @cached_property
-    def demands(self) -> tuple[frozenset[tuple[str, str]], ...]:
-        """Sets of operators: a matching node has an operand produced by one of each.
-
-        A cheap test before the pattern is matched.
-        """
-        first = self.pattern.calls[0] if isinstance(self.pattern, Roots) else self.pattern
-        operands = (first.inputs or ()) if isinstance(first, Call) else ()
-        calls = (_roots(operand) for operand in operands if operand is not None)
-        return tuple(frozenset((call.domain, call.op_type) for call in each) for each in calls if each)
-
-    def match(self, node: ir.Node, context: PassContext) -> Match | MissedRewrite | None:
-        """The first legal match at `node`; else why the one that came furthest was missed; None for no match."""
-        miss: MissedRewrite | None = None
-        furthest = -1
-        shapes: Shapes | None = None
-        for bindings in match_node(self.pattern, node):
-            shapes = shapes or context.analyses.get(Shapes)
-            match = Match(node, bindings, context, shapes, self._roots(node, bindings))
-            if any(condition.is_pattern and condition.fault(match) is not None for condition in self.requires):
-                continue
-            reached, fault = self._fault(match)
-            if fault is None:
-                return match
-            if reached > furthest:
-                miss, furthest = MissedRewrite(self.name, where(node), *fault), reached
-        return miss
-
-    def _fault(self, match: Match) -> tuple[int, tuple[str, str, bool] | None]:
-        """The first condition that does not hold, and how many held before."""
-        if (guarded := self._guards(match)) is not None:
-            return 0, (*guarded, False)
-        is_forced = self.name in match.context.settings.force
-        for index, condition in enumerate(self._conditions):
-            if condition.is_profit and is_forced:
-                continue
-            if (fault := condition.fault(match)) is not None:
-                return index, (condition.text, fault, condition.is_profit)
-        return len(self._conditions), None
-
-    @cached_property
-    def _conditions(self) -> tuple[Condition, ...]:
-        """The conditions of missed rewrites: legality first, then profit."""
-        return tuple(sorted((each for each in self.requires if not each.is_pattern), key=lambda each: each.is_profit))
-
-    @cached_property
-    def _shared(self) -> frozenset[str]:
-        """The calls of the pattern that may have other users."""
-        return frozenset(call.name for call in calls_in(self.pattern) if call.is_shared)
-
-    def _roots(self, node: ir.Node, bindings: Bindings) -> tuple[ir.Node, ...]:
-        if not isinstance(self.pattern, Roots):
-            return (node,)
-        bound = (bindings[call.name] for call in self.pattern.calls)
-        return tuple(each.node for each in bound if each is not None and each.node is not None)
-
-    def replaced_values(self, match: Match) -> list[ir.Value]:
-        """The values that the body's results replace: the first `outputs` of each root."""
-        return [value for root in match.roots for value in root.outputs[: self.outputs]]
-
-    @cached_property
-    def _matched_outputs(self) -> dict[str, set[int]]:
-        """The outputs of each call that the pattern has as operands, by index."""
-        found: dict[str, set[int]] = {}
-        for part in parts_of(self.pattern):
-            for operand in (part.inputs or ()) if isinstance(part, Call) else ():
-                for choice in operand.choices if isinstance(operand, OneOf) else (operand,):
-                    if isinstance(choice, Output):
-                        found.setdefault(choice.call.name, set()).add(choice.index)
-                    elif isinstance(choice, Call):
-                        found.setdefault(choice.name, set()).add(0)
-        return found
-
-    def _guards(self, match: Match) -> tuple[str, str] | None:
-        """Conditions of every rule: inner values have one user, other outputs none, all nodes are in one scope."""
-        mine = set(match.nodes())
-        for name, bound in match.bindings.items():
-            if bound is None or bound.node is None:
-                continue
-            node = bound.node
-            if node.op_identifier() in match.context.rewriter.model.functions:
-                return "standard operators", f"{node.op_type} is a function of the model"
-            if node in match.roots:
-                if any(ir.is_read(value) for value in node.outputs[self.outputs :]):
-                    return _ONLY_MATCHED, f"another output of {where(node)} has users"
-                continue
-            if name in self._shared:
-                continue
-            if node.graph is not match.root.graph:
-                return "one scope", f"{where(node)} is computed in another graph"
-            if (reason := _escapes(name, node, self._matched_outputs.get(name, {0}), mine)) is not None:
-                return reason
-        return _defined_too_late(match, self._shared) if len(match.roots) > 1 else None
-
-
-_ONLY_MATCHED = "only the matched outputs have users"
-
-
-def _escapes(name: str, node: ir.Node, matched: set[int], mine: set[ir.Node]) -> tuple[str, str] | None:
-    """Why an inner node cannot go: an output is used outside the match."""
-    if any(ir.is_read(value) for index, value in enumerate(node.outputs) if index not in matched):
-        return _ONLY_MATCHED, f"another output of {where(node)} has users"
-    for index in sorted(matched):
-        value = node.outputs[index]
-        if value.is_graph_output():
-            return f"{name} is used once", f"{where(node)} is a graph output"
-        other = next((user for user, _ in value.uses() if user not in mine), None)
-        if other is not None:
-            return f"{name} is used once", f"{where(node)} is also an operand of {where(other)}"
-    return None
-
-
-def _defined_too_late(match: Match, shared: frozenset[str]) -> tuple[str, str] | None:
-    """Why the replacement of several roots cannot be inserted before the first: an operand is defined after it."""
-    anchor, after = match.anchor, set()
-    for node in reversed(anchor.graph or ()):
-        after.add(node)
-        if node is anchor:
-            break
-    for name, bound in match.bindings.items():
-        if bound is None or (bound.node is not None and name not in shared):
-            continue
-        if bound.value.producer() in after:
-            return "operands defined before the first root", f"{name} is computed after {where(anchor)}"
-    return None
+from .pattern import Call, Literal, OneOf, Output, Pattern, Var, parts_of
+from .rewrite_rule import Body, Rule, root_calls
 
 
 def rule(
@@ -198,8 +47,6 @@ def rule(
     """
 
     def decorate(body: Body) -> Rule:
-        from .check_rule import declaration_faults  # which reads rules
-
         made = Rule(
             name or body.__name__.replace("_", "-"),
             pattern,
@@ -211,7 +58,7 @@ def rule(
             body,
             inspect.cleandoc(body.__doc__ or ""),
             body.__module__,
-            tuple(dict.fromkeys((call.domain, call.op_type) for call in _roots(pattern))),
+            tuple(dict.fromkeys((call.domain, call.op_type) for call in root_calls(pattern))),
             keeps_type,
             is_heuristic,
             outputs,
@@ -222,12 +69,88 @@ def rule(
     return decorate
 
 
-def _roots(pattern: Pattern) -> list[Call]:
-    """The calls that a match starts from."""
-    if isinstance(pattern, Output):
-        return [pattern.call]
-    if isinstance(pattern, Roots):
-        return [pattern.calls[0]]
-    if isinstance(pattern, OneOf):
-        return [call for choice in pattern.choices for call in _roots(choice)]
-    return [pattern] if isinstance(pattern, Call) else []
+def rewrite(
+    name: str,
+    summary: str,
+    before: Pattern,
+    after: Pattern,
+    *,
+    when: Sequence[Condition] = (),
+    source: str,
+    exactness: Exactness = Exactness.EXACT,
+    phase: Phase | None = None,
+    benefit: int = 0,
+    keeps_type: bool = False,
+) -> Rule:
+    """Register a rule whose replacement is an expression over the pattern's names.
+
+    In `after`, a variable or a call of `before` (the same object) is the value that it matched; any other call is built
+    with the attributes that it names. The other parameters are those of `rule`; `when` are its conditions.
+    Raises PipelineError as `rule` does, and for a variable that `before` does not bind.
+    """
+    bound = names_in(before)
+    unknown = [part.name for part in parts_of(after) if isinstance(part, Var) and part.name not in bound]
+    reject(f"rule {name!r}", [f"the pattern has no {each!r}{ir.did_you_mean(each, bound)}" for each in unknown])
+
+    def body(m: Match, op: Builder) -> Operand | ir.Value:
+        return _build(after, before, m, op)
+
+    body.__doc__ = f"{summary}\n\nbefore:  y = {spell(before)}\nafter:   y = {spell(after)}"
+    body.__module__ = sys._getframe(1).f_globals["__name__"]
+    body.__qualname__ = name
+    return rule(
+        before,
+        requires=when,
+        source=source,
+        exactness=exactness,
+        phase=phase,
+        benefit=benefit,
+        name=name,
+        keeps_type=keeps_type,
+    )(body)
+
+
+def _is_matched(call: Call, before: Pattern | None) -> bool:
+    match before:
+        case OneOf(choices):
+            return any(_is_matched(call, each) for each in choices)
+        case Output(other):
+            return _is_matched(call, other)
+        case Call(inputs=inputs):
+            return before is call or any(_is_matched(call, each) for each in inputs or ())
+        case _:
+            return False
+
+
+def _build(after: Pattern | None, before: Pattern, m: Match, op: Builder) -> Operand | ir.Value:
+    match after:
+        case Var(name=name):
+            return m[after] if m.has(name) else Operand(name, None, m.shapes)
+        case Call(inputs=inputs):
+            if _is_matched(after, before):
+                return m[after]
+            operands = [None if each is None else _build(each, before, m, op) for each in inputs or ()]
+            return op.node(after.op_type, operands, domain=after.domain, attributes=dict(after.attributes))[0]  # type: ignore[arg-type]
+        case Output(call, index) if _is_matched(call, before):
+            return m[call].node.outputs[index]
+        case _:
+            raise TypeError(f"{after!r} cannot be built")
+
+
+def spell(pattern: Pattern | None) -> str:
+    """A pattern as ONNX text: `Where(c, x, y)`."""
+    match pattern:
+        case Var(name=name):
+            return name
+        case Literal(number=number):
+            return str(number)
+        case OneOf(choices):
+            return "  or  ".join(map(spell, choices))
+        case Output(call, index):
+            return f"{spell(call)}.{index}"
+        case Call():
+            attributes = ", ".join(f"{key} = {value}" for key, value in pattern.attributes.items())
+            operands = ", ".join(map(spell, pattern.inputs)) if pattern.inputs is not None else "…"
+            return f"{pattern.op_type}{f'<{attributes}>' if attributes else ''}({operands})"
+        case _:
+            return "…"

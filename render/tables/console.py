@@ -10,7 +10,7 @@ from pathlib import Path
 from ...jobs.bisect import BisectResult
 from ...jobs.explain import Explanation
 from ...jobs.optimization.result import Result
-from ...passes.pipeline.registry import REGISTRY
+from ...passes.registry import REGISTRY
 from .. import formatting
 from .measurements import Row, measured_rows, side_by_side
 

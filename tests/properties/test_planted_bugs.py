@@ -18,7 +18,7 @@ from optimize_graph import ir
 from optimize_graph.passes import REGISTRY, Builder, Exactness, Match
 from optimize_graph.passes.pipeline.pass_ import PassFailure
 from optimize_graph.passes.rewriting.operand import Operand
-from optimize_graph.passes.rewriting.rule import Rule
+from optimize_graph.passes.rewriting.rewrite_rule import Rule
 from support import random_models
 from support.checking import Disagreement, attends_to_nothing, compare, optimized, outputs_of, session_of
 from support.variation_feeds import feeds_for

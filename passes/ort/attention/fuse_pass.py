@@ -12,10 +12,10 @@ from ...phases import rules_of, run_rules
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, Settings
 from ...pipeline.phase import Phase
-from ...pipeline.registry import register
 from ...pipeline.rewrite_log import MissedRewrite
+from ...registry import register
 from ...rewriting.convert_for_target import Obstacle, convert_for_target
-from ...rewriting.rule import Rule
+from ...rewriting.rewrite_rule import Rule
 from ...targets.ort_releases import loads_in
 
 OPSET = 23

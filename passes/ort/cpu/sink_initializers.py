@@ -9,7 +9,7 @@ from .... import ir
 from ...analyses import Shapes
 from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext
-from ...pipeline.registry import register
+from ...registry import register
 
 _PREPACKED: Final = frozenset(
     "Attention ConvTranspose DynamicQuantizeLSTM DynamicQuantizeMatMul GRU Gemm LSTM MatMul MatMulInteger "

@@ -9,8 +9,8 @@ from .... import ir
 from ...analyses import Shapes
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext
-from ...pipeline.registry import register
 from ...pipeline.rewrite_log import MissedRewrite
+from ...registry import register
 from ...rewriting.convert_for_target import convert_for_target
 from ...targets.cuda import kernels_lost
 

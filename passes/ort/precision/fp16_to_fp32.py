@@ -11,8 +11,8 @@ import numpy as np
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, where
-from ...pipeline.registry import register
 from ...pipeline.rewrite_log import MissedRewrite
+from ...registry import register
 
 FP16, FP32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
 

@@ -13,8 +13,8 @@ from ...analyses import Shapes
 from ...analyses.rounding_sensitivity import decided_by_rounding
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, where
-from ...pipeline.registry import register
 from ...pipeline.rewrite_log import MissedRewrite
+from ...registry import register
 from ...targets.cuda import has_fp16_kernel
 from ...targets.kernel_table import CONTRIB
 

@@ -16,8 +16,8 @@ from ...analyses.manager import Analysis
 from ...analyses.rounding_sensitivity import Owners, decided_by_rounding
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, spell, where
-from ...pipeline.registry import register
 from ...pipeline.rewrite_log import MissedRewrite
+from ...registry import register
 from ...rewriting.kernel_check import missing_kernel
 from ...targets.ort_releases import knows
 from .function_bodies import Guess, alternatives_of, candidates, first_guesses, neighbours

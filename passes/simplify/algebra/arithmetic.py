@@ -10,8 +10,7 @@ from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, floating, let, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import rule
-from ...rewriting.two_sided import rewrite
+from ...rewriting.rule import rewrite, rule
 
 x, y, a, b, c, d = values("x y a b c d")
 

@@ -10,8 +10,7 @@ from ...rewriting.builder import Builder
 from ...rewriting.constraints import FLOATS, floating, let, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import OneOf, Pattern, Var, any_call, op, values
-from ...rewriting.rule import rule
-from ...rewriting.two_sided import rewrite
+from ...rewriting.rule import rewrite, rule
 
 x, y, low, high = values("x y low high")
 

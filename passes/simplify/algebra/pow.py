@@ -6,7 +6,7 @@ from ...pipeline.exactness import Exactness
 from ...rewriting.constraints import constant, floating, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.two_sided import rewrite
+from ...rewriting.rule import rewrite
 
 x, a, b, c = values("x a b c")
 

@@ -6,7 +6,7 @@ from ...pipeline.exactness import Exactness
 from ...rewriting.constraints import require
 from ...rewriting.match import Condition
 from ...rewriting.pattern import Call, Var, op, values
-from ...rewriting.two_sided import rewrite
+from ...rewriting.rule import rewrite
 
 condition, x, y, z = values("condition x y z")
 inner = op.Where(condition, x, y).shared().named("inner")

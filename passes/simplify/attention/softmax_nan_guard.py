@@ -8,7 +8,7 @@ from ...pipeline.exactness import Exactness
 from ...rewriting.constraints import constant
 from ...rewriting.match import Condition, Match
 from ...rewriting.pattern import op, values
-from ...rewriting.two_sided import rewrite
+from ...rewriting.rule import rewrite
 
 z, zero = values("z zero")
 

@@ -9,7 +9,7 @@ from .... import ir
 from ...analyses import Shapes
 from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext, where
-from ...pipeline.registry import register
+from ...registry import register
 
 
 @register

@@ -13,7 +13,7 @@ from ...analyses.cost import VIEWS
 from ...analyses.manager import Analysis
 from ...analyses.symbolic import at_least, product
 from ...pipeline.pass_ import Pass, PassContext, spell, where
-from ...pipeline.registry import register
+from ...registry import register
 from ..folding.constant_folding import QUANTIZATION
 from ..layout.transpose_semantics import BROADCASTING, UNARY
 

@@ -10,7 +10,7 @@ from ...analyses import Shapes
 from ...analyses.manager import Analysis
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, where
-from ...pipeline.registry import register
+from ...registry import register
 from .scan_loops import Walk, walks_of
 from .unroll_loops import UnrollLoops
 

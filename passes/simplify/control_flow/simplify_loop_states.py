@@ -14,7 +14,7 @@ from ...analyses.manager import Analysis
 from ...analyses.symbolic import at_least, fresh_integer
 from ...cleanup.cse import ORDERED_ZEROS, NodeKeys
 from ...pipeline.pass_ import Pass, PassContext, where
-from ...pipeline.registry import register
+from ...registry import register
 from .scan_loops import number_in, uncast
 from .trip_count_facts import TripCountFacts
 

@@ -12,7 +12,7 @@ from .... import ir
 from ...analyses import Shapes
 from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext, where
-from ...pipeline.registry import register
+from ...registry import register
 
 _STATES = (5, 6)  # initial_h, and initial_c of LSTM
 _LARGEST = 1 << 20  # bytes of a constant that is compared

@@ -13,7 +13,7 @@ from .... import ir
 from ...analyses import Shapes
 from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext, spell, where
-from ...pipeline.registry import register
+from ...registry import register
 
 QUANTIZATION = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 """Markers for the runtime rather than arithmetic: folding `DequantizeLinear(int8 weight)` undoes the quantization."""

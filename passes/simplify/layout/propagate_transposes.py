@@ -13,7 +13,7 @@ from ...analyses import Dim, Shapes
 from ...analyses.manager import Analysis
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext
-from ...pipeline.registry import register
+from ...registry import register
 from .layout_region import PASS_NAME, LayoutRegion
 from .transpose_reshape import is_view
 from .transpose_semantics import REDUCING, Layout, is_positional

@@ -14,7 +14,7 @@ from ...analyses import Shapes
 from ...analyses.manager import Analysis
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, spell, where
-from ...pipeline.registry import register
+from ...registry import register
 from ...rewriting.constraints import FLOATS
 from ..shape.slices_to_split import SPLITS, new_split
 

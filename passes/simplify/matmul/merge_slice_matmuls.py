@@ -14,7 +14,7 @@ from ...analyses import Shapes
 from ...analyses.manager import Analysis
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, spell, where
-from ...pipeline.registry import register
+from ...registry import register
 from ..shape.slice_ranges import axis_of, window
 
 _FEWEST: Final = 3  # slices

@@ -12,7 +12,7 @@ from .... import ir
 from ...analyses import Shapes
 from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext, spell, where
-from ...pipeline.registry import register
+from ...registry import register
 from .slice_ranges import window
 
 SPLITS = frozenset(

@@ -14,8 +14,8 @@ from ....analyses import Shapes
 from ....analyses.manager import Analysis
 from ....pipeline.exactness import Exactness
 from ....pipeline.pass_ import Pass, PassContext, where
-from ....pipeline.registry import register
 from ....pipeline.rewrite_log import MissedRewrite
+from ....registry import register
 from ....simplify.layout.transpose_semantics import UNARY
 from .nchwc import takes_channels, whole
 

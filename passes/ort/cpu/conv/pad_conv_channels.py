@@ -13,8 +13,8 @@ from ....analyses import Shapes
 from ....analyses.manager import Analysis
 from ....pipeline.exactness import Exactness
 from ....pipeline.pass_ import Pass, PassContext, where
-from ....pipeline.registry import register
 from ....pipeline.rewrite_log import MissedRewrite
+from ....registry import register
 from .nchwc import ACTIVATIONS, POOLS, channels, runs_blocked, whole
 from .padded_channel_bounds import SUMS, all_finite
 

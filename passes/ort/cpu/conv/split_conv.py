@@ -12,7 +12,7 @@ from ....analyses import Shapes
 from ....analyses.manager import Analysis
 from ....pipeline.exactness import Exactness
 from ....pipeline.pass_ import Pass, PassContext, spell, where
-from ....pipeline.registry import register
+from ....registry import register
 from ....simplify.layout.transpose_semantics import UNARY
 from ....simplify.shape.slice_ranges import axis_of
 from .nchwc import whole

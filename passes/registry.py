@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ... import ir
-from .exactness import Exactness
-from .pass_ import Pass, is_foreign
-from .pipeline_parser import NAME
+from .. import ir
+from .pipeline.exactness import Exactness
+from .pipeline.pass_ import Pass, is_foreign
+from .pipeline.pipeline_parser import NAME
 
 if TYPE_CHECKING:
-    from ..rewriting.rule import Rule
+    from .rewriting.rewrite_rule import Rule
 
 CATALOGUE = ("presets", "phases", "cleanup", "recognize", "simplify", "ort")
 ENTRY_POINTS = "optimize_graph.plugins"
@@ -208,7 +208,7 @@ class Registry:
                 self._is_discovering = False
 
     def _import_catalogue(self) -> None:
-        package = __package__.rsplit(".", 1)[0]
+        package = __package__
         for name in CATALOGUE:
             found = importlib.import_module(f"{package}.{name}")
             for module in pkgutil.walk_packages(getattr(found, "__path__", ()), f"{found.__name__}."):
