@@ -40,6 +40,7 @@ FOR_GOLDEN_MODELS = {  # those of other targets, and those that random models se
     "ort.cpu.upcast_fp16_functions",
     "ort.cpu.scatter_elements",
     "ort.attention.patterns",
+    "ort.attention.contrib_attention",
     "simplify.weights.swap_conv_resize",
     "simplify.shape.gather_nd",
     "ort.attention.rotary_embedding",

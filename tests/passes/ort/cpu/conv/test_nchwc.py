@@ -248,7 +248,7 @@ def test_channels_stay_where_something_between_would_mix_them(old: str, new: str
 def test_channels_stay_where_a_caller_reads_them() -> None:
     text = POOLED.replace("y) <", "y, float[1,28,6,6] r) <")
     (miss,) = assert_unchanged(text, "pad-conv-channels").missed
-    assert miss.because == "'r' comes from outside, or goes there"
+    assert miss.because == "'r' crosses the boundary of the graph"
 
 
 @pytest.mark.parametrize("channels", [4, 32])
