@@ -52,10 +52,7 @@ from .mutation.new_nodes import PROVENANCE, discard, new_node, new_view, pending
 from .mutation.rewriter import Rewriter
 from .op_traits import MOVEMENT
 from .printer import text
-from .side_effects import is_deterministic, is_known, is_random, is_removable, updates_statistics
-from .standard.ir_version import required_ir_version
-from .standard.opset_conversion import convert_opset, standard_opset
-from .standard.schema import (
+from .schema import (
     UNKNOWN,
     AttributeValue,
     attribute,
@@ -70,6 +67,9 @@ from .standard.schema import (
     stamp_versions,
     standard_operators,
 )
+from .side_effects import is_deterministic, is_known, is_random, is_removable, updates_statistics
+from .standard.ir_version import required_ir_version
+from .standard.opset_conversion import convert_opset, standard_opset
 from .standard.standard_functions import InputType, Signature, body_is_current, function_body, function_signature
 from .traversal import graphs, graphs_around, in_function, is_captured, nodes, nodes_within, owners_in, subgraphs_of
 from .values import (

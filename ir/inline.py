@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as oir
 
 from .mutation.rewriter import Rewriter
-from .standard.schema import schema
+from .schema import schema
 
 _EXPANDED_NODES = 1_000_000  # a hostile model doubles a function a hundred times
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import onnx_ir as oir
 
-from .standard.schema import attribute, named_input, schema_of
+from .schema import attribute, named_input, schema_of
 from .traversal import nodes_within
 from .values import scalar
 

@@ -13,6 +13,9 @@ import onnx_ir as oir
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
+INTERFACE_TYPE = "optimize_graph.type"
+"""Metadata of an input or output: the serialized type that onnx-ir cannot hold."""
+
 
 def is_overridable(value: oir.Value) -> bool:
     """Whether the caller of the model may replace this initializer: it is also a graph input (ONNX IR 4 and later).

@@ -11,7 +11,7 @@ import onnx.defs
 import onnx_ir as oir
 
 from .diagnostics import Diagnostic, Location
-from .standard.schema import schema
+from .schema import schema
 from .traversal import subgraphs_of
 
 _Option = onnx.defs.OpSchema.FormalParameterOption

@@ -18,8 +18,9 @@ import onnx.defs
 import onnx_ir as oir
 
 from ..diagnostics import Diagnostic, Location, ModelError, Severity
-from ..standard.schema import stamp_versions
+from ..schema import stamp_versions
 from ..traversal import graphs, subgraphs_of
+from ..values import INTERFACE_TYPE
 from .decode_proto import fail, parse, read_bytes
 from .encoded_attributes import Chunk, EncodedAttr, adopt, cut_out, has_large_lists, pasted, set_aside
 from .external_data import ExternalFolder
@@ -29,7 +30,6 @@ from .validate_proto import Intake
 _REMARKS = "optimize_graph.remarks"
 _LOSSES = "optimize_graph.not_representable"
 _DATA_FILES = "optimize_graph.data_files"
-INTERFACE_TYPE = "optimize_graph.type"  # on an input or output: the serialized type that onnx-ir cannot hold
 _DECLARED = "optimize_graph.declared"  # on an initializer: the file has a value_info for it
 
 # onnx-ir logs what `verify` reports; without a handler Python would print it.

@@ -6,7 +6,7 @@ import onnx
 import onnx.helper
 import onnx_ir as oir
 
-from ..standard.schema import schema_of
+from ..schema import schema_of
 from .encoded_attributes import is_encoded
 
 _SMALL = 1024  # bytes: the axes, shapes and scales that tools read; weights are larger, or not their business

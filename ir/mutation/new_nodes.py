@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import onnx_ir as oir
 
-from ..standard.schema import AttributeValue
+from ..schema import AttributeValue
 from ..traversal import subgraphs_of
 from ..values import Array
 

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 
 import onnx_ir as oir
 
-from ..io.load import INTERFACE_TYPE
-from ..standard.schema import AttributeValue
+from ..schema import AttributeValue
 from ..traversal import subgraphs_of
-from ..values import is_public, is_read
+from ..values import INTERFACE_TYPE, is_public, is_read
 from .insertion import Inserter, graph_of
 from .new_nodes import detach, new_node
 

@@ -26,10 +26,10 @@ from ..io.load import collector_paused, not_representable
 from ..io.weightless import Skeleton
 from ..mutation.new_nodes import new_node
 from ..mutation.rewriter import Rewriter
+from ..schema import defaults_of, schema, stamp_versions
 from ..traversal import nodes, subgraphs_of
 from ..verifier import verify
 from .opset_adapters import CannotConvertError, boundary, graph_protos, take_step
-from .schema import defaults_of, schema, stamp_versions
 
 _CODE = "opset-conversion"
 _PROVENANCE = "convert-opset"

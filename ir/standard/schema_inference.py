@@ -16,9 +16,9 @@ import onnx.shape_inference
 import onnx_ir as oir
 
 from ..io.encoded_attributes import is_encoded
+from ..schema import schema, schema_of
 from ..traversal import subgraphs_of
 from ..values import Array
-from .schema import schema, schema_of
 
 Size = int | str | None
 """A dim that is known, known by name (equal names are equal sizes), or unknown."""

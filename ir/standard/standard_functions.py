@@ -12,7 +12,7 @@ import onnx.defs
 import onnx_ir as oir
 
 from ..inline import resolve_references
-from .schema import schema
+from ..schema import schema
 
 _BY_NAME = {f"tensor({each.name.lower()})": each for each in oir.DataType}
 

@@ -11,8 +11,8 @@ from typing import TypeAlias
 import numpy as np
 
 from ... import ir
+from ..arrays import array_bytes
 from ..ort.session_options import Array, Datum, Feeds
-from ..verification.comparison import array_bytes
 from .attention_masks import additive, kept
 from .bind_dims import Binding, OpenInput, bind, equations_of
 from .dim_solver import Equations

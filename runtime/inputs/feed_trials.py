@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ... import ir
+from ..arrays import array_bytes, as_numbers, is_inexact, pieces
 from ..ort.session import Session, is_out_of_time
 from ..ort.session_options import Datum, Feeds, Outputs
-from ..verification.comparison import array_bytes, as_numbers, is_inexact, pieces
 from .bind_dims import Sizing, symbols
 from .feed_generator import FeedSource, ModelInputs
 from .feed_plans import FeedPlan, plans

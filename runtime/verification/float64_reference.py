@@ -17,8 +17,9 @@ import numpy as np
 
 from ... import ir
 from ...ir.subgraph import tapped
+from ..arrays import is_inexact
 from ..ort.session_options import Datum, Feeds, Outputs
-from .comparison import Tolerance, compare, is_inexact, scale_of
+from .comparison import Tolerance, compare, scale_of
 
 MOST_BYTES = 512 << 20  # of weights: they are held twice, and twice as wide
 ALIKE = 1e-3  # of an output's scale: within this, the evaluator's float32 and ONNX Runtime's mean the same

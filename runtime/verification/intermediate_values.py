@@ -19,9 +19,10 @@ import numpy as np
 from ... import ir
 from ...ir.partition import CUT, cut_at, piece_inputs, same_piece
 from ...ir.subgraph import tapped
+from ..arrays import as_numbers, is_inexact
 from ..ort.session import is_out_of_time
 from ..ort.session_options import Array, Datum, Feeds, Outputs
-from .comparison import as_numbers, compare, is_inexact
+from .comparison import compare
 from .noise_floor import TOO_WEAK, noise_floor
 from .probes import holds_whole_numbers, perturb, shake
 

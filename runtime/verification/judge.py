@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ... import ir
+from ..arrays import is_inexact, leaves
 from ..ort.session import TIME_LIMIT
 from ..ort.session_options import Outputs
-from .comparison import EXACT, Element, Tolerance, Verdict, compare, is_inexact, leaves
+from .comparison import EXACT, Element, Tolerance, Verdict, compare
 from .near_ties import forgiven
 from .noise_floor import noise_floor, same_distribution
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ... import ir
-from .comparison import eps_of
+from ..arrays import eps_of
 
 _BOUNDED = frozenset("Sigmoid HardSigmoid Softmax Hardmax Tanh Erf Softsign Sin Cos".split())
 """Operators whose results are at most 1, and whose kernels round by an eps of 1 wherever they are."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..arrays import as_numbers, eps_of, is_inexact, leaves, pairs
 from ..ort.session_options import Array, Outputs
-from .comparison import Tolerance, as_numbers, eps_of, is_inexact, leaves, pairs, scale_of, specials
+from .comparison import Tolerance, scale_of, specials
 
 FACTOR = 8.0  # a rewrite may change the order of roundings more often than the probes do
 # Computing in float16 rounds more often than rounding inputs and weights to it does: up to 2.3 times the change was

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ... import ir
+from ..arrays import as_numbers, eps_of, pieces
 from ..ort.session_options import Array, Datum, Feeds
-from .comparison import as_numbers, eps_of, pieces
 
 SHAKE = 0.1  # of an element
 

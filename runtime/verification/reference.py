@@ -11,12 +11,13 @@ import numpy as np
 
 from ... import ir
 from ...ir.subgraph import tapped
+from ..arrays import array_bytes
 from ..inputs.feed_generator import KEPT
 from ..inputs.feeds import FeedSet
 from ..ort.session import is_out_of_time
 from ..ort.session_options import Array, Feeds, Outputs, SessionOptions
 from ..ort.session_pool import MOST_OPEN, SMALL, SessionPool, Subject
-from .comparison import Tolerance, array_bytes, compare
+from .comparison import Tolerance, compare
 from .float64_reference import truth
 from .model_traits import (
     computes_in_fp16,

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ... import ir
+from ..arrays import as_numbers, is_inexact, leaves
 from ..inputs.feeds import FeedSet
 from ..ort.session import is_out_of_time
 from ..ort.session_options import Array, Feeds, Outputs
 from ..ort.session_pool import Subject
-from .comparison import as_numbers, compare, is_inexact, leaves, scale_of
+from .comparison import compare, scale_of
 from .intermediate_values import Unconfirmed, unconfirmed
 from .judge import Judge, out_of_time
 from .result import Verification

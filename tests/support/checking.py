@@ -14,7 +14,7 @@ from optimize_graph.jobs.optimization.target_versions import installed_release
 from optimize_graph.passes import Pipeline, PipelineResult, Settings, Target, VerifyEach
 from optimize_graph.runtime import EXACT, Datum, OrtEvaluator, Outputs, Tolerance
 from optimize_graph.runtime import compare as compare_outputs
-from optimize_graph.runtime.verification.comparison import leaves
+from optimize_graph.runtime.arrays import leaves
 from support.cuda_operators import evaluator, runs_on_cuda_alone
 from support.random_models import RANDOM
 

@@ -62,7 +62,7 @@ def test_pieces_say_what_whole_arrays_say(size: int, monkeypatch: pytest.MonkeyP
     got[-1, -1] += 1
     found = []
     for piece in (1 << 18, 7):
-        monkeypatch.setattr("optimize_graph.runtime.verification.comparison.PIECE", piece)
+        monkeypatch.setattr("optimize_graph.runtime.arrays.PIECE", piece)
         floor = noise_floor({"y": want}, [{"y": got}]).floors["y"]
         found.append(
             (

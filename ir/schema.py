@@ -15,7 +15,7 @@ import onnx.defs
 import onnx.helper
 import onnx_ir as oir
 
-from ..values import Array, constant
+from .values import Array, constant
 
 AttributeValue = int | float | str | Sequence[int] | Sequence[float] | Sequence[str] | oir.TensorProtocol | oir.Graph
 
