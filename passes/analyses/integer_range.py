@@ -65,7 +65,7 @@ def _bounds(value: ir.Value, source: Bounds | None, shapes: Shapes) -> Bounds | 
     given = [*(ir.scalar(each) for each in node.inputs[1:]), None, None]
     low, high = source or widest
     if node.op_type in ("Clip", "Max", "Min") and not (_INT32[0] <= low and high <= _INT32[1]):
-        return widest  # ONNX Runtime 1.32 compares the lower halves of some int64 as if they were int32
+        return widest  # ONNX Runtime 1.32 compares the lower 32 bits of some int64
     match node.op_type:
         case "ArgMax" | "ArgMin" if (size := _reduced(node, shapes)) is not None:
             return 0, size - 1

@@ -24,7 +24,7 @@ class Role(IntEnum):
     POSITION = 7
     LENGTH = 8
     MASK = 9
-    DURATION = 10  # counts that are summed up to positions: durations of sounds, lengths of rows laid end to end
+    DURATION = 10  # counts that are summed up to positions: durations, lengths of rows laid end to end
     ADDITIVE_MASK = 11  # 0, and minus infinity or what stands for it
     BOXES = 12  # two corners, the second beyond the first; in pixels
     UNIT = 13  # probabilities, cosines, coordinates of a grid

@@ -31,7 +31,7 @@ def grain(model: ir.Model) -> float:
     """
     used = {ir.declared_dtype(value) for value in model.graph.inputs}
     weights = {ir.declared_dtype(value) for value in model.graph.initializers.values()}
-    used |= weights & {ir.DataType.FLOAT, ir.DataType.DOUBLE}  # halves may be for storage only, with a Cast after
+    used |= weights & {ir.DataType.FLOAT, ir.DataType.DOUBLE}  # float16 may be for storage only, with a Cast after
     used |= {ir.attribute(node, "to") for node in ir.nodes(model) if node.op_type == "Cast"}  # type: ignore[misc]
     computed = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
     return max((eps_of(dtype.numpy()) for dtype in computed if dtype in used), default=0.0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -85,3 +87,75 @@ def test_the_main_job_never_imports_torch(tmp_path: Path) -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def modules_imported(path: Path) -> Iterator[tuple[Path, bool]]:
+    """The files of the package that a file imports, and whether that happens when it is loaded."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    late = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        or (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING")
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            folder = path.parents[node.level - 1].joinpath(*(node.module or "").split(".")) if node.module else None
+            folder = folder or path.parents[node.level - 1]
+            for alias in node.names:
+                for found in (folder / f"{alias.name}.py", folder.with_suffix(".py")):
+                    if found.exists() and found != path:
+                        yield found, id(node) not in late
+                        break
+
+
+def graph_of(*, late: bool, by_folder: bool) -> nx.DiGraph:
+    graph = nx.DiGraph()
+    for layer in MAY_IMPORT:
+        for path in (ROOT / layer).rglob("*.py"):
+            for other, is_early in modules_imported(path):
+                one, two = (path.parent, other.parent) if by_folder else (path, other)
+                is_nested = by_folder and (one in two.parents or two in one.parents)
+                if one != two and not is_nested and (late or is_early):
+                    graph.add_edge(one.relative_to(ROOT), two.relative_to(ROOT))
+    return graph
+
+
+def test_no_two_modules_import_each_other_when_they_are_loaded() -> None:
+    graph = graph_of(late=False, by_folder=False)
+    assert len(graph) > 200
+    assert not [sorted(map(str, each)) for each in nx.strongly_connected_components(graph) if len(each) > 1]
+
+
+def test_no_two_folders_import_each_other() -> None:
+    graph = graph_of(late=True, by_folder=True)
+    assert len(graph) > 20
+    assert not [sorted(map(str, each)) for each in nx.strongly_connected_components(graph) if len(each) > 1]
+
+
+@pytest.mark.parametrize("layer", sorted(MAY_IMPORT))
+def test_a_folder_has_at_most_fifteen_modules(layer: str) -> None:
+    folders = {path.parent for path in (ROOT / layer).rglob("*.py")}
+    counts = {str(folder.relative_to(ROOT)): len(list(folder.glob("*.py"))) for folder in folders}
+    assert not {folder: count for folder, count in counts.items() if count > 15}
+
+
+def test_every_package_says_what_is_in_it() -> None:
+    files = [path for layer in MAY_IMPORT for path in (ROOT / layer).rglob("__init__.py")]
+    assert not [str(path) for path in files if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
+
+
+PEOPLE = re.compile(
+    r"\b(nobody|somebody|anybody|whoever|culprit|guilty|put on show|halves|sounds|who is)\b", re.IGNORECASE
+)
+
+
+@pytest.mark.parametrize("layer", [*sorted(MAY_IMPORT), "docs"])
+def test_the_language_of_the_code_is_that_of_the_field(layer: str) -> None:
+    """No people, and one word for one thing: see CONTRIBUTING.md, Language."""
+    pages = [path for path in (ROOT / layer).rglob("*") if path.suffix in (".py", ".md", ".j2")]
+    found = [
+        f"{path.relative_to(ROOT)}: {hit[0]}" for path in pages for hit in PEOPLE.finditer(path.read_text("utf-8"))
+    ]
+    assert not found

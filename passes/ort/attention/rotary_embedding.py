@@ -70,15 +70,15 @@ HEADS = let("heads split from the last dim", _split_heads)
 
 
 def _head_size(m: Match) -> int | str:
-    """The size of a head, whose halves are swapped and the first of them negated."""
+    """The size of a head, whose two parts of equal size are swapped, and the first of them negated."""
     *_, size = m[HEADS]
     if not isinstance(size, int) or size % 2 or m.rotated.integer("axis") not in (3, -1):
         return m.shapes.show(m.split.value)
-    halves = _takes(m, _FIRST, 0, size // 2, size) and _takes(m, _SECOND, size // 2, size, size)
-    return size if halves else m.shapes.show(m.split.value)
+    swapped = _takes(m, _FIRST, 0, size // 2, size) and _takes(m, _SECOND, size // 2, size, size)
+    return size if swapped else m.shapes.show(m.split.value)
 
 
-HEAD_SIZE = let("halves of each head swapped", _head_size)
+HEAD_SIZE = let("both parts of each head swapped", _head_size)
 
 
 def _has_angle_for_each_pair(m: Match) -> bool:
@@ -135,7 +135,7 @@ def fuse_rotary_embedding(m: Match, op: Builder) -> ir.Value:
 
 
 def _table(m: Match, operand: Var) -> ir.Array | None:
-    """Half of a constant [1, 1, length, size] whose halves are equal: [length, size / 2]."""
+    """Half of a constant [1, 1, length, size] whose two parts are equal: [length, size / 2]."""
     (_, length, _, _), content = m[HEADS], m[operand].array
     if not 2 <= content.ndim <= 4 or content.shape[-2:] != (length, m[HEAD_SIZE]):
         return None
