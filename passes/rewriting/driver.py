@@ -24,7 +24,6 @@ from .kernel_check import missing_kernel
 from .match import Match
 from .operand import Operand
 from .rewrite_rule import Rule
-from .rule_order import ORDER
 
 Results = Sequence[tuple[ir.Value, ir.Value]]
 """What replaces what: pairs of an old and a new value."""
@@ -49,7 +48,7 @@ class _Driver:
     def __init__(self, rules: Iterable[Rule], model: ir.Model, context: PassContext) -> None:
         self.context = context
         self.index: dict[tuple[str, str], list[Rule]] = {}
-        for rule in sorted(rules, key=lambda each: (-each.benefit, ORDER.get(each.name, each.name))):
+        for rule in sorted(rules, key=lambda each: (-each.benefit, each.name)):
             if rule.name not in context.log.exclusions.names:
                 for root in rule.roots:
                     self.index.setdefault(root, []).append(rule)
