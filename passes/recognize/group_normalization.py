@@ -10,7 +10,6 @@ from ..pipeline.exactness import Exactness
 from ..rewriting.builder import Builder
 from ..rewriting.constraints import constant, require, structural, target
 from ..rewriting.match import Match
-from ..rewriting.operand import Operand
 from ..rewriting.pattern import Var, op, values
 from ..rewriting.rule import rule
 
@@ -37,7 +36,7 @@ def groups_channels(m: Match) -> bool:
 
 def is_per_channel(m: Match, name: str) -> bool:
     """Whether an operand is a per-channel constant: [C, 1, …] or [1, C, 1, …]."""
-    operand: Operand = getattr(m, name)
+    operand = m.operand(name)
     dims, rank, channels = operand.static, m.x.rank or 0, (m.x.dims or (0, 0))[1]
     if dims is None or not rank - 1 <= len(dims) <= rank:
         return False

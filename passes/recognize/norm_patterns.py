@@ -43,7 +43,7 @@ class Normalized:
 
 def _first_axis(m: Match, name: str) -> int | None:
     """The first of the trailing axes of a ReduceMean; None where it reduces others."""
-    reduction: Operand = getattr(m, name)
+    reduction = m.operand(name)
     axes, rank = reduction.parameter("axes"), m.x.rank
     if not isinstance(axes, np.ndarray) or rank is None or reduction.integer("keepdims", 1) != 1:
         return None

@@ -156,11 +156,10 @@ def _operands(match: Match, names: Sequence[Named]) -> Iterator[tuple[str, Opera
     """The operands of these names that this branch of the pattern binds; of `variadic(name)`, all."""
     for name in map(_name, names):
         if name in match.bindings:
-            yield name, getattr(match, name)
+            yield name, match.operand(name)
         else:
             yield from ((operand.name, operand) for operand in match.variadic(name))
 
 
 def _the(match: Match, given: Named) -> Operand:
-    operand: Operand = getattr(match, _name(given))
-    return operand
+    return match.operand(_name(given))

@@ -45,6 +45,10 @@ class Match:
             return Operand(key.name, self.bindings[key.name], self.shapes)
         return cast("T", self.computed[key])
 
+    def operand(self, name: str) -> Operand:
+        """The operand of a name that is chosen at run time. Raises LookupError for one that is not bound."""
+        return Operand(name, self.bindings[name], self.shapes)
+
     def has(self, name: str) -> bool:
         """Whether the pattern's name `name` is bound here: an optional input that is given, the branch that fitted."""
         return self.bindings.get(name) is not None

@@ -9,7 +9,6 @@ from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, let, require
 from ...rewriting.match import Condition, Let, Match
-from ...rewriting.operand import Operand
 from ...rewriting.pattern import Call, Var, op, values
 from ...rewriting.rule import rule
 from ...targets.cuda import FLOAT16_TYPES
@@ -38,7 +37,7 @@ def _head_counts(*operands: Var) -> Let[tuple[int, ...]]:
     def compute(m: Match) -> tuple[int, ...] | str:
         counts = []
         for operand in operands:
-            split: Operand = getattr(m, f"{operand.name}_split")
+            split = m.operand(f"{operand.name}_split")
             whole, parts = m[operand].dims, split.dims
             if whole is None or parts is None or len(whole) != 3 or len(parts) != 4 or whole[:2] != parts[:2]:
                 return m.shapes.show(split.value)
