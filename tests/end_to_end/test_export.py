@@ -14,6 +14,8 @@ from optimize_graph import ir  # noqa: E402 - only with torch
 from optimize_graph.jobs.export import export  # noqa: E402
 from optimize_graph.runtime import open_session  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 class Mean(torch.nn.Module):  # type: ignore[misc,name-defined]
     """torchscript writes the number of rows as a constant."""

@@ -20,6 +20,8 @@ from optimize_graph.passes import REGISTRY
 from optimize_graph.runtime import constant_evaluator
 from optimize_graph.runtime.ort import session
 
+pytestmark = pytest.mark.slow
+
 with REGISTRY.scope():  # or every test of the same run would see them
     from support import wrong_rules
     from support.wrong_rules import NAMES

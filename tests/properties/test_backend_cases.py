@@ -20,6 +20,8 @@ from support import backend_cases
 from support.backend_cases import Case, Variant
 from support.checking import agree_as_backend_cases, assert_same_interface, count, is_valid
 
+pytestmark = pytest.mark.slow
+
 SHARDS = 16  # each loads the cases once for its process; more of them balance the processes
 SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.15
 

@@ -18,6 +18,8 @@ from optimize_graph.jobs.optimization.pipeline_runner import PipelineRunner
 from optimize_graph.runtime import SessionOptions, open_session
 from support.golden import CASES, parse
 
+pytestmark = pytest.mark.slow
+
 MODELS = 24
 
 

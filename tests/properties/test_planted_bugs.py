@@ -24,6 +24,8 @@ from support.checking import Disagreement, attends_to_nothing, compare, optimize
 from support.variation_feeds import feeds_for
 from support.variations import Subject, subjects
 
+pytestmark = pytest.mark.slow
+
 SCANNED = 800  # models at most, each for the default and for the exact pipeline
 ENOUGH = 4  # models in which a family fires
 TRIED = 25

@@ -11,6 +11,8 @@ from optimize_graph.passes import Exactness
 from support.checking import assert_same_interface, compare, optimized, outputs_of, session_of
 from support.random_loops import LoopMaker, feeds_of
 
+pytestmark = pytest.mark.slow
+
 BATCHES = 4
 LOOPS_AT_ONCE = 70
 TWICE = 4  # every so many loops: whether a second run has nothing to do takes as long as the rest

@@ -27,6 +27,8 @@ from optimize_graph.passes.rewriting.constraints import constant
 from support import random_models
 from support.checking import assert_same_interface, attends_to_nothing, compare, optimized, outputs_of, session_of
 
+pytestmark = pytest.mark.slow
+
 GRAPHS_AT_ONCE = 50
 BATCHES = 26
 CHECKED_AFTER_EACH_PASS = 10  # every so many models: it takes longer than all the rest

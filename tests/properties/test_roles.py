@@ -18,6 +18,8 @@ from optimize_graph.runtime import EXACT, Tolerance
 from optimize_graph.runtime import compare as compare_outputs
 from support.checking import attends_to_nothing, optimized, outputs_of, session_of
 
+pytestmark = pytest.mark.slow
+
 Feeds = dict[str, np.ndarray]
 LOWEST = float(np.finfo(np.float32).min)
 NEAR = 1e-4  # of what is computed in float32 from numbers of size 1

@@ -22,6 +22,8 @@ from optimize_graph.runtime import Feeds, SessionOptions, make_feeds, open_sessi
 from support.cuda_operators import runs_on_cuda_alone
 from support.golden import CASES, Case, parse
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = SessionOptions(optimize=False, prepacking=False)
 
 

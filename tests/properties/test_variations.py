@@ -24,6 +24,8 @@ from support.checking import (
 from support.variation_feeds import feeds_for
 from support.variations import VARIATIONS, Subject, Variation, subjects
 
+pytestmark = pytest.mark.slow
+
 SHARDS = 8
 SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.2
 

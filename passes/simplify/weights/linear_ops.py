@@ -24,8 +24,7 @@ LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 def linear(m: Match) -> Operand:
     """The linear operator of the match, in whichever branch of the pattern."""
-    operand = m.operand(next(name for name in LINEAR if m.has(name)))
-    return operand
+    return m.operand(next(name for name in LINEAR if m.has(name)))
 
 
 def channels(m: Match) -> int:

@@ -22,6 +22,8 @@ from support.backend_cases import Case
 from support.opset_cases import Outcome, Step, few, steps, verdict
 from support.opset_runs import outcomes
 
+pytestmark = pytest.mark.slow
+
 TABLE = Path(__file__).parents[3] / "docs" / "opsets.md"
 STEPS: dict[str, list[Step]] = defaultdict(list)
 for each in steps():

@@ -20,6 +20,8 @@ from optimize_graph.passes.analyses import Shapes
 from optimize_graph.passes.analyses import symbolic as d
 from optimize_graph.passes.analyses.manager import AnalysisManager
 
+pytestmark = pytest.mark.slow
+
 Feeds = dict[str, np.ndarray]
 SHARE = 6
 """One in so many of the standard's models is run each time, chosen by a fixed seed."""
