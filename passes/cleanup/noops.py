@@ -55,6 +55,7 @@ def noop(
         source=f"ONNX {op_type}",
         name=f"eliminate-nop-{op_type.lower()}{suffix}",
         exactness=exactness,
+        benefit=2,  # before any rule that would rewrite what goes anyway
         keeps_type=keeps_type,
     )(body)
 
