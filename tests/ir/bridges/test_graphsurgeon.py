@@ -60,7 +60,7 @@ def without_identities(graph: Any) -> None:
 def test_nothing_is_lost_when_nothing_is_changed() -> None:
     before = model()
     after = ir.from_surgeon(ir.to_surgeon(before), before)
-    lost = {"unread"}  # nobody could notice
+    lost = {"unread"}  # without any effect
     one, other = ir.to_proto(before), ir.to_proto(after)
     kept = [tensor for tensor in one.graph.initializer if tensor.name not in lost]
     del one.graph.initializer[:]

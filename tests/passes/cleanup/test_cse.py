@@ -163,7 +163,7 @@ def test_a_body_may_hide_an_outer_value_by_its_name(owner: str) -> None:
 
 
 def test_tensors_that_are_added_into_stay_apart() -> None:
-    """ONNX Runtime scatters into a tensor that nobody else reads, and copies one that is shared."""
+    """ONNX Runtime scatters into a tensor without other users, and copies one that is shared."""
     body = """a = ConstantOfShape(s)  b = ConstantOfShape(s)
       c = ScatterElements <reduction = "add"> (a, i, x)  d = ScatterElements <reduction = "add"> (b, i, z)
       y = Sub(c, d)"""

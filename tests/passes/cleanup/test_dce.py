@@ -1,4 +1,4 @@
-"""Dead code: what goes, and what stays although nobody reads it."""
+"""Dead code: what goes, and what stays although it has no users."""
 
 from __future__ import annotations
 

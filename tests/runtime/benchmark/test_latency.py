@@ -187,7 +187,7 @@ WATCHER = (
 )
 
 
-@pytest.mark.skipif(not hasattr(os, "wait4"), reason="the operating system tells nobody what a child took")
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="the operating system does not tell what a child took")
 def test_the_peak_is_what_the_operating_system_says_of_the_child(tmp_path: Path) -> None:
     child = command(saved(tmp_path / "m.onnx", 16 << 20), FEEDS, SessionOptions(), tmp_path)
     line = [sys.executable, "-I", "-S", "-c", WATCHER, *child]
