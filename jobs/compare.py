@@ -94,7 +94,7 @@ def compare(
     progress("verify")
     left = until - time.monotonic()
     reference = runtime.Reference(paths[0], options, runtime.Criteria(rtol=rtol, atol=atol), model=one)
-    verification = reference.verify(paths[1], sets, left)
+    verification = runtime.check_result(reference, paths[1], sets, left)
     counts = operators(one), operators(two)
     opsets = dict(one.opset_imports), dict(two.opset_imports)
     return Comparison(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .verification.noise_floor import Floor, Noise, noise_floor
     from .verification.reference import Criteria, Reference
     from .verification.result import Verification
+    from .verification.result_check import check_result
     from .verification.verifier import verify
 
 _MODULES = {
@@ -45,6 +46,7 @@ _MODULES = {
     "ort.session": ("Port", "Session", "check_installation", "is_out_of_time", "open_session", "save_optimized"),
     "verification.noise_floor": ("Floor", "Noise", "noise_floor"),
     "verification.result": ("Verification",),
+    "verification.result_check": ("check_result",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -79,6 +81,7 @@ __all__ = [
     "Verification",
     "bytes_of",
     "check_installation",
+    "check_result",
     "compare",
     "device_name",
     "feed_sets",

@@ -109,7 +109,8 @@ class Evaluation:
             feeds = self.feeds
             self.tell("verify")
             seconds, self.spent = self.options.verify_timeout - self.spent, 0.0
-            return self._reference_for(report, converted).verify(path, feeds, seconds, result_model=report.model)
+            reference = self._reference_for(report, converted)
+            return runtime.check_result(reference, path, feeds, seconds, result_model=report.model)
 
     def problem(self, report: PipelineResult, failed: runtime.Verification, until: float) -> str:
         """Why another result is wrong, compared as one that `failed` was and on the inputs where it did; else empty.
@@ -121,7 +122,8 @@ class Evaluation:
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             path = Path(name) / "probe.onnx"
             ir.save(report.model, path)
-            return reference.verify(path, feeds, until - time.monotonic(), result_model=report.model).problem
+            left = until - time.monotonic()
+            return runtime.check_result(reference, path, feeds, left, result_model=report.model).problem
 
     def measure(self, path: Path, model: ir.Model) -> Measurement:
         """The original and a result side by side, at the sizes that were asked for."""

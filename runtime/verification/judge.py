@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +15,7 @@ from ..ort.session_options import Outputs
 from .comparison import EXACT, Element, Tolerance, Verdict, compare
 from .near_ties import forgiven
 from .noise_floor import noise_floor, same_distribution
-
-if TYPE_CHECKING:
-    from .reference import Expectation, Reference
+from .reference import Expectation, Reference
 
 TRUTH_S = 60.0  # at most, for float64
 AS_NEAR = 2.0

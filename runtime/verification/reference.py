@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,7 +13,6 @@ from ... import ir
 from ...ir.subgraph import tapped
 from ..arrays import array_bytes
 from ..inputs.feed_generator import KEPT
-from ..inputs.feeds import FeedSet
 from ..ort.session import is_out_of_time
 from ..ort.session_options import Array, Feeds, Outputs, SessionOptions
 from ..ort.session_pool import MOST_OPEN, SMALL, SessionPool, Subject
@@ -29,8 +28,6 @@ from .model_traits import (
 )
 from .noise_floor import FACTOR, FP16_EPS, FP16_FACTOR, Noise, NoiseMeter, noise_floor
 from .probes import perturb, perturbed_weights, round_to_fp16, rounded_weights, shake, shaken_weights
-from .result import Verification
-from .result_check import ResultCheck
 
 Source = Path | bytes
 PROBES, MORE_PROBES = (1, 2), (3, 4, 5, 6)  # seeds; more where roundings are amplified on their way to an output
@@ -121,27 +118,6 @@ class Reference:
             self.note("float16: compared within roundings, which ONNX Runtime places by the neighbours of a node")
         if self.quantized:
             self.note("quantized: compared with ONNX Runtime's optimizations off, and run with them on")
-
-    def verify(
-        self,
-        result: Source,
-        feed_sets: Sequence[FeedSet],
-        time_limit_s: float | None = None,
-        result_model: ir.Model | None = None,
-    ) -> Verification:
-        """Compare a result with the original. Raises ModelError when the original does not run.
-
-        A result that draws random numbers where the original draws none fails without a run; one with operators of
-        unknown definition is run twice. Both follow from `result_model`, where it is given.
-        """
-        if result_model is not None and not self.random and draws_random_numbers(result_model):
-            return Verification(False, self.exact, problem="it draws random numbers, which the original does not")
-        runs_twice = result_model is not None and has_unknown_operators(result_model)
-        try:
-            return ResultCheck(self, result, result_model, runs_twice=runs_twice).on_all(feed_sets, time_limit_s)
-        finally:
-            self.until = None
-            self.pool.close()
 
     def note(self, text: str) -> None:
         """Add a remark to every verification."""

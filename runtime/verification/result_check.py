@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,14 +19,35 @@ from ..ort.session_pool import Subject
 from .comparison import compare, scale_of
 from .intermediate_values import Unconfirmed, unconfirmed
 from .judge import Judge, out_of_time
+from .model_traits import draws_random_numbers, has_unknown_operators
+from .reference import Expectation, Reference, Source
 from .result import Verification
-
-if TYPE_CHECKING:
-    from .reference import Expectation, Reference
 
 GROSS, GROSS_FACTOR = 0.25, 4.0
 """The error that a quantized result may have with optimizations on: a share of its scale, and a multiple of the
 original's error."""
+
+
+def check_result(
+    reference: Reference,
+    result: Source,
+    feed_sets: Sequence[FeedSet],
+    time_limit_s: float | None = None,
+    result_model: ir.Model | None = None,
+) -> Verification:
+    """Compare a result with the original. Raises ModelError when the original does not run.
+
+    A result that draws random numbers where the original draws none fails without a run; one with operators of
+    unknown definition is run twice. Both follow from `result_model`, where it is given.
+    """
+    if result_model is not None and not reference.random and draws_random_numbers(result_model):
+        return Verification(False, reference.exact, problem="it draws random numbers, which the original does not")
+    runs_twice = result_model is not None and has_unknown_operators(result_model)
+    try:
+        return ResultCheck(reference, result, result_model, runs_twice=runs_twice).on_all(feed_sets, time_limit_s)
+    finally:
+        reference.until = None
+        reference.pool.close()
 
 
 class ResultCheck:

@@ -8,6 +8,7 @@ from ..inputs.feeds import FeedSet
 from ..ort.session_options import SessionOptions
 from .reference import Criteria, Reference, Source
 from .result import Verification
+from .result_check import check_result
 
 
 def verify(
@@ -23,4 +24,4 @@ def verify(
     At least one set is compared, within the time limit or not.
     Raises ModelError when the original does not run, EnvironmentSetupError when ONNX Runtime lacks something.
     """
-    return Reference(original, options, criteria).verify(result, feed_sets, time_limit_s)
+    return check_result(Reference(original, options, criteria), result, feed_sets, time_limit_s)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from .... import ir
 from ..dim_solver import Equations
 from ..symbolic_size import Size
-
-if TYPE_CHECKING:
-    from .collector import Collector
 
 MAX_ELEMENTS = 64  # of an integer tensor whose elements are tracked
 MICROSOFT, ML = "com.microsoft", "ai.onnx.ml"
@@ -30,11 +27,27 @@ class SymbolicTensor:
 Results: TypeAlias = Sequence[SymbolicTensor | None]
 
 
+class Facts(Protocol):
+    """What the walk over a model knows so far: facts about values, and the constraints collected."""
+
+    equations: Equations
+    tensors: dict[ir.Value, SymbolicTensor]
+
+    def walk(self, graph: ir.Graph) -> None:
+        """Infer the values of a body."""
+
+    def tensor_of(self, value: ir.Value) -> SymbolicTensor:
+        """The facts about a value."""
+
+    def constant_of(self, value: ir.Value) -> SymbolicTensor:
+        """The facts about a constant."""
+
+
 @dataclass(frozen=True)
 class Call:
     """A node with the facts about its operands; adds the constraints that the operator states."""
 
-    collector: Collector
+    collector: Facts
     node: ir.Node
     inputs: Results
 

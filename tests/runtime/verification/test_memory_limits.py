@@ -13,7 +13,16 @@ import pytest
 from optimize_graph import Options, ir
 from optimize_graph.jobs.model_source import Source
 from optimize_graph.jobs.optimization import evaluation as jobs_proof
-from optimize_graph.runtime import Budget, FeedSet, SessionOptions, TrialOptions, feed_sets, open_session, usable_feeds
+from optimize_graph.runtime import (
+    Budget,
+    FeedSet,
+    SessionOptions,
+    TrialOptions,
+    check_result,
+    feed_sets,
+    open_session,
+    usable_feeds,
+)
 from optimize_graph.runtime.benchmark.peak_memory import available_memory
 from optimize_graph.runtime.inputs import feed_generator
 from optimize_graph.runtime.verification.comparison import EXACT, Tolerance, compare, scale_of
@@ -103,7 +112,7 @@ def test_verification_holds_one_set_of_inputs_and_outputs_at_a_time(traced: None
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
     reference = Reference(data)
-    assert reference.verify(data, sets).ok
+    assert check_result(reference, data, sets).ok
     one = 4 * SIZE  # bytes of the input, and of the output
     assert peak() - before < 7 * one  # input, moved input, and at most four outputs
     assert not reference.expectations and not reference.truths
@@ -113,10 +122,10 @@ def test_what_small_sets_give_is_kept_for_other_results() -> None:
     data = proto("g (float[N,8] x) => (float[N,8] y) { y = Tanh(x) }").SerializeToString()
     reference = Reference(data)
     sets = [FeedSet({"x": np.ones((2, 8), np.float32)}, "ones")]
-    assert reference.verify(data, sets).ok
+    assert check_result(reference, data, sets).ok
     assert [id(each) for each in reference.expectations] and feed_generator.KEPT > 128
     first = dict(reference.expectations)
-    assert reference.verify(data, sets).ok
+    assert check_result(reference, data, sets).ok
     assert list(reference.expectations.values()) == list(first.values())
 
 

@@ -10,7 +10,7 @@ import onnx.parser
 import pytest
 from optimize_graph import ir
 from optimize_graph.ir.standard.reference_evaluator import evaluate, evaluate_in_double
-from optimize_graph.runtime import FeedSet, Tolerance, Verification, verify
+from optimize_graph.runtime import FeedSet, Tolerance, Verification, check_result, verify
 from optimize_graph.runtime.verification import reference
 from optimize_graph.runtime.verification.float64_reference import truth
 from optimize_graph.runtime.verification.near_ties import Choice, choices, near_ties
@@ -198,7 +198,7 @@ def test_a_model_with_external_data_has_a_second_look_too(tmp_path: Path) -> Non
     other = onnx.load(path)
     other.graph.node[-1].CopyFrom(model.graph.node[-1])
     original = reference.Reference(path, model=loaded)
-    found = original.verify(bytes(other.SerializeToString()), [FeedSet({"x": x}, "given")])
+    found = check_result(original, bytes(other.SerializeToString()), [FeedSet({"x": x}, "given")])
     assert found.ok and "y: 3 choices fell the other way between scores that agree" in found.notes
 
 
