@@ -145,7 +145,7 @@ def test_what_was_left_out_is_replayed_by_the_command_that_is_said(
     (other,) = {"negation-raises", "relu-does-nothing"} - {kept}
     done = command(chain, out, "--plugin", "wrong_rules", "--disable", other, env=plugin)
     assert done.returncode == 0
-    replay = shlex.split(done.stderr.partition("to see it again: optimize-graph ")[2].partition(") [")[0])
+    replay = shlex.split(done.stderr.partition("to reproduce: optimize-graph ")[2].partition(") [")[0])
     assert operators(Path(replay[0])) == [{"negation-raises": "Neg", "relu-does-nothing": "Relu"}[kept]]
     again = command(*replay, env=plugin)
     assert again.returncode == 3

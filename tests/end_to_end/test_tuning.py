@@ -236,7 +236,7 @@ def test_fusions_of_the_runtime_are_tried_when_their_file_is_asked_for(
 
     monkeypatch.setattr(Tuner, "compare", compare)
     said = model.with_name("session.json")
-    found = tuned(model, session_options=said, disable=("add-to-sum-before-norm",))
+    found = tuned(model, save_session_options=said, disable=("add-to-sum-before-norm",))
     assert found.choices.disabled == {"SkipLayerNormFusion"}
     assert '"disabled_optimizers": [\n    "SkipLayerNormFusion"\n  ]' in said.read_text()
 
@@ -294,7 +294,7 @@ def test_a_model_that_the_runtime_cannot_write_is_tried_all_the_same(
 
     played({"Gelu": 5})
     monkeypatch.setattr(runtime, "save_optimized", refuse)
-    assert tuned(model, session_options=model.with_name("session.json")).choices.left_out
+    assert tuned(model, save_session_options=model.with_name("session.json")).choices.left_out
 
 
 def test_a_search_that_had_little_time_is_done_again_with_more(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from support.checking import agree_as_backend_cases, assert_same_interface, coun
 pytestmark = pytest.mark.slow
 
 SHARDS = 16  # each loads the cases once for its process; more of them balance the processes
-SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.15
+SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.06
 
 
 # ONNX Runtime 1.31 runs 1,582 cases and 12,743 variants; not the same number in each shard.

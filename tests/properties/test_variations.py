@@ -26,8 +26,8 @@ from support.variations import VARIATIONS, Subject, Variation, subjects
 
 pytestmark = pytest.mark.slow
 
-SHARDS = 8
-SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.2
+SHARDS = 16
+SHARE = 1.0 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 0.06
 
 
 SUBJECTS = subjects()
