@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import numbers
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, NoReturn
 
@@ -383,23 +384,23 @@ class Options:
 
     def words(self, names: Sequence[str]) -> list[str]:
         """The words of a command that give these options, as far as they are not the defaults."""
-        default = Options()
         return [
             word
             for name, declared in declarations()
-            if name in names and getattr(self, name) != getattr(default, name)
+            if name in names and getattr(self, name) != getattr(defaults(), name)
             for word in declared.words(getattr(self, name))
         ]
 
 
-def declarations() -> Iterator[tuple[str, Option]]:
+@cache
+def declarations() -> tuple[tuple[str, Option], ...]:
     """The fields of `Options` with their declarations, in order."""
-    for each in dataclasses.fields(Options):
-        declared: Option = each.metadata["option"]
-        flag = declared.flag or f"--{each.name.replace('_', '-')}"
-        yield each.name, dataclasses.replace(declared, flag=flag)
+    fields = [(each.name, each.metadata["option"]) for each in dataclasses.fields(Options)]
+    flags = ((name, option.flag or f"--{name.replace('_', '-')}", option) for name, option in fields)
+    return tuple((name, dataclasses.replace(option, flag=flag)) for name, flag, option in flags)
 
 
-def default_of(name: str) -> object:
-    """The default of a field."""
-    return getattr(Options(), name)
+@cache
+def defaults() -> Options:
+    """The options without any that is given."""
+    return Options()

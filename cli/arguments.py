@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..options import SECONDS, Group, Option, Options, declarations, default_of
+from ..options import SECONDS, Group, Option, Options, declarations, defaults
 
 if TYPE_CHECKING:
     from ..runtime import SessionOptions
@@ -32,7 +32,7 @@ def add(parser: argparse._ActionsContainer, *names: str) -> None:
 
 
 def _add(parser: argparse._ActionsContainer, name: str, declared: Option) -> None:
-    kind, default = declared.kind, default_of(name)
+    kind, default = declared.kind, getattr(defaults(), name)
     if kind.is_flag:
         action = "store_false" if declared.is_negated else "store_true"
         parser.add_argument(declared.flag, dest=name, action=action, help=declared.help)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from optimize_graph.options import Option, declarations, default_of
+from optimize_graph.options import Option, declarations, defaults
 from optimize_graph.passes import REGISTRY
 
 PAGE = Path(__file__).with_name("rules.md")
@@ -56,7 +56,7 @@ def options_page() -> str:
             found.append(f"## {(group or 'Python alone').capitalize()}\n")
             found.append("| option | field | default | |\n|---|---|---|---|")
         flag = f"`{' '.join(filter(None, (declared.flag, _value(declared))))}`" if group else ""
-        default = default_of(name)
+        default = getattr(defaults(), name)
         shown = "" if default in ((), {}, None) else f"`{default}`"
         found.append(f"| {flag} | `{name}` | {shown} | {declared.help} |")
     text = "\n".join(found)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,8 +125,7 @@ class _Job:
     def rewrite(self, converted: ConvertedModel) -> PipelineResult:
         """Run the pipeline with the present configuration. A rule that raises is excluded from then on."""
         try:
-            on_failure = "raise" if self.options.strict else "skip"
-            result = self.runner.run(self.config, converted, on_failure=on_failure)  # type: ignore[arg-type]
+            result = self.runner.run(self.config, converted, on_failure="raise" if self.options.strict else "skip")
         except PassFailure as failure:
             raise ir.VerificationError(
                 ir.Diagnostic("pass-failed", str(failure), hint=f"leave it out: --disable {failure.faulty}")
@@ -138,7 +137,7 @@ class _Job:
     def verified(self, result: PipelineResult, converted: ConvertedModel) -> _Candidate:
         """Stage and verify a result; while it is wrong, exclude the faulty rewrite and rewrite once more."""
         while True:
-            staged = self.stage(lambda target, model=result.model: ir.stage(model, target))  # type: ignore[misc]
+            staged = self.stage(partial(ir.stage, result.model))
             verification = self.verify(staged, result, converted)
             if verification is None or verification.ok:
                 return _Candidate(result, staged, verification)
@@ -258,7 +257,7 @@ class _Job:
     def pass_through(self, converted: ConvertedModel, lost: Sequence[str]) -> Result:
         """Deliver unchanged what rewriting would damage."""
         self.remarks.append(remarks.passed_through(lost))
-        staged = self.stage(lambda target: self.source.stage_unchanged(converted.model, target))
+        staged = self.stage(partial(self.source.stage_unchanged, converted.model))
         result = PipelineResult.unchanged(converted.model, str(self.runner.pipeline))
         return self.measured(_Candidate(result, staged, _identical() if self.options.verify else None), converted)
 

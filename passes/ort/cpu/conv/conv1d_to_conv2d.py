@@ -11,13 +11,11 @@ import numpy as np
 
 from ..... import ir
 from ....analyses import Shapes
-from ....analyses.manager import Analysis
-from ....pipeline.exactness import Exactness
-from ....pipeline.pass_ import Pass, PassContext, where
+from ....pipeline.pass_ import PassContext, where
 from ....pipeline.rewrite_log import MissedRewrite
 from ....registry import register
 from ....simplify.layout.transpose_semantics import UNARY
-from .nchwc import takes_channels, whole
+from .nchwc import NchwcPass, takes_channels, whole
 
 _WINDOWED = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool"})
 _BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Pow", "PRelu"})
@@ -30,7 +28,7 @@ _FEWEST_PRODUCTS = 12_000  # x0.94 at 800 (16 channels of length 1), x1.04 at 12
 
 @register
 @dataclass(frozen=True)
-class Conv1dToConv2d(Pass):
+class Conv1dToConv2d(NchwcPass):
     """Rewrite chains of 1-D convolutions, and the operators between them, as 2-D ones of height 1.
 
     ONNX Runtime 1.32 has blocked kernels (NCHWc) for 4-D Conv alone: x1.1 to x1.6 for chains of channels in whole
@@ -41,37 +39,27 @@ class Conv1dToConv2d(Pass):
     """
 
     name: ClassVar[str] = "conv1d-to-conv2d"
-    is_heuristic: ClassVar[bool] = True
-    exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
-    def run(self, model: ir.Model, context: PassContext) -> None:
-        """Rewrite the chains of every graph of `model`."""
-        if not context.settings.target.is_cpu or context.hides_operators():
-            return
-        shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
-        for graph in ir.graphs(model):
-            for chain in _chains(_liftable(graph, shapes)):
-                convs = [node for node in chain if node.op_type == "Conv"]
-                if len(convs) < _FEWEST:
-                    miss = MissedRewrite(
-                        self.name, where(convs[0]), f"a chain of {_FEWEST} convolutions", "it is single"
-                    )
-                    context.log.miss(miss)
-                    continue
-                products = _products(convs, shapes)
-                if not context.profitable(
-                    self.name,
-                    where(convs[0]),
-                    f"{_FEWEST_PRODUCTS:,} multiplications in one, or a symbolic length",
-                    f"{products}",
-                    expected=products is None or products >= _FEWEST_PRODUCTS,
-                ):
-                    continue
-                before, after = f"{len(convs)} 1-D convolutions", "2-D convolutions"
-                if context.log.try_rewrite(self.name, where(convs[0]), before, after, self.exactness):
-                    _lift(chain, context.rewriter, shapes)
+    def rewrite_graph(self, graph: ir.Graph, context: PassContext, shapes: Shapes) -> None:
+        """Rewrite the chains of a graph."""
+        for chain in _chains(_liftable(graph, shapes)):
+            convs = [node for node in chain if node.op_type == "Conv"]
+            if len(convs) < _FEWEST:
+                miss = MissedRewrite(self.name, where(convs[0]), f"a chain of {_FEWEST} convolutions", "it is single")
+                context.log.miss(miss)
+                continue
+            products = _products(convs, shapes)
+            if not context.profitable(
+                self.name,
+                where(convs[0]),
+                f"{_FEWEST_PRODUCTS:,} multiplications in one, or a symbolic length",
+                f"{products}",
+                expected=products is None or products >= _FEWEST_PRODUCTS,
+            ):
+                continue
+            before, after = f"{len(convs)} 1-D convolutions", "2-D convolutions"
+            if context.log.try_rewrite(self.name, where(convs[0]), before, after, self.exactness):
+                _lift(chain, context.rewriter, shapes)
 
 
 def _liftable(graph: ir.Graph, shapes: Shapes) -> dict[ir.Node, None]:

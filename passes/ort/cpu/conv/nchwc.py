@@ -8,10 +8,15 @@ passes that depend on one ask `Target.nchwc_blocks`.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from math import prod
+from typing import ClassVar
 
 from ..... import ir
 from ....analyses import Shapes
+from ....analyses.manager import Analysis
+from ....pipeline.exactness import Exactness
+from ....pipeline.pass_ import Pass, PassContext
 from ....rewriting.constraints import let, profitable, require
 from ....rewriting.match import Match
 
@@ -43,6 +48,27 @@ WIDE = profitable(
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Gelu"})
 POOLS = frozenset({"MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"})
 _KEEPING = ACTIVATIONS | POOLS | {"BatchNormalization", "Add", "Sum", "Mul"}
+
+
+class NchwcPass(Pass):
+    """A pass for the blocked layout: for ONNX Runtime on the CPU, graph by graph."""
+
+    is_heuristic: ClassVar[bool] = True
+    exactness: ClassVar[Exactness] = Exactness.ROUNDING
+    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
+
+    def run(self, model: ir.Model, context: PassContext) -> None:
+        """Rewrite every graph of `model`."""
+        if not context.settings.target.is_cpu or context.hides_operators():
+            return
+        shapes = context.analyses.get(Shapes)
+        shapes.refresh(model)
+        for graph in ir.graphs(model):
+            self.rewrite_graph(graph, context, shapes)
+
+    @abstractmethod
+    def rewrite_graph(self, graph: ir.Graph, context: PassContext, shapes: Shapes) -> None:
+        """Rewrite one graph. `shapes` are up to date."""
 
 
 def channels(shapes: Shapes, value: ir.Value) -> int | None:

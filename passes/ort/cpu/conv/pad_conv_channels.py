@@ -10,12 +10,10 @@ import numpy as np
 
 from ..... import ir
 from ....analyses import Shapes
-from ....analyses.manager import Analysis
-from ....pipeline.exactness import Exactness
-from ....pipeline.pass_ import Pass, PassContext, where
+from ....pipeline.pass_ import PassContext, where
 from ....pipeline.rewrite_log import MissedRewrite
 from ....registry import register
-from .nchwc import ACTIVATIONS, POOLS, channels, runs_blocked, whole
+from .nchwc import ACTIVATIONS, POOLS, NchwcPass, channels, runs_blocked, whole
 from .padded_channel_bounds import SUMS, all_finite
 
 _MOST_NODES = 64
@@ -35,7 +33,7 @@ class _Region:
 
 @register
 @dataclass(frozen=True)
-class PadConvChannels(Pass):
+class PadConvChannels(NchwcPass):
     """Pad the output channels of convolutions to whole blocks, and the weights of their users with zeros.
 
     Between them may be per-channel operators. Applied where ONNX Runtime 1.32 would leave its blocked
@@ -51,21 +49,13 @@ class PadConvChannels(Pass):
     """
 
     name: ClassVar[str] = "pad-conv-channels"
-    is_heuristic: ClassVar[bool] = True
-    exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
-    def run(self, model: ir.Model, context: PassContext) -> None:
-        """Pad the regions of every graph of `model`."""
-        if not context.settings.target.is_cpu or context.hides_operators():
-            return
-        shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
-        for graph in ir.graphs(model):
-            order = {node: index for index, node in enumerate(graph)}
-            for conv in list(order):
-                if conv.graph is not None and _makes_ragged(conv, shapes, context.settings.target.nchwc_blocks):
-                    self._fill(conv, order, context, shapes)
+    def rewrite_graph(self, graph: ir.Graph, context: PassContext, shapes: Shapes) -> None:
+        """Pad the regions of a graph."""
+        order = {node: index for index, node in enumerate(graph)}
+        for conv in list(order):
+            if conv.graph is not None and _makes_ragged(conv, shapes, context.settings.target.nchwc_blocks):
+                self._fill(conv, order, context, shapes)
 
     def _fill(self, conv: ir.Node, order: dict[ir.Node, int], context: PassContext, shapes: Shapes) -> None:
         size, blocks = channels(shapes, conv.outputs[0]), context.settings.target.nchwc_blocks

@@ -9,13 +9,11 @@ from typing import ClassVar
 
 from ..... import ir
 from ....analyses import Shapes
-from ....analyses.manager import Analysis
-from ....pipeline.exactness import Exactness
-from ....pipeline.pass_ import Pass, PassContext, spell, where
+from ....pipeline.pass_ import PassContext, spell, where
 from ....registry import register
 from ....simplify.layout.transpose_semantics import UNARY
 from ....simplify.shape.slice_ranges import axis_of
-from .nchwc import whole
+from .nchwc import NchwcPass, whole
 
 _MOST_BETWEEN = 4
 
@@ -30,7 +28,7 @@ class _Branch:
 
 @register
 @dataclass(frozen=True)
-class SplitConv(Pass):
+class SplitConv(NchwcPass):
     """Compute the pieces of a split convolution each from its own part of the weights.
 
     ONNX Runtime's blocked layout (NCHWc) has no Split: x1.03 on a YOLO detector, and 44 reorders become 8. Left alone
@@ -41,29 +39,21 @@ class SplitConv(Pass):
     """
 
     name: ClassVar[str] = "split-conv"
-    is_heuristic: ClassVar[bool] = True
-    exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
-    def run(self, model: ir.Model, context: PassContext) -> None:
-        """Split the convolutions of every graph of `model`."""
-        if not context.settings.target.is_cpu or context.hides_operators():
-            return
-        shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
-        for graph in ir.graphs(model):
-            for split in [node for node in graph if node.op_type == "Split" and node.domain == ""]:
-                branch, sizes = _branch_before(split, shapes), _sizes(split, shapes)
-                if branch is None or sizes is None:
-                    continue
-                if not context.profitable(
-                    self.name, where(split), "pieces of whole blocks", f"{sizes}", expected=_pays(sizes)
-                ):
-                    continue
-                nodes = [branch.conv, *branch.between, split]
-                after = f"{len(sizes)} times {spell(nodes[:-1])}"
-                if context.log.try_rewrite(self.name, where(split), spell(nodes), after, self.exactness):
-                    _rebuild(split, branch, sizes, context.rewriter, shapes)
+    def rewrite_graph(self, graph: ir.Graph, context: PassContext, shapes: Shapes) -> None:
+        """Split the convolutions of a graph."""
+        for split in [node for node in graph if node.op_type == "Split" and node.domain == ""]:
+            branch, sizes = _branch_before(split, shapes), _sizes(split, shapes)
+            if branch is None or sizes is None:
+                continue
+            if not context.profitable(
+                self.name, where(split), "pieces of whole blocks", f"{sizes}", expected=_pays(sizes)
+            ):
+                continue
+            nodes = [branch.conv, *branch.between, split]
+            after = f"{len(sizes)} times {spell(nodes[:-1])}"
+            if context.log.try_rewrite(self.name, where(split), spell(nodes), after, self.exactness):
+                _rebuild(split, branch, sizes, context.rewriter, shapes)
 
 
 def _sizes(split: ir.Node, shapes: Shapes) -> list[int] | None:
