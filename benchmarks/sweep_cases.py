@@ -492,7 +492,7 @@ ATTENTION: list[Dims] = [
 ]
 
 
-@subject("fuse-attention-3d", ATTENTION, opset=17)
+@subject("fuse-sdpa", ATTENTION, opset=17)
 def _attention(batch: Size, rows: Size, heads: Size, size: Size) -> str:
     width = int(heads) * int(size)
     heads_of = "Transpose<perm = [0, 2, 1, 3]>"

@@ -325,6 +325,12 @@ def broadcast(*dims: Dim) -> Dim:
     return _apply("broadcast", _ordered(*operands), 0)
 
 
+def equals_if_broadcast(dim: Dim, full: Dim) -> bool:
+    """Whether `dim` is proven to equal `full`, not to be 1 alone, in every run in which it broadcasts to it."""
+    parts = _arguments(dim, "min")  # min(n, 2 or more) is 1 only where n is
+    return dim == full or (full in parts and all(at_least(part, 2) for part in parts if part != full))
+
+
 def _arguments(dim: Dim, function: str) -> tuple[Dim, ...]:
     """The arguments, where `dim` is nothing but this function of them."""
     if isinstance(dim, Expr) and len(dim.terms) == 1:

@@ -14,7 +14,6 @@ class Phase(StrEnum):
     ORT_SPECIALIZE = "ort-specialize"
     ORT_ALGORITHMS = "ort-algorithms"
     ATTENTION = "attention"
-    ATTENTION_ALONE = "attention-alone"
     CAUSAL_ATTENTION = "causal-attention"
     CONTRIB_ATTENTION = "contrib-attention"
 

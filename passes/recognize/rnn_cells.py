@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ... import ir
 from ..analyses import Shapes
-from ..simplify.shape.slice_ranges import axis_of, window
+from ..views.slice_ranges import axis_of, window
 
 Matrix = npt.NDArray[np.float64]
 

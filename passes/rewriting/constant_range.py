@@ -25,6 +25,7 @@ _SMALLEST_NORMAL: Final = {
 
 _SUMS: Final = frozenset({"Add", "Sub", "Sum"})
 _BIASED: Final = frozenset({"Conv", "ConvTranspose", "Gemm"})
+_SELECTED: Final = frozenset({("Where", 1), ("Where", 2)})
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,12 @@ def lost_range(made: Sequence[ir.Node], result: ir.Value, replaced: Sequence[ir.
 
 
 def _is_addend(value: ir.Value, made: Sequence[ir.Node]) -> bool:
-    """Whether the nodes of `made` that use a constant add it."""
+    """Whether the nodes of `made` that use a constant add or select it."""
     uses = [(node, index) for node in made for index, each in enumerate(node.inputs) if each is value]
     return bool(uses) and all(
-        not node.domain and (node.op_type in _SUMS or (node.op_type in _BIASED and index == 2)) for node, index in uses
+        not node.domain
+        and (node.op_type in _SUMS or (node.op_type in _BIASED and index == 2) or (node.op_type, index) in _SELECTED)
+        for node, index in uses
     )
 
 

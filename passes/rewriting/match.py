@@ -27,6 +27,8 @@ class Match:
     shapes: Shapes
     roots: tuple[ir.Node, ...] = ()
     computed: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
+    found: list[ir.Node] = field(default_factory=list, repr=False, compare=False)
+    """Nodes that a condition found to be part of the match, besides those of the pattern."""
 
     def __getattr__(self, name: str) -> Operand:
         if name.startswith("__") or name not in self.bindings:
@@ -72,6 +74,7 @@ class Match:
         found = [
             self.root,
             *(each.node for each in self.bindings.values() if each is not None and each.node is not None),
+            *self.found,
         ]
         return list(dict.fromkeys(found))
 

@@ -41,7 +41,7 @@ FOR_GOLDEN_MODELS = {  # those of other targets, and those that random models se
     "ort.cpu.flash_attention",
     "ort.cpu.upcast_fp16_functions",
     "ort.cpu.scatter_elements",
-    "ort.attention.patterns",
+    "ort.attention.fuse_sdpa",
     "ort.attention.contrib_attention",
     "simplify.weights.swap_conv_resize",
     "simplify.shape.gather_nd",

@@ -139,7 +139,7 @@ def rewritten(case: Case) -> tuple[onnx.ModelProto, onnx.ModelProto]:
 
 SHOWN_ELSEWHERE = {
     # the other orders of these products differ as reassociate-constant-matmuls shows, or a guard hides NaN
-    "fuse-attention-4d-cuda",
+    "fuse-sdpa",
     "merge-lora",
 }
 

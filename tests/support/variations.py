@@ -44,7 +44,7 @@ def subjects() -> list[Subject]:
     ]
     found += [Subject(name, call, model_of(call, *rest), alone(name)) for name, call, *rest in HITS]
     titles = {"plain": PLAIN, "masked": MASKED, "guarded": GUARDED}
-    attention = "fuse-attention-3d"
+    attention = "fuse-sdpa"
     found += [Subject(attention, title, model, "default") for title, model in titles.items()]
     return [*found, Subject("fuse-rotary-embedding", "rotate half", rotary(), "default")]
 

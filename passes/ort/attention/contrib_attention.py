@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import require
+from ...rewriting.constraints import let, require
 from ...rewriting.match import Condition, Match
 from ...rewriting.rule import rule
 from ...targets.kernel_table import CONTRIB
-from . import patterns
+from . import fuse_sdpa as sdpa
+from .fuse_sdpa import ATTENTION
+
+OPERANDS = let("queries, keys and values that can be moved into place", lambda m: sdpa.operands_of(m, layouts=(True,)))
+"""This operator takes queries [batch, length, heads * size] alone."""
 
 
 def _why_not_fused(m: Match) -> str | None:
-    call = patterns.split_heads_call(m)
+    call = sdpa.attention_call(m)
     why = call.why_not_fused_as_contrib() if m.context.settings.target.is_cuda else call.why_not_uniform()
     return why or None
 
 
 @rule(
-    patterns.SPLIT_HEADS_ATTENTION,
+    sdpa.PRODUCT,
     requires=[
-        *patterns.fuse_attention_3d.requires,
-        require("no guard against rows of NaN", lambda m: not m.has("zero"), lambda m: "Where(IsNaN(…))"),
+        sdpa.SOFTMAX,
+        ATTENTION,
+        sdpa.ELEMENT_TYPE,
+        OPERANDS,
+        sdpa.TERMS,
+        require("no guard against rows of NaN", lambda m: not m[ATTENTION].is_guarded, lambda m: "Where(IsNaN(…))"),
+        require("no softcap", lambda m: not m[ATTENTION].softcap, lambda m: f"softcap {m[ATTENTION].softcap}"),
         Condition("a kernel that fuses MultiHeadAttention", _why_not_fused, functions=(_why_not_fused,)),
     ],
     exactness=Exactness.SPECIAL_VALUES,
@@ -39,21 +46,19 @@ def _why_not_fused(m: Match) -> str | None:
     phase=Phase.CONTRIB_ATTENTION,
 )
 def fuse_mha_cuda(m: Match, op: Builder) -> ir.Value:
-    """Fuse attention over split heads into ONNX Runtime's own operator.
+    """Fuse scaled dot-product attention into ONNX Runtime's own operator.
 
-    before:  s = MatMul(heads(q), Transpose(heads(k))); p = Softmax(s * scale + mask); y = merge(MatMul(p, heads(v)))
+    before:  s = MatMul(heads(q), Transpose(heads(k))); p = Softmax(s * scale + mask); y = MatMul(p, heads(v))
     after:   y, _, _ = com.microsoft.MultiHeadAttention(q, k, v, , , mask, past_keys, past_values)
     """
-    cached = m.has("k_all")
-    bias = patterns.mask_for_all_queries(m, op, axis=1)
-    if bias is not None and all(operand.rank == 2 for operand in patterns.added(m)):
-        bias = op.Unsqueeze(bias, op.constant(np.array([0, 1], dtype=np.int64)))
+    block, operands = m[ATTENTION], m[OPERANDS]
+    q, k, v = operands.build(op)
     outputs = op.node(
         "MultiHeadAttention",
-        [m.q, m.k, m.v, None, None, bias, *((m.k_past, m.v_past) if cached else ())],
-        outputs=3 if cached else 1,
+        [q, k, v, None, None, sdpa.mask_of(m, op, q, merged=True, rank=4), *operands.past],
+        outputs=1 if operands.cache is None else 3,
         domain=CONTRIB,
         version=1,
-        attributes={"num_heads": m[patterns.HEADS].heads, "scale": patterns.factor(m)},
+        attributes={"num_heads": block.counts[0], "scale": block.scale},
     )
-    return patterns.replace_results(m, op, outputs)
+    return sdpa.replace_results(m, op, outputs, operands)

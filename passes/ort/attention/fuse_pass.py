@@ -19,16 +19,15 @@ from ...rewriting.rewrite_rule import Rule
 from ...targets.ort_releases import loads_in
 
 OPSET = 23
-# Attention with the split and merge of its heads is matched before attention alone.
-STANDARD = ((Phase.ATTENTION, Phase.CAUSAL_ATTENTION), (Phase.ATTENTION_ALONE,))
-CONTRIB = ((Phase.CONTRIB_ATTENTION,),)
+STANDARD = (Phase.ATTENTION, Phase.CAUSAL_ATTENTION)
+CONTRIB = (Phase.CONTRIB_ATTENTION,)
 ANY_OPSET = (Phase.CAUSAL_ATTENTION,)
 
 
 @register
 @dataclass(frozen=True)
 class FuseAttention(Pass):
-    """Apply the rules of the phases `attention` and `attention-alone`, and raise the opset to 23 before, if possible.
+    """Apply the rules of phase `attention`, and raise the opset to 23 before, if possible.
 
     That is where the target is ONNX Runtime, no opset was requested, the oldest ONNX Runtime that must load the result
     has kernels for that opset, every operator of the model keeps its kernel (RandomNormal has none at 22 on the CPU,
@@ -43,7 +42,7 @@ class FuseAttention(Pass):
     name: ClassVar[str] = "fuse-attention"
     is_heuristic: ClassVar[bool] = True
     exactness: ClassVar[Exactness] = Exactness.SPECIAL_VALUES
-    phases: ClassVar[frozenset[Phase]] = frozenset(phase for phases in (*STANDARD, *CONTRIB) for phase in phases)
+    phases: ClassVar[frozenset[Phase]] = frozenset((*STANDARD, *CONTRIB))
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         """Apply the rules that the opset, or the raised one, allows."""
@@ -53,11 +52,10 @@ class FuseAttention(Pass):
         run_rules(rules_of(ANY_OPSET), model, context, None)
         if current > 24:
             return  # from 25 on the definition differs, and ONNX Runtime has no kernel
-        groups = [rules_of(phases) for phases in STANDARD]
-        if current < OPSET and (not _any_would_match(groups, model, context) or not self._raise(model, context)):
-            groups = [rules_of(phases) for phases in CONTRIB] if _has_contrib(context.settings) else []
-        for rules in groups:
-            run_rules(rules, model, context, None)
+        rules = rules_of(STANDARD)
+        if current < OPSET and (not _any_would_match(rules, model, context) or not self._raise(model, context)):
+            rules = rules_of(CONTRIB) if _has_contrib(context.settings) else []
+        run_rules(rules, model, context, None)
 
     def _raise(self, model: ir.Model, context: PassContext) -> bool:
         """Raise the opset and return True, or log what prevents it."""
@@ -88,8 +86,8 @@ def _has_contrib(settings: Settings) -> bool:
     return target.is_cuda or not target.release or loads_in(target.release).opset > OPSET
 
 
-def _any_would_match(groups: Sequence[Sequence[Rule]], model: ir.Model, context: PassContext) -> bool:
-    return any(_would_match(rule, node, context) for node in ir.nodes(model) for rules in groups for rule in rules)
+def _any_would_match(rules: Sequence[Rule], model: ir.Model, context: PassContext) -> bool:
+    return any(_would_match(rule, node, context) for node in ir.nodes(model) for rule in rules)
 
 
 def _would_match(rule: Rule, node: ir.Node, context: PassContext) -> bool:

@@ -13,7 +13,7 @@ from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 from ...simplify.shape.gather_elements import WHOLE_ROWS
-from ...simplify.shape.slice_ranges import axis_of
+from ...views.slice_ranges import axis_of
 
 x, numbers, shape, updates = values("x numbers shape updates")
 

@@ -9,14 +9,15 @@ from ...analyses import Dim
 from ...pipeline.exactness import Exactness
 from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import constant, let, require
+from ...rewriting.constraints import let, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import Var, match_node, op, values
 from ...rewriting.rule import rule
 from ...targets.cuda import FLOAT16_TYPES
 from ...targets.kernel_table import CONTRIB
-from ..attention import patterns
-from ..attention.patterns import HEADS, scale, zero
+from ..attention import fuse_sdpa as sdpa
+from ..attention.block import Term
+from ..attention.fuse_sdpa import ATTENTION
 
 LARGEST_HEAD = 256  # flash attention's
 
@@ -27,14 +28,9 @@ _WHERE_CAUSAL = op.Where(op.Equal(op.Trilu(op.Expand(1.0, Var("dims")), upper=0)
 
 _ELEMENT_TYPE = let(
     "float16 or bfloat16",
-    lambda m: m.q.dtype if m.q.dtype in FLOAT16_TYPES else str(m.q.dtype),
+    lambda m: m.v.dtype if m.v.dtype in FLOAT16_TYPES else str(m.v.dtype),
 )
-
-
-def _lengths(m: Match) -> tuple[Dim | None, Dim | None]:
-    """The numbers of queries and of keys."""
-    dims = patterns.dims_of(m, m.scores.value)
-    return (None, None) if dims is None else (dims[-2], dims[-1])
+OPERANDS = let("queries, keys and values that can be moved into place", lambda m: sdpa.operands_of(m, layouts=(True,)))
 
 
 def _masks_all(m: Match, content: ir.Array) -> bool:
@@ -44,77 +40,83 @@ def _masks_all(m: Match, content: ir.Array) -> bool:
 
 def _is_causal(m: Match) -> bool:
     """Whether the mask is proven to hide from each query the keys after it, the last query being at the last key."""
-    if not m.has("mask") or m.has("bias"):
+    (*_, queries, keys), terms = m[ATTENTION].dims, m[ATTENTION].terms
+    if len(terms) != 1 or terms[0].factor != 1 or terms[0].dims[2:] != (queries, keys):
         return False
-    dims, (queries, keys) = patterns.dims_of(m, m.mask.value), _lengths(m)
-    if dims is None or dims[-2:] != (queries, keys):
-        return False
-    if m.mask.is_constant and isinstance(queries, int) and isinstance(keys, int):
+    (term,) = terms
+    hidden = _hidden_above_diagonal(m, term, queries, keys)
+    return hidden is not None and _masks_all(m, hidden)
+
+
+def _hidden_above_diagonal(m: Match, term: Term, queries: Dim, keys: Dim) -> ir.Array | None:
+    """What the mask adds above the diagonal, where it adds nothing elsewhere."""
+    content = ir.constant(term.value)
+    if content is not None and isinstance(queries, int) and isinstance(keys, int) and term.low is None:
         seen = np.tri(queries, keys, keys - queries, dtype=bool)
-        return not np.any(m.mask.array[..., seen]) and _masks_all(m, m.mask.array[..., ~seen])
-    producer = m.mask.value.producer()
+        return None if np.any(content[..., seen]) else content[..., ~seen]
+    producer = term.value.producer()
     bindings = None if producer is None or queries != keys else next(match_node(_WHERE_CAUSAL, producer), None)
     hidden = None if bindings is None or (bound := bindings["low"]) is None else ir.constant(bound.value)
-    return hidden is not None and hidden.size == 1 and _masks_all(m, hidden)
+    return hidden if hidden is not None and hidden.size == 1 else None
 
 
 def _has_uniform_heads(m: Match) -> bool:
     """Whether all heads have one size that the kernel takes; the operator has no other size for values."""
-    size = m[HEADS].head_size
-    return size == m[HEADS].value_size and size % 8 == 0 and size <= LARGEST_HEAD
+    size, value_size = m[ATTENTION].sizes
+    return size == value_size and size % 8 == 0 and size <= LARGEST_HEAD
 
 
 def _is_one_call(m: Match) -> bool:
     """As many new keys as queries; behind a cache one sequence alone, or one token of each."""
-    new, known = (patterns.dims_of(m, operand.value) for operand in (m.q, m.k))
-    if new is None or known is None or new[1] != known[1]:
-        return False
-    queries, keys = _lengths(m)
-    if not m.has("k_all"):
+    block, cache = m[ATTENTION], m[OPERANDS].cache
+    batch, _, queries, keys = block.dims
+    if cache is None:
         return queries == keys
-    return isinstance(keys, int) and 1 in new[:2]
+    return isinstance(keys, int) and cache.k.dims[2] == queries and 1 in (batch, queries)
 
 
-def _length_inputs(m: Match, op: Builder) -> tuple[ir.Value, ir.Value]:
+def _show_lengths(m: Match) -> str:
+    batch, _, queries, keys = m[ATTENTION].dims
+    return f"{queries} queries of {keys} keys in {batch} sequences"
+
+
+def _length_inputs(m: Match, op: Builder, queries: ir.Value) -> tuple[ir.Value, ir.Value]:
     """The index of each sequence's last key, and the number of keys: they are the same for all sequences."""
-    (batch, _, _), (_, keys) = patterns.dims_of(m, m.q.value) or (None, None, None), _lengths(m)
+    batch, _, _, keys = m[ATTENTION].dims
     one = np.array([1], dtype=np.int32)
     total = (
         op.constant(one * keys)
         if isinstance(keys, int)
-        else op.Cast(op.Shape(m.q, start=1, end=2), to=ir.DataType.INT32.value)
+        else op.Cast(op.Shape(queries, start=1, end=2), to=ir.DataType.INT32.value)
     )
     if isinstance(keys, int) and isinstance(batch, int):
         return op.constant(np.full(batch, keys - 1, dtype=np.int32)), total
-    return op.Expand(op.Sub(total, op.constant(one)), op.Shape(m.q, start=0, end=1)), total
+    return op.Expand(op.Sub(total, op.constant(one)), op.Shape(queries, start=0, end=1)), total
 
 
 @rule(
-    patterns.SPLIT_HEADS_ATTENTION,
+    sdpa.PRODUCT,
     requires=[
-        constant(scale, zero),
+        sdpa.SOFTMAX,
         _ELEMENT_TYPE,
-        patterns.SOFTMAX_OVER_KEYS,
-        HEADS,
+        ATTENTION,
         require(
             f"heads of one size, a multiple of 8 up to {LARGEST_HEAD}",
             _has_uniform_heads,
-            lambda m: f"sizes {m[HEADS].head_size} and {m[HEADS].value_size}",
+            lambda m: "sizes {} and {}".format(*m[ATTENTION].sizes),
         ),
-        patterns.PRIVATE_CACHE,
-        patterns.POSITIVE_SCALE,
-        patterns.BROADCASTING_MASK,
+        OPERANDS,
         require(
             "a mask that is proven causal, and no other addend",
             _is_causal,
-            lambda m: ", ".join(m.shapes.show(operand.value) for operand in patterns.added(m)) or "no mask",
+            lambda m: ", ".join(m.shapes.show(term.value) for term in m[ATTENTION].terms) or "no mask",
         ),
         require(
             "as many new keys as queries, behind a cache of known length one sequence or one token",
             _is_one_call,
-            patterns.show_inputs,
+            _show_lengths,
         ),
-        patterns.ZERO_GUARD,
+        require("no softcap", lambda m: not m[ATTENTION].softcap, lambda m: f"softcap {m[ATTENTION].softcap}"),
     ],
     exactness=Exactness.SPECIAL_VALUES,
     is_heuristic=True,
@@ -128,21 +130,22 @@ def _length_inputs(m: Match, op: Builder) -> tuple[ir.Value, ir.Value]:
     benefit=1,
 )
 def fuse_gqa_cuda(m: Match, op: Builder) -> ir.Value:
-    """Fuse causal attention with the split and merge of its heads; keys may have fewer heads than queries.
+    """Fuse causal attention; keys may have fewer heads than queries.
 
     Like Attention, the operator fails where there is no sequence or no token at all.
 
-    before:  s = MatMul(heads(q), Transpose(heads(k))); p = Softmax(s * scale + causal); y = merge(MatMul(p, heads(v)))
+    before:  s = MatMul(heads(q), Transpose(heads(k))); p = Softmax(s * scale + causal); y = MatMul(p, heads(v))
     after:   y, _, _ = com.microsoft.GroupQueryAttention(q, k, v, past_keys, past_values, length - 1, length)
     """
-    cached = m.has("k_all")
-    split = m[HEADS]
+    block, operands = m[ATTENTION], m[OPERANDS]
+    q, k, v = operands.build(op)
+    heads, kv_heads = block.counts
     outputs = op.node(
         "GroupQueryAttention",
-        [m.q, m.k, m.v, *((m.k_past, m.v_past) if cached else (None, None)), *_length_inputs(m, op)],
+        [q, k, v, *(operands.past or (None, None)), *_length_inputs(m, op, q)],
         outputs=3,  # the kernel writes all of them
         domain=CONTRIB,
         version=1,
-        attributes={"num_heads": split.heads, "kv_num_heads": split.kv_heads, "scale": patterns.factor(m)},
+        attributes={"num_heads": heads, "kv_num_heads": kv_heads, "scale": block.scale},
     )
-    return patterns.replace_results(m, op, outputs if cached else outputs[:1])
+    return sdpa.replace_results(m, op, outputs, operands)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .... import ir
 from ...analyses import Shapes
-from ..shape.slice_ranges import Range, axis_of, ranges, slice_parameters
+from ...views.slice_ranges import Range, axis_of, ranges, slice_parameters
 
 UNARY: Final = frozenset(
     "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid "

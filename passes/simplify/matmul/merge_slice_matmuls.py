@@ -15,7 +15,7 @@ from ...analyses.manager import Analysis
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, spell, where
 from ...registry import register
-from ..shape.slice_ranges import axis_of, window
+from ...views.slice_ranges import axis_of, window
 
 _FEWEST: Final = 3  # slices
 

@@ -8,7 +8,7 @@ from ...rewriting.constraints import let, require, structural
 from ...rewriting.match import Match
 from ...rewriting.pattern import any_call
 from ...rewriting.rule import rule
-from .slice_ranges import axis_of
+from ...views.slice_ranges import axis_of
 
 
 def _inner(m: Match, value: ir.Value | None) -> ir.Node | None:

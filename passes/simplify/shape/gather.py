@@ -11,8 +11,8 @@ from ...rewriting.constraints import constant, let, require, structural
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
+from ...views.slice_ranges import axis_of
 from .constant_reshape import CONSTANT_TARGET
-from .slice_ranges import axis_of
 
 x, indices, axes, shape, target = values("x indices axes shape target")
 

@@ -10,7 +10,7 @@ from ...rewriting.constraints import require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
-from .slice_ranges import axis_of
+from ...views.slice_ranges import axis_of
 
 x, numbers, shape = values("x numbers shape")
 

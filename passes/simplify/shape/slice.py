@@ -12,7 +12,7 @@ from ...rewriting.constraints import let, structural
 from ...rewriting.match import Match
 from ...rewriting.pattern import any_call, op, values
 from ...rewriting.rule import rule
-from .slice_ranges import Range, axis_of, ranges, slice_parameters, window
+from ...views.slice_ranges import Range, axis_of, ranges, slice_parameters, window
 
 starts, ends, axes, steps, index = values("starts ends axes steps index")
 

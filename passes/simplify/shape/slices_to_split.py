@@ -13,7 +13,7 @@ from ...analyses import Shapes
 from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext, spell, where
 from ...registry import register
-from .slice_ranges import window
+from ...views.slice_ranges import window
 
 SPLITS = frozenset(
     {

@@ -12,7 +12,7 @@ from ....analyses import Shapes
 from ....pipeline.pass_ import PassContext, spell, where
 from ....registry import register
 from ....simplify.layout.transpose_semantics import UNARY
-from ....simplify.shape.slice_ranges import axis_of
+from ....views.slice_ranges import axis_of
 from .nchwc import NchwcPass, whole
 
 _MOST_BETWEEN = 4

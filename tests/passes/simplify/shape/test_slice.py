@@ -10,7 +10,7 @@ import onnx
 import onnx.parser
 import pytest
 from optimize_graph.passes.analyses.shape_inference.indexing import slice_indices
-from optimize_graph.passes.simplify.shape.slice_ranges import Range
+from optimize_graph.passes.views.slice_ranges import Range
 from optimize_graph.runtime import SessionOptions, open_session
 
 EXTREMES = (-(2**63), -(2**31), 2**31 - 2, 2**31 - 1, 2**63 - 1)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .... import ir
-from ...analyses import Shapes
-from ...analyses.shape_inference.indexing import slice_indices
+from ... import ir
+from ..analyses import Shapes
+from ..analyses.shape_inference.indexing import slice_indices
 
 _LAST = (1 << 63) - 1
 
