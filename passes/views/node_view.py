@@ -156,6 +156,14 @@ def _expand(_node: ir.Node, view: View, result: Dims, _value: ir.Value, _shapes:
     return view.expand(result)
 
 
+def _concat(node: ir.Node, view: View, _result: Dims, _value: ir.Value, shapes: Shapes) -> View | None:
+    """One value, several times."""
+    axis = axis_of(node, shapes)
+    if axis is None or len(set(node.inputs)) > 1:
+        return None
+    return view.expand_dim(axis, len(node.inputs), inner=False)
+
+
 def _tile(node: ir.Node, view: View, _result: Dims, _value: ir.Value, _shapes: Shapes) -> View | None:
     repeats = ir.constant(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
     times_of = [] if repeats is None else [int(times) for times in repeats.reshape(-1)]
@@ -186,6 +194,7 @@ def _space_to_depth(node: ir.Node, view: View, result: Dims, _value: ir.Value, _
 
 
 _VIEWS: Final[Mapping[str, _Build]] = {
+    "Concat": _concat,
     "DepthToSpace": _depth_to_space,
     "Expand": _expand,
     "Flatten": _reshape,

@@ -1,54 +1,198 @@
-"""Rotary position embedding as exporters spell it, rewritten as ONNX RotaryEmbedding."""
+"""Rotary position embedding, recognized by what it does, as ONNX RotaryEmbedding.
+
+y = x * cos + turned(x) * sin, where `turned` moves each element of a pair to the place of the other and negates one.
+Pairs are either the two parts of a head, or neighbours (interleaved). Cosines and sines repeat for each pair; they are
+computed for half a head, whatever their spelling, since all that happens to them is elementwise or movement.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .... import ir
-from ...analyses import Dim
+from ...analyses import Shapes
 from ...analyses.nonzero_dims import unless_empty
 from ...pipeline.exactness import Exactness
 from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import constant, let, require
+from ...rewriting.constraints import let, require
 from ...rewriting.match import Match
-from ...rewriting.operand import Operand
-from ...rewriting.pattern import Call, Var, op, values
+from ...rewriting.pattern import Var, op, values
 from ...rewriting.rule import rule
 from ...targets.cuda import FLOAT16_TYPES
+from ...views.emit import Step, build, constant_target, emit
+from ...views.node_view import chain
+from ...views.view import Dims, View, identity
 
-x, target, angles, cos, sin, cos_axes, sin_axes = values("x target angles cos sin cos_axes sin_axes")
-_FIRST = start1, end1, axes1, steps1 = values("start1 end1 axes1 steps1")
-_SECOND = start2, end2, axes2, steps2 = values("start2 end2 axes2 steps2")
-
-
-def _over_heads(function: str, axes: Var) -> Call:
-    """Cos or Sin of angles [batch, length, size / 2], concatenated with themselves, broadcast over the heads."""
-    twice = op.Concat(angles, angles).any_attributes("axis").named("twice").shared()
-    called = getattr(op, function)(twice).named(function).shared()
-    return op.Unsqueeze(called, axes).named(f"{function}_over_heads").shared()
+x, cos, sin, turned, rotated, passed, positions = values("x cos sin turned rotated passed positions")
 
 
-_split = op.Reshape(x, target).any_attributes("allowzero").named("split")
-_heads = op.Transpose(_split, perm=(0, 2, 1, 3)).named("heads")
-_first = op.Slice(_heads, start1, end1, axes1, steps1.optional()).named("first")
-_second = op.Slice(_heads, start2, end2, axes2, steps2.optional()).named("second")
-_rotated = op.Concat(op.Neg(_second).named("negated"), _first).any_attributes("axis").named("rotated")
+def _dims(shapes: Shapes, value: ir.Value) -> Dims | None:
+    dims = shapes.dims(value)
+    return None if dims is None else tuple(map(unless_empty, dims))
 
 
-def _integers(m: Match, operand: Var) -> list[int] | None:
-    """The elements of a constant; [1] for an omitted one, which is a Slice's steps."""
-    if not m.has(operand.name):
-        return [1]
-    return [int(element) for element in m[operand].array.reshape(-1)] if m[operand].is_constant else None
+# --- turned pairs -----------------------------------------------------------------------------------------------------
 
 
-def _takes(m: Match, bounds: tuple[Var, ...], low: int, high: int, size: int) -> bool:
-    """Whether a Slice takes [low, high) of the last of four dims, of `size` elements."""
-    starts, ends, axes, steps = (_integers(m, bound) for bound in bounds)
-    if starts != [low] or ends is None or len(ends) != 1 or steps != [1] or axes not in ([3], [-1]):
-        return False
-    return ends[0] == high or (high == size and ends[0] >= size)
+def _find_interleaved(m: Match) -> bool | None:
+    """Whether pairs are neighbours, where `turned` is x with each pair turned; None where it is not that."""
+    dims = m.x.dims
+    if dims is None or len(dims) != 4 or not isinstance(dims[-1], int) or dims[-1] % 2:
+        return None
+    joined = m.turned.value.producer()
+    is_interleaved = joined is not None and joined.op_type == "Reshape" and joined.inputs[0] is not None
+    if is_interleaved and joined is not None and joined.inputs[0] is not None:
+        joined = joined.inputs[0].producer()
+    if joined is None or joined.op_type != "Concat" or joined.domain or len(joined.inputs) != 2:
+        return None
+    if ir.attribute(joined, "axis") not in (-1, len(dims) + is_interleaved - 1):
+        return None
+    first, second = joined.inputs
+    if first is None or second is None or m.turned.dims != dims:
+        return None
+    half = dims[-1] // 2
+    starts, step = ((1, 0), 2) if is_interleaved else ((half, 0), 1)
+    for value, start, is_negated in ((first, starts[0], True), (second, starts[1], False)):
+        part = identity(dims).slice(3, start, step, half)
+        assert part is not None, "a range of a dim that is a number"
+        view = _view_of(value, m.x.value, m.shapes, is_negated=is_negated)
+        if view is None or not view.same(part.unsqueeze(4) if is_interleaved else part):
+            return None
+    return is_interleaved
+
+
+def _view_of(value: ir.Value, source: ir.Value, shapes: Shapes, *, is_negated: bool) -> View | None:
+    """The view that `value` is of `source`, behind one negation or none."""
+    for inner, view in chain(value, shapes):
+        if not is_negated and inner is source:
+            return view
+        node = inner.producer()
+        if is_negated and node is not None and node.op_type == "Neg" and node.inputs[0] is not None:
+            before = _view_of(node.inputs[0], source, shapes, is_negated=False)
+            return None if before is None else before.then(view)
+    return None
+
+
+IS_INTERLEAVED = let(
+    "pairs of x that are turned", lambda m: None if (found := _find_interleaved(m)) is None else (found,),
+    is_structural=True,
+)  # fmt: skip
+
+
+# --- cosines and sines ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cosines or sines [batch or 1, length, size / 2]: movement of `source`, then the elementwise `operators`."""
+
+    source: ir.Value | ir.Array
+    dims: Dims
+    steps: tuple[Step, ...] = ()
+    operators: tuple[ir.Node, ...] = ()
+
+    def build(self, op: Builder) -> ir.Value:
+        """Build the operators."""
+        if not isinstance(self.source, ir.Value):
+            return op.constant(self.source)
+        value = build(self.steps, self.source, op)
+        for node in self.operators:
+            inputs = [value if operand is node.inputs[0] else operand for operand in node.inputs]
+            value = op.node(node.op_type, inputs, attributes=dict(node.attributes))[0]
+        return value
+
+
+def _find_table(m: Match, name: Var, axis: int) -> Table | None:
+    """The table whose rows are repeated for the pairs of each head, the heads being on `axis` of x."""
+    value, shapes = m[name].value, m.shapes
+    own, dims = _dims(shapes, value), _dims(shapes, m.x.value)
+    if own is None or dims is None or len(own) > 4:
+        return None
+    outer = identity(own).expand((*(1,) * (4 - len(own)), *own))
+    operators: list[ir.Node] = []
+    for _ in range(6):
+        sources = chain(value, shapes, lambda each: _dims(shapes, each))
+        for source, inner in sources:
+            whole = None if outer is None else inner.then(outer)
+            half = None if whole is None else _half(whole, axis, m[IS_INTERLEAVED][0])
+            steps = None if half is None else emit(half, computed=True)
+            if half is not None and steps is not None:
+                return Table(source, half.dims, tuple(steps), tuple(reversed(operators)))
+        if not sources or outer is None:
+            return None
+        value, inner = sources[-1]
+        outer = inner.then(outer)
+        content = ir.constant(value)
+        if content is not None and outer is not None and not operators:
+            return _constant_table(content, outer, axis, m[IS_INTERLEAVED][0])
+        node = value.producer()
+        if node is None or node.domain or not _is_elementwise(node) or node.inputs[0] is None:
+            return None
+        operators.append(node)
+        value = node.inputs[0]
+    return None
+
+
+def _is_elementwise(node: ir.Node) -> bool:
+    """Whether `node` computes each element of its first input alone."""
+    if node.op_type in ("Mul", "Div") and len(node.inputs) == 2 and node.inputs[1] is not None:
+        return ir.scalar(node.inputs[1]) is not None
+    return node.op_type in ("Cos", "Sin", "Cast", "Neg")
+
+
+def _half(view: View, axis: int, is_interleaved: bool) -> View | None:
+    """[batch or 1, length, size / 2] of a view whose last dim is a repetition; None where it is none."""
+    group = view.groups[-1]
+    repeated = group[-1 if is_interleaved else 0] if len(group) > 1 else None
+    if repeated is None or not repeated.is_broadcast or repeated.count != 2:
+        return None
+    once = replace(view, groups=(*view.groups[:-1], group[:-1] if is_interleaved else group[1:]))
+    return once.squeeze(axis)
+
+
+def _constant_table(content: ir.Array, view: View, axis: int, is_interleaved: bool) -> Table | None:
+    """The same of a constant, whose repetition its elements show."""
+    dims = view.dims
+    numbers = [dim for dim in dims if isinstance(dim, int)]
+    if len(numbers) < 4 or not view.is_reshape or numbers[axis] != 1:
+        return None
+    array = content.reshape(numbers).squeeze(axis)
+    pairs = array.reshape(*array.shape[:-1], *((-1, 2) if is_interleaved else (2, numbers[-1] // 2)))
+    first, second = np.moveaxis(pairs, -1 if is_interleaved else -2, 0)
+    return Table(np.ascontiguousarray(first), first.shape) if np.array_equal(first, second) else None
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The tables, and the axis of the heads: 1 in [batch, heads, length, size], 2 in [batch, length, heads, size]."""
+
+    cos: Table
+    sin: Table
+    axis: int
+
+
+def _candidates(m: Match) -> Iterator[Rotation]:
+    dims = _dims(m.shapes, m.x.value)
+    for axis in (1, 2):
+        first, second = (_find_table(m, name, axis) for name in (cos, sin))
+        if first is None or second is None or first.dims != second.dims or dims is None:
+            continue
+        batch, length, _ = first.dims
+        if batch in (1, dims[0]) and length == dims[3 - axis] and (axis == 1 or isinstance(dims[2], int)):
+            yield Rotation(first, second, axis)
+
+
+def _show_tables(m: Match) -> str:
+    return ", ".join(m.shapes.show(m[name].value) for name in (x, cos, sin))
+
+
+ROTATION = let(
+    "a cosine and a sine for each position and pair", lambda m: next(_candidates(m), None) or _show_tables(m)
+)
 
 
 def _has_kernel(m: Match) -> bool:
@@ -57,62 +201,12 @@ def _has_kernel(m: Match) -> bool:
     return m.x.dtype == ir.DataType.FLOAT or (is_cuda and m.x.dtype in FLOAT16_TYPES)
 
 
-def _split_heads(m: Match) -> tuple[Dim, Dim, int, Dim] | str:
-    """The dims [batch, length, heads, size] of the split."""
-    whole, parts = m.x.dims, m.split.dims
-    if whole is None or parts is None or len(whole) != 3 or len(parts) != 4 or whole[:2] != parts[:2]:
-        return m.shapes.show(m.x.value)
-    batch, length, heads, size = parts
-    return (batch, length, heads, size) if isinstance(heads, int) else m.shapes.show(m.split.value)
-
-
-HEADS = let("heads split from the last dim", _split_heads)
-
-
-def _head_size(m: Match) -> int | str:
-    """The size of a head, whose two parts of equal size are swapped, and the first of them negated."""
-    *_, size = m[HEADS]
-    if not isinstance(size, int) or size % 2 or m.rotated.integer("axis") not in (3, -1):
-        return m.shapes.show(m.split.value)
-    swapped = _takes(m, _FIRST, 0, size // 2, size) and _takes(m, _SECOND, size // 2, size, size)
-    return size if swapped else m.shapes.show(m.split.value)
-
-
-HEAD_SIZE = let("both parts of each head swapped", _head_size)
-
-
-def _has_angle_for_each_pair(m: Match) -> bool:
-    """[batch or 1, length, size / 2] for the whole batch and length, concatenated on the last axis, for all heads."""
-    whole, dims = m.x.dims, m.angles.dims
-    if whole is None or dims is None or len(dims) != 3:
-        return False
-    batch, *rest = map(unless_empty, dims)
-    return (
-        batch in (1, unless_empty(whole[0]))
-        and rest == [unless_empty(whole[1]), m[HEAD_SIZE] // 2]
-        and m.twice.integer("axis") in (2, -1)
-        and _integers(m, cos_axes) == [1]
-        and _integers(m, sin_axes) == [1]
-    )
-
-
-_BEFORE_THE_HEADS = (
-    require("float32, on CUDA also float16 or bfloat16", _has_kernel, lambda m: str(m.x.dtype)),
-    HEADS,
-    HEAD_SIZE,
-)
-
-
 @rule(
-    op.Add(
-        op.Mul(_heads, _over_heads("Cos", cos_axes)).any_order().named("straight"),
-        op.Mul(_rotated, _over_heads("Sin", sin_axes)).any_order().named("turned"),
-    ).any_order(),
+    op.Add(op.Mul(x, cos).any_order().named("straight"), op.Mul(turned, sin).any_order().named("crossed")).any_order(),
     requires=[
-        *_BEFORE_THE_HEADS,
-        require(
-            "one angle for each position and pair", _has_angle_for_each_pair, lambda m: m.shapes.show(m.angles.value)
-        ),
+        IS_INTERLEAVED,
+        require("float32, on CUDA also float16 or bfloat16", _has_kernel, lambda m: str(m.x.dtype)),
+        ROTATION,
     ],
     exactness=Exactness.ROUNDING,
     is_heuristic=True,
@@ -121,58 +215,79 @@ _BEFORE_THE_HEADS = (
     benefit=1,
 )
 def fuse_rotary_embedding(m: Match, op: Builder) -> ir.Value:
-    """Fuse the rotation of each head into one operator, before the heads are split.
+    """Fuse the rotation of the pairs of each head into one operator.
 
-    before:  t = heads(x); y = Add(Mul(t, Cos(a)), Mul(Concat(Neg(t[half:]), t[:half]), Sin(a)))
-    after:   y = heads(RotaryEmbedding<num_heads>(x, Cos(a), Sin(a)))
+    before:  y = Add(Mul(x, Cos(a)), Mul(Concat(Neg(x[half:]), x[:half]), Sin(a)))        x: [b, heads, s, size]
+    after:   y = RotaryEmbedding(x, Cos(a'), Sin(a'))        a': [b, s, size / 2]
     """
-    rows: Operand | ir.Value = m.angles
-    if (m.angles.dims or (None,))[0] == 1 != (m.x.dims or (None,))[0]:  # the operator needs a row for each sample
-        batch = op.Shape(m.x, start=0, end=1)
-        rows = op.Expand(m.angles, op.Concat(batch, op.constant(np.array([1, 1], dtype=np.int64)), axis=0))
-    rotated = op.RotaryEmbedding(m.x, op.Cos(rows), op.Sin(rows), num_heads=m[HEADS][2], interleaved=0)
-    return op.Transpose(op.Reshape(rotated, m.target, **m.split.attributes), perm=[0, 2, 1, 3])
+    rotation, attributes = m[ROTATION], {"interleaved": int(m[IS_INTERLEAVED][0])}
+    value, dims = m.x.value, m.x.dims
+    assert dims is not None
+    if rotation.axis == 2:
+        attributes["num_heads"] = int(str(dims[2]))
+        value = op.Reshape(value, op.constant(np.array(constant_target(dims, _merged(dims)), dtype=np.int64)))
+    tables = [rotation.cos.build(op), rotation.sin.build(op)]
+    rows = None
+    if rotation.cos.dims[0] == 1 != dims[0]:  # the operator needs a row for each sample
+        batch = op.Shape(value, start=0, end=1)
+        if all(isinstance(table.source, np.ndarray) for table in (rotation.cos, rotation.sin)):
+            indices = op.constant(np.arange(int(str(rotation.cos.dims[1])), dtype=np.int64)[None])
+            rows = op.Expand(indices, op.Concat(batch, op.constant(np.array([1], dtype=np.int64)), axis=0))
+            tables = [op.constant(np.asarray(table.source)[0]) for table in (rotation.cos, rotation.sin)]
+        else:  # copied, which is cheaper than computed again
+            sizes = op.Concat(batch, op.constant(np.array([1, 1], dtype=np.int64)), axis=0)
+            tables = [op.Expand(table, sizes) for table in tables]
+    result = op.RotaryEmbedding(value, *tables, *(() if rows is None else (rows,)), **attributes)
+    if rotation.axis == 1:
+        return result
+    return op.Reshape(result, op.constant(np.array(constant_target(_merged(dims), dims), dtype=np.int64)))
 
 
-def _table(m: Match, operand: Var) -> ir.Array | None:
-    """Half of a constant [1, 1, length, size] whose two parts are equal: [length, size / 2]."""
-    (_, length, _, _), content = m[HEADS], m[operand].array
-    if not 2 <= content.ndim <= 4 or content.shape[-2:] != (length, m[HEAD_SIZE]):
-        return None
-    table = content.reshape(-1, *content.shape[-2:])
-    first, second = np.split(table[0], 2, axis=-1)
-    return first if len(table) == 1 and np.array_equal(first, second) else None
+def _merged(dims: Dims) -> Dims:
+    return (*dims[:2], dims[2] * dims[3])
 
 
-def _tables(m: Match) -> list[ir.Array] | str:
-    tables = [table for operand in (cos, sin) if (table := _table(m, operand)) is not None]
-    return tables if len(tables) == 2 else f"{m.shapes.show(m.cos.value)} on {m.shapes.show(m.split.value)}"
+# --- rotation of a part -----------------------------------------------------------------------------------------------
 
 
-TABLES = let("one constant for each position and pair", _tables)
+def _find_whole(m: Match) -> tuple[ir.Value, int] | str:
+    """The value of whose last dim the first part is rotated, the rest passed through, and the size of that part."""
+    parts = dict(chain(m.x.value, m.shapes))
+    for source, view in chain(m.passed.value, m.shapes):
+        dims = m.shapes.dims(source)
+        if source not in parts or dims is None or len(dims) != 4 or not isinstance(dims[-1], int):
+            continue
+        size = parts[source].dims[-1]
+        first = identity(dims).slice(3, 0, 1, size) if isinstance(size, int) else None
+        rest = identity(dims).slice(3, size, 1, dims[-1] - size) if isinstance(size, int) else None
+        if first is not None and rest is not None and parts[source].same(first) and view.same(rest):
+            return source, int(str(size))
+    return f"{m.shapes.show(m.x.value)} and {m.shapes.show(m.passed.value)}"
+
+
+WHOLE = let("a head whose first part is rotated, and the rest is not", _find_whole)
 
 
 @rule(
-    op.Add(
-        op.Mul(_heads, cos).any_order().named("straight"), op.Mul(_rotated, sin).any_order().named("turned")
-    ).any_order(),
-    requires=[constant(cos, sin), *_BEFORE_THE_HEADS, TABLES],
+    op.Concat(
+        op.RotaryEmbedding(x, cos, sin, positions.optional()).any_attributes("interleaved").named("rotated"), passed
+    ).any_attributes("axis"),
+    requires=[
+        require(
+            "the last axis", lambda m: m.Concat.integer("axis") in (-1, 3), lambda m: str(m.Concat.integer("axis"))
+        ),
+        WHOLE,
+    ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
-    source="Su et al. 2021 (arXiv:2104.09864), in the form of ONNX RotaryEmbedding-23, at fixed positions",
+    source="ONNX RotaryEmbedding-23, rotary_embedding_dim; GPT-NeoX, GPT-J, Phi and GLM rotate a part of each head",
     phase=Phase.ATTENTION,
-    benefit=1,
 )
-def fuse_rotary_embedding_cached(m: Match, op: Builder) -> ir.Value:
-    """Fuse the rotation where the length is static, so that cosines and sines (perhaps scaled) are constants.
+def fuse_partial_rotary_embedding(m: Match, op: Builder) -> ir.Value:
+    """Let the operator pass the rest of each head through.
 
-    before:  t = heads(x); y = Add(Mul(t, %cos), Mul(Concat(Neg(t[half:]), t[:half]), %sin))
-    after:   y = heads(RotaryEmbedding<num_heads>(x, %cos, %sin, positions))
+    before:  y = Concat<axis = -1>(RotaryEmbedding(x[..., :r], cos, sin), x[..., r:])
+    after:   y = RotaryEmbedding<rotary_embedding_dim = r>(x, cos, sin)
     """
-    batch, _, heads, _ = m[HEADS]
-    indices = op.constant(np.arange(len(m[TABLES][0]), dtype=np.int64)[None])
-    rows = op.constant(np.array([batch])) if isinstance(batch, int) else op.Shape(m.x, start=0, end=1)
-    positions = op.Expand(indices, op.Concat(rows, op.constant(np.array([1], dtype=np.int64)), axis=0))
-    caches = [op.constant(np.ascontiguousarray(table)) for table in m[TABLES]]
-    rotated = op.RotaryEmbedding(m.x, *caches, positions, num_heads=heads, interleaved=0)
-    return op.Transpose(op.Reshape(rotated, m.target, **m.split.attributes), perm=[0, 2, 1, 3])
+    whole, size = m[WHOLE]
+    rows = [m.positions] if m.positions.present else []
+    return op.RotaryEmbedding(whole, m.cos, m.sin, *rows, **{**m.rotated.attributes, "rotary_embedding_dim": size})
