@@ -98,7 +98,7 @@ def test_the_result_does_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
     assert (tmp_path / "1.onnx").read_bytes() == (tmp_path / "2.onnx").read_bytes()
 
 
-def test_the_result_is_for_the_vectors_that_are_asked_for(tmp_path: Path) -> None:
+def test_the_result_is_for_the_instruction_set_of_the_option(tmp_path: Path) -> None:
     graph = (
         "g (float[1,3,6,6] x) => (float[a,b,c,d] y) <float[20,3,3,3] w, float[48,20,1,1] v> "
         "{ c = Conv(x, w)  p = MaxPool<kernel_shape = [2, 2]>(c)  y = Conv(p, v) }"
@@ -133,7 +133,7 @@ def test_a_dry_run_writes_nothing(chain: Path) -> None:
     assert chain.read_bytes() == before
 
 
-def test_a_wrong_rewrite_is_found_and_left_out_and_the_rest_is_delivered(chain: Path, plugin: None) -> None:
+def test_a_faulty_rewrite_is_isolated_and_excluded_and_the_rest_is_delivered(chain: Path, plugin: None) -> None:
     out = chain.with_name("out.onnx")
     done = command(chain, out, "--plugin", "wrong_rules", "--disable", "negation-raises")
     assert done.returncode == 0
@@ -143,9 +143,7 @@ def test_a_wrong_rewrite_is_found_and_left_out_and_the_rest_is_delivered(chain: 
 
 
 @pytest.mark.parametrize(("kept", "said"), [("negation-raises", "on purpose"), ("relu-does-nothing", "instead of")])
-def test_what_was_left_out_is_replayed_by_the_command_that_is_said(
-    chain: Path, plugin: None, kept: str, said: str
-) -> None:
+def test_the_printed_command_reproduces_an_excluded_rewrite(chain: Path, plugin: None, kept: str, said: str) -> None:
     out = chain.with_name("out.onnx")
     (other,) = {"negation-raises", "relu-does-nothing"} - {kept}
     done = command(chain, out, "--plugin", "wrong_rules", "--disable", other)
@@ -203,7 +201,7 @@ def test_a_file_that_is_no_model_is_one_line_of_error(tmp_path: Path, content: b
     assert not (tmp_path / "out.onnx").exists()
 
 
-def test_a_missing_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     done = command(tmp_path / "none.onnx", tmp_path / "out.onnx")
     assert done.returncode == 1
     assert "none.onnx" in done.stderr

@@ -99,13 +99,13 @@ def test_strict_delivers_nothing(model: Path, rule: str) -> None:
     assert not model.with_name("out.onnx").exists()
 
 
-def test_a_rule_caught_once_is_left_out_there_and_caught_twice_everywhere(model: Path) -> None:
+def test_a_rule_that_is_faulty_once_is_excluded_at_that_value_and_twice_everywhere(model: Path) -> None:
     faulty_rewrites = optimized(model, "lost-bias-of-a-convolution").isolated
     assert [each.whole for each in faulty_rewrites] == [False, True]
     assert [bool(each.reproducer) for each in faulty_rewrites] == [True, False]
 
 
-def test_a_right_catalogue_leaves_nobody_out(model: Path) -> None:
+def test_a_correct_catalogue_excludes_nothing(model: Path) -> None:
     result = optimized(model, "")
     assert not result.isolated and not result.remarks
     assert not model.with_name("out.onnx.reproducers").exists()
@@ -135,9 +135,7 @@ def test_inputs_of_any_name_are_kept_for_the_reproducer(model: Path) -> None:
     assert "inputs.npz" in faulty.reproducer
 
 
-def test_without_time_to_look_nothing_is_delivered_and_that_is_said(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_without_time_is_an_error_and_delivers_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Late(Search):
         def __init__(self, *given: object) -> None:
             super().__init__(*given[:3], 0.0)  # type: ignore[arg-type]

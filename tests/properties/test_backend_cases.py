@@ -127,7 +127,7 @@ def loads(model: onnx.ModelProto) -> bool:
     return True
 
 
-def test_what_is_written_out_becomes_its_one_operator_again() -> None:
+def test_an_expanded_operator_becomes_one_operator_again() -> None:
     tally: Counter[bool] = Counter()
     for case, origin in expanded():
         if not loads(case.model) or not loads(origin.model):

@@ -151,7 +151,7 @@ def reached() -> Mapping[str, Sequence[tuple[int, str]]]:
 
 
 def random_model(seed: int, pipeline: str) -> onnx.ModelProto:
-    return random_models.Maker(seed, smooth=pipeline == "default").make()
+    return random_models.ModelGenerator(seed, smooth=pipeline == "default").make()
 
 
 def compare_random(seed: int, pipeline: str) -> None:

@@ -46,7 +46,7 @@ class Tally:
 
 def check(seed: int, pipeline: str, tally: Tally, *, smooth: bool) -> None:
     """Raise AssertionError when the optimized model differs from the model of this seed."""
-    model = random_models.Maker(seed, smooth=smooth).make()
+    model = random_models.ModelGenerator(seed, smooth=smooth).make()
     raw = model.SerializeToString()
     try:
         before = session_of(raw)
