@@ -107,7 +107,8 @@ def test_backend_cases_with_frozen_inputs_and_open_dims_give_what_they_gave(inde
                 tally[check(changed)] += 1
             except AssertionError as error:
                 raise AssertionError(f"{changed.name}: {error}") from error
-    assert tally["ran"] >= VARIANTS_THAT_RUN * (1 if EVERYTHING else SHARE) // SHARDS, tally
+    # Of a sample, a shard may have few.
+    assert tally["ran"] >= VARIANTS_THAT_RUN * (1 if EVERYTHING else SHARE / 2) // SHARDS, tally
 
 
 def expanded() -> Iterator[tuple[Case, Case]]:
