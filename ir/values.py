@@ -39,7 +39,7 @@ def constant_tensor(value: oir.Value | None) -> oir.TensorProtocol | None:
         return None
     match attribute.name:
         case "value":
-            return attribute.as_tensor()
+            return attribute.value if attribute.type is oir.AttributeType.TENSOR else None
         case "value_int":
             return oir.tensor(np.array(attribute.as_int(), dtype=np.int64))
         case "value_ints":

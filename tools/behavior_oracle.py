@@ -55,7 +55,7 @@ def write_models(folder: Path) -> int:
         if variants:
             write(f"backend@{case.name}@variant", variants[len(case.name) % len(variants)].of(case).model)
     for seed in range(RANDOM_MODELS):
-        write(f"random@{seed}", random_models.Maker(seed, smooth=seed % 2 == 0).make())
+        write(f"random@{seed}", random_models.ModelGenerator(seed, smooth=seed % 2 == 0).make())
     return made
 
 

@@ -1,19 +1,23 @@
 """onnx's reference evaluator, in a model's own types or with float64 in the place of float32.
 
 Slow, and wrong here and there (BatchNormalization below opset 14): a second opinion, never the only one.
+
+Also a script, `python -P reference_evaluator.py REQUEST ANSWER`: it may take any time, so it must be one to be stopped.
+It imports nothing else of this package, as onnx-ir alone takes longer to load than most models to run. `-P`, since a
+Python file in the folder of an untrusted model must not be imported.
 """
 
 from __future__ import annotations
 
+import pickle
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx.numpy_helper
-from onnx.reference import ReferenceEvaluator
-
-from ..io.proto_graphs import graphs_within
 
 _FLOAT, _DOUBLE = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
 _TYPES = ("to", "dtype", "output_dtype")  # attributes that name an element type
@@ -21,6 +25,8 @@ _TYPES = ("to", "dtype", "output_dtype")  # attributes that name an element type
 
 def evaluate(data: bytes, feeds: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs of a serialized model. Raises whatever the evaluator does on what it cannot compute."""
+    from onnx.reference import ReferenceEvaluator
+
     model = onnx.load_model_from_string(data)
     names = [output.name for output in model.graph.output]
     return dict(zip(names, ReferenceEvaluator(model).run(None, dict(feeds)), strict=True))
@@ -39,7 +45,9 @@ def _is_single(datum: object) -> bool:
 
 
 def _double(model: onnx.ModelProto) -> None:
-    for graph in graphs_within(model.graph, *model.functions):
+    pending = [model.graph, *model.functions]
+    while pending:  # bodies may be nested as deeply as the file likes
+        graph = pending.pop()
         if isinstance(graph, onnx.GraphProto):
             for tensor in graph.initializer:
                 _double_tensor(tensor)
@@ -49,6 +57,7 @@ def _double(model: onnx.ModelProto) -> None:
         for node in graph.node:
             for attribute in node.attribute:
                 _double_attribute(attribute)
+                pending += [*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs]
 
 
 def _double_attribute(attribute: onnx.AttributeProto) -> None:
@@ -74,3 +83,9 @@ def _double_type(kind: onnx.TypeProto) -> None:
         kind = getattr(kind, kind.WhichOneof("value") or "").elem_type
     if kind.WhichOneof("value") == "tensor_type" and kind.tensor_type.elem_type == _FLOAT:
         kind.tensor_type.elem_type = _DOUBLE
+
+
+if __name__ == "__main__":
+    request, answer = map(Path, sys.argv[1:])
+    given = pickle.loads(request.read_bytes())
+    answer.write_bytes(pickle.dumps((evaluate(*given), evaluate_in_double(*given))))

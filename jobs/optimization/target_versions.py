@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from ... import ir
 from ...options import Options
@@ -106,6 +107,7 @@ def installed_versions() -> dict[str, str]:
     return {**found, "onnxruntime": installed_release(), "python": platform.python_version()}
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import typing
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import NoneType, UnionType
 
 from ... import ir
@@ -93,7 +94,7 @@ def read_options(reader: Reader) -> dict[str, tuple[str, int]]:
 
 def make(kind: type[Pass], raw: Mapping[str, tuple[str, int]], reader: Reader) -> Pass:
     """The pass that `kind` and its options in text describe."""
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     fields = {field.name for field in dataclasses.fields(typing.cast(typing.Any, kind))}
     options: dict[str, Option] = {}
     for key, (text, start) in raw.items():
@@ -106,6 +107,11 @@ def make(kind: type[Pass], raw: Mapping[str, tuple[str, int]], reader: Reader) -
             reader.fail(f"{key}={text} does not fit: {kind.name!r} wants {_spell(hints[key])}", start)
     build = typing.cast(Callable[..., Pass], kind)
     return build(**options)
+
+
+@cache
+def _hints(kind: type[Pass]) -> Mapping[str, object]:
+    return typing.get_type_hints(kind)
 
 
 def convert(text: str, hint: object) -> Option:

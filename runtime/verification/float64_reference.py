@@ -1,8 +1,4 @@
-"""Evaluate a model in float64 with the reference evaluator, where it is available and can be trusted.
-
-The child is `python -P -m optimize_graph.runtime.verification.float64_reference`: the evaluator may take any time, so
-it must be one to be stopped. `-P`, since a Python file in the folder of an untrusted model must not be imported.
-"""
+"""Evaluate a model in float64 with the reference evaluator, where it is available and can be trusted."""
 
 from __future__ import annotations
 
@@ -16,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ... import ir
+from ...ir.standard import reference_evaluator
 from ...ir.subgraph import tapped
 from ..arrays import is_inexact
 from ..ort.session_options import Datum, Feeds, Outputs
@@ -39,11 +36,11 @@ def truth(model: ir.Model, feeds: Feeds, plain: Outputs, *, seconds: float = 60.
         return None
     if not any(is_inexact(np.asarray(each)) for each in plain.values()):
         return None
-    single = _in_child("evaluate", model, feeds, until)
-    if single is None or not _means(plain, single):
+    found = _in_child(model, feeds, until)
+    if found is None:
         return None
-    double = _in_child("evaluate_in_double", model, feeds, until)
-    if double is None or not all(map(_is_tensor, double.values())):
+    single, double = found
+    if not _means(plain, single) or not all(map(_is_tensor, double.values())):
         return None
     with np.errstate(over="ignore"):
         rounded: Outputs = {
@@ -71,28 +68,15 @@ def _means(plain: Outputs, other: Outputs) -> bool:
     return True
 
 
-def _in_child(function: str, model: ir.Model, feeds: Feeds, until: float) -> Outputs | None:
+def _in_child(model: ir.Model, feeds: Feeds, until: float) -> tuple[Outputs, Outputs] | None:
+    """The outputs in the model's own types and in float64."""
     with tempfile.TemporaryDirectory() as folder:
         request, answer = Path(folder) / "request.pickle", Path(folder) / "answer.pickle"
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "optimize_graph.runtime.verification.float64_reference",
-            str(request),
-            str(answer),
-        ]
+        command = [sys.executable, "-P", reference_evaluator.__file__, str(request), str(answer)]
         try:
-            request.write_bytes(pickle.dumps((function, tapped(model, []), dict(feeds))))
+            request.write_bytes(pickle.dumps((tapped(model, []), dict(feeds))))
             subprocess.run(command, capture_output=True, timeout=max(until - time.monotonic(), 0.0), check=True)
-            found: Outputs = pickle.loads(answer.read_bytes())
+            found: tuple[Outputs, Outputs] = pickle.loads(answer.read_bytes())
         except (OSError, subprocess.SubprocessError, ir.ModelError):  # too large, too slow, or a kernel is missing
             return None
         return found
-
-
-if __name__ == "__main__":
-    from ...ir.standard import reference_evaluator
-
-    asked, data, given = pickle.loads(Path(sys.argv[1]).read_bytes())
-    Path(sys.argv[2]).write_bytes(pickle.dumps(getattr(reference_evaluator, asked)(data, given)))

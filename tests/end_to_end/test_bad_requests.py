@@ -159,7 +159,7 @@ def test_a_dash_is_no_output(model: Path, monkeypatch: pytest.MonkeyPatch, capsy
 # --- what the machine refuses -----------------------------------------------------------------------------------------
 
 
-def test_a_missing_temporary_folder_is_said(
+def test_a_missing_temporary_folder_is_reported(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def none(*_: object, **__: object) -> None:
@@ -175,7 +175,9 @@ def test_a_missing_temporary_folder_is_said(
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "disk-full"), (errno.EACCES, "temporary-folder-failed")])
-def test_a_full_temporary_folder_is_said(model: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: str) -> None:
+def test_a_full_temporary_folder_is_reported(
+    model: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+) -> None:
     def full(self: job._Job) -> None:
         raise OSError(number, os.strerror(number), str(self.folder / "original.onnx"))
 
@@ -185,7 +187,7 @@ def test_a_full_temporary_folder_is_said(model: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a small file system to be mounted")
-def test_a_temporary_folder_without_space_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_temporary_folder_without_space_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True).returncode:
@@ -205,7 +207,7 @@ def test_a_temporary_folder_without_space_is_said(tmp_path: Path, capsys: pytest
         subprocess.run(["umount", small], check=True)
 
 
-def test_a_folder_that_may_not_be_written_to_is_said(
+def test_a_folder_without_write_permission_is_reported(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = Path.open
@@ -379,7 +381,7 @@ def test_external_data_is_hashed_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("vectors", ["avx2", "avx512f", "", "asimd"])
-def test_the_default_result_does_not_depend_on_the_vectors_of_the_host(
+def test_the_default_result_does_not_depend_on_the_instruction_set_of_the_host(
     vectors: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("optimize_graph.jobs.optimization.pipeline_runner.widest_vectors", lambda: vectors)

@@ -29,7 +29,7 @@ class Scaled(torch.nn.Module):  # type: ignore[misc,name-defined]
         return x.sum(0) / x.shape[0]
 
 
-class Halves(torch.nn.Module):  # type: ignore[misc,name-defined]
+class SplitInTwo(torch.nn.Module):  # type: ignore[misc,name-defined]
     """Runs at even sizes only, and takes integers."""
 
     def forward(self, x, ids):  # type: ignore[no-untyped-def]
@@ -87,7 +87,7 @@ def test_sizes_that_a_module_takes_are_looked_for(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         export(
-            Halves(),
+            SplitInTwo(),
             inputs,
             tmp_path / "m.onnx",
             exporter="torchscript",

@@ -85,7 +85,7 @@ def test_a_drawing_has_a_box_for_each_operator_and_a_line_to_each_that_reads_it(
     assert lefts == sorted(set(lefts))
 
 
-def test_drawings_of_one_rewrite_show_who_reads_whom() -> None:
+def test_drawings_of_one_rewrite_show_the_users_of_each_value() -> None:
     (x,) = values("x")
 
     from optimize_graph.passes import REGISTRY, Exactness

@@ -88,7 +88,7 @@ def test_what_pays_stays(model: Path, played: Callable[[dict[str, float]], None]
     assert count(model.with_name("out.onnx"), "Gelu") == 1
 
 
-def test_a_single_group_of_a_rule_may_be_left_out(model: Path) -> None:
+def test_a_single_group_of_a_rule_may_be_excluded(model: Path) -> None:
     runner = PipelineRunner(Source.of(model, Options()), Options())
     report = runner.run()
     groups = {each.group for each in report.rewrites if each.rule == "add-to-sum-before-norm"}

@@ -148,7 +148,7 @@ def test_bisect_asks_a_command(model: Path, capsys: pytest.CaptureFixture[str]) 
     ("test", "code"),
     [("", 1), ("no 'end", 1), (f'{sys.executable} -c "import os; os.write(1, bytes([255]))"', 0)],
 )
-def test_a_test_that_is_no_command_is_said_and_what_one_prints_does_not_matter(
+def test_a_test_that_is_no_command_is_reported_and_the_output_of_one_does_not_matter(
     model: Path, test: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bisect", str(model), "--test", test]) == code
@@ -156,7 +156,7 @@ def test_a_test_that_is_no_command_is_said_and_what_one_prints_does_not_matter(
 
 
 @pytest.mark.usefixtures("wrong")
-def test_a_place_that_cannot_keep_the_models_is_said(
+def test_a_folder_that_cannot_hold_the_models_is_reported(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from optimize_graph import ir
 from optimize_graph.jobs.optimization.target_versions import convert_versions, installed_release
 from optimize_graph.passes.targets.ort_releases import RELEASES, loads_in
+from support.command import command
 
 MEAN_17 = """<ir_version: 8, opset_import: ["": 17]> g (float[N,3] x) => (float[N] y) {
     m = ReduceMean<axes = [1], keepdims = 0>(x)  y = Relu(m) }"""
@@ -36,10 +36,10 @@ def read(text: str) -> ir.Model:
     return ir.from_proto(onnx.parser.parse_model(text))
 
 
-def command(folder: Path, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def converted(folder: Path, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command with these arguments on a model."""
     onnx.save(onnx.parser.parse_model(text), folder / "in.onnx")
-    line = [sys.executable, "-m", "optimize_graph", str(folder / "in.onnx"), str(folder / "out.onnx"), *arguments]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
+    return command(folder / "in.onnx", folder / "out.onnx", *arguments)
 
 
 def declared(path: Path) -> tuple[int, int]:
@@ -52,7 +52,7 @@ def declared(path: Path) -> tuple[int, int]:
 
 
 def test_the_command_converts_verifies_and_says_so(tmp_path: Path) -> None:
-    done = command(tmp_path, MEAN_17, "--opset", "21", "-v")
+    done = converted(tmp_path, MEAN_17, "--opset", "21", "-v")
     assert done.returncode == 0, done.stderr
     assert declared(tmp_path / "out.onnx") == (21, 10)
     assert "converted from opset 17 to 21" in done.stderr
@@ -60,7 +60,7 @@ def test_the_command_converts_verifies_and_says_so(tmp_path: Path) -> None:
 
 
 def test_the_command_fits_a_model_to_an_older_runtime(tmp_path: Path) -> None:
-    done = command(tmp_path, MEAN_23, "--min-ort", "1.16", "-v")
+    done = converted(tmp_path, MEAN_23, "--min-ort", "1.16", "-v")
     assert done.returncode == 0, done.stderr
     assert declared(tmp_path / "out.onnx") == (19, 9)
     assert "converted from opset 23 to 19" in done.stderr
@@ -80,7 +80,7 @@ def test_the_command_fits_a_model_to_an_older_runtime(tmp_path: Path) -> None:
 def test_what_cannot_be_is_one_line_and_nothing_is_written(
     tmp_path: Path, text: str, arguments: list[str], said: list[str]
 ) -> None:
-    done = command(tmp_path, text, *arguments)
+    done = converted(tmp_path, text, *arguments)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert all(each in done.stderr for each in said), done.stderr
@@ -88,21 +88,21 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(
 
 
 def test_an_opset_that_is_no_number_is_a_usage_error(tmp_path: Path) -> None:
-    assert command(tmp_path, MEAN_17, "--opset", "new").returncode == 2
+    assert converted(tmp_path, MEAN_17, "--opset", "new").returncode == 2
 
 
 @pytest.mark.parametrize("arguments", [[], ["--no-verify"]], ids=["verified", "not verified"])
 def test_an_opset_at_which_an_operator_has_no_kernel_is_refused_by_name(tmp_path: Path, arguments: list[str]) -> None:
-    done = command(tmp_path, RANDOM_17, "--opset", "22", *arguments)
+    done = converted(tmp_path, RANDOM_17, "--opset", "22", *arguments)
     assert done.returncode == 1
     assert "RandomNormal cannot be used at opset 22" in done.stderr and "keep opset 17" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
-    done = command(tmp_path, RANDOM_17, "--opset", "21", *arguments)
+    done = converted(tmp_path, RANDOM_17, "--opset", "21", *arguments)
     assert (done.returncode, declared(tmp_path / "out.onnx")[0]) == (0, 21), done.stderr
 
 
 def test_for_another_runtime_an_opset_without_a_kernel_here_is_a_warning(tmp_path: Path) -> None:
-    done = command(tmp_path, RANDOM_17, "--opset", "22", "--target", "onnx", "--no-verify")
+    done = converted(tmp_path, RANDOM_17, "--opset", "22", "--target", "onnx", "--no-verify")
     assert done.returncode == 0, done.stderr
     assert declared(tmp_path / "out.onnx")[0] == 22
     assert "RandomNormal cannot be used at opset 22" in done.stderr

@@ -23,7 +23,7 @@ def loop_in(model: ir.Model) -> ir.Node:
     return next(node for node in model.graph if node.op_type in ("Loop", "Scan"))
 
 
-def test_states_have_a_start_a_value_in_the_turn_an_end_and_a_result() -> None:
+def test_states_have_a_start_a_value_in_the_iteration_an_end_and_a_result() -> None:
     states = list(ir.loop_states(loop_in(ir.from_proto(onnx.parser.parse_model(LOOP)))))
     names = [[each.name for each in (s.start, s.value, s.end, s.result) if each is not None] for s in states]
     assert names == [["x", "s", "s2", "a"], ["z", "v", "w", "y"], ["x", "t", "t", "b"]]

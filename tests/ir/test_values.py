@@ -39,9 +39,9 @@ def test_an_initializer_is_constant_unless_the_caller_may_replace_it(values: dic
     assert not ir.is_constant(None)
 
 
-def test_private_is_read_by_one_node_of_the_same_graph_and_by_nobody_else(values: dict[str, ir.Value]) -> None:
+def test_a_private_value_has_one_user_in_the_same_graph_and_no_other(values: dict[str, ir.Value]) -> None:
     assert ir.is_private(values["once"])
-    assert ir.is_private(values["twice"])  # one reader that reads it twice
+    assert ir.is_private(values["twice"])  # one user that takes it twice
     assert not ir.is_private(values["a"])  # the caller reads it, too
     assert not ir.is_private(values["captured"])
     assert ir.is_captured(values["captured"])

@@ -21,12 +21,13 @@ from optimize_graph.passes.rewriting.operand import Operand
 from optimize_graph.passes.rewriting.rewrite_rule import Rule
 from support import random_models
 from support.checking import Disagreement, attends_to_nothing, compare, optimized, outputs_of, session_of
+from support.sampling import EVERYTHING
 from support.variation_feeds import feeds_for
 from support.variations import Subject, subjects
 
 pytestmark = pytest.mark.slow
 
-SCANNED = 800  # models at most, each for the default and for the exact pipeline
+SCANNED = 800 if EVERYTHING else 200  # models at most, each for the default and for the exact pipeline
 ENOUGH = 4  # models in which a family fires
 TRIED = 25
 FOR_GOLDEN_MODELS = {  # those of other targets, and those that random models seldom reach
@@ -151,7 +152,7 @@ def reached() -> Mapping[str, Sequence[tuple[int, str]]]:
 
 
 def random_model(seed: int, pipeline: str) -> onnx.ModelProto:
-    return random_models.Maker(seed, smooth=pipeline == "default").make()
+    return random_models.ModelGenerator(seed, smooth=pipeline == "default").make()
 
 
 def compare_random(seed: int, pipeline: str) -> None:
@@ -189,6 +190,7 @@ def compare_on(
 # --- the tests --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not EVERYTHING, reason="fewer models are scanned: OPTIMIZE_GRAPH_EVERYTHING=1")
 def test_random_models_reach_the_families_of_rules() -> None:
     """Those that are excepted may be reached now and then."""
     assert {family for family in FAMILIES if not reached()[family]} <= FOR_GOLDEN_MODELS
@@ -198,6 +200,8 @@ def test_random_models_reach_the_families_of_rules() -> None:
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - FOR_GOLDEN_MODELS))
 def test_random_models_find_a_bug_in_a_family(family: str, mutation: Mutation) -> None:
     places = reached()[family][:TRIED]
+    if len(places) < ENOUGH and not EVERYTHING:
+        pytest.skip("reached by few of the models that are scanned: the golden models reveal it, below")
     with REGISTRY.scope(), pytest.raises(FOUND):
         plant(FAMILIES[family], mutation)
         for seed, pipeline in places:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from optimize_graph.passes import Exactness
 from support.checking import assert_same_interface, compare, optimized, outputs_of, session_of
-from support.random_loops import LoopMaker, feeds_of
+from support.random_loops import LoopGenerator, feeds_of
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ RECURRENT = ("RNN", "GRU", "LSTM")
 
 def check(seed: int, tally: Counter[str]) -> None:
     """Raise AssertionError when an optimized model differs from the model of this seed."""
-    model = LoopMaker(seed).make()
+    model = LoopGenerator(seed).make()
     try:
         before = session_of(model.SerializeToString())
     except Exception:  # a slip that does not fit: nothing to compare with

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -27,11 +26,12 @@ from optimize_graph.passes import (
 from optimize_graph.passes.rewriting.constraints import constant
 from support import random_models
 from support.checking import assert_same_interface, attends_to_nothing, compare, optimized, outputs_of, session_of
+from support.sampling import EVERYTHING
 
 pytestmark = pytest.mark.slow
 
 GRAPHS_AT_ONCE = 50
-BATCHES = 26 if os.environ.get("OPTIMIZE_GRAPH_EVERYTHING") else 10
+BATCHES = 26 if EVERYTHING else 6
 CHECKED_AFTER_EACH_PASS = 10  # every so many models: it takes longer than all the rest
 
 
@@ -46,7 +46,7 @@ class Tally:
 
 def check(seed: int, pipeline: str, tally: Tally, *, smooth: bool) -> None:
     """Raise AssertionError when the optimized model differs from the model of this seed."""
-    model = random_models.Maker(seed, smooth=smooth).make()
+    model = random_models.ModelGenerator(seed, smooth=smooth).make()
     raw = model.SerializeToString()
     try:
         before = session_of(raw)

@@ -247,8 +247,8 @@ def images() -> Iterator[Feeds]:
 def durations() -> Iterator[Feeds]:
     for row in ([3, 1, 2], [6], [1, 1, 1, 1, 1, 1], [0, 6, 0]):
         for other in ([6], [2, 4], [0, 0, 6]):
-            yield {"notes": ints(*row), "sounds": ints(*other)}
-    yield {"notes": ints(0, 0), "sounds": ints(0)}
+            yield {"notes": ints(*row), "phones": ints(*other)}
+    yield {"notes": ints(0, 0), "phones": ints(0)}
 
 
 def number_case(body: str, **weights: np.ndarray) -> Case:
@@ -318,8 +318,8 @@ OTHERS = {
         {"n": np.float32(255).reshape(()), "k": weight(4, 3, 3, 3)},
     ),
     "durations": Case(
-        """g (int64[N] notes, int64[M] sounds) => (int64[M] y) { e = CumSum(notes, z) a = Concat<axis=0>(o, e)
-            l = Gather<axis=0>(a, m) t = Squeeze(l) f = Range(z, t, i) s = CumSum<exclusive=1>(sounds, z)
+        """g (int64[N] notes, int64[M] phones) => (int64[M] y) { e = CumSum(notes, z) a = Concat<axis=0>(o, e)
+            l = Gather<axis=0>(a, m) t = Squeeze(l) f = Range(z, t, i) s = CumSum<exclusive=1>(phones, z)
             y = Gather<axis=0>(f, s) }""",
         durations,
         8,

@@ -19,7 +19,7 @@ SIZE = 3
 STATE = ("b", SIZE)
 
 
-class LoopMaker:
+class LoopGenerator:
     """Makes one model. `slips`: which of the places where it might do otherwise it does; most models have one."""
 
     def __init__(self, seed: int) -> None:

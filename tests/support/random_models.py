@@ -48,7 +48,7 @@ class Scope:
     own: list[Value] = field(default_factory=list)
 
 
-class Maker:
+class ModelGenerator:
     """Makes one model. `smooth`: nothing that would magnify rounding, so that inexact rules may be compared."""
 
     def __init__(self, seed: int, *, smooth: bool) -> None:

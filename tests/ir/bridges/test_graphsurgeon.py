@@ -51,8 +51,8 @@ def without_identities(graph: Any) -> None:
                 without_identities(attribute)
         if node.op == "Identity":
             kept, gone = node.inputs[0], node.outputs[0]
-            for reader in list(gone.outputs):
-                reader.inputs[reader.inputs.index(gone)] = kept
+            for user in list(gone.outputs):
+                user.inputs[user.inputs.index(gone)] = kept
             node.outputs.clear()
     graph.cleanup()
 

@@ -164,7 +164,7 @@ WITH_INPUT = """<ir_version: {version}, opset_import: ["": 8]>
 g (float[2] w, float[2] x) => (float[2] y) <float[2] w = {{1, 2}}> {{ y = Add (x, w) }}"""
 
 
-def test_below_ir_4_initializers_leave_the_inputs_and_it_is_said() -> None:
+def test_below_ir_4_initializers_leave_the_inputs_with_a_remark() -> None:
     model = ir.from_proto(parse(WITH_INPUT.format(version=3)))
     assert model.ir_version == 4
     assert [value.name for value in model.graph.inputs] == ["x"]
@@ -395,7 +395,7 @@ def test_a_device_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_said_so(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_reported(tmp_path: Path) -> None:
     path = written(tmp_path, parse(SMALL))
     path.chmod(0)
     assert miss(path).code == "file-not-readable"
@@ -414,7 +414,7 @@ def test_a_link_needs_leave(tmp_path: Path) -> None:
     assert len(ir.load(hard).graph) == 2
 
 
-def test_a_truncated_file_is_said_to_be_one(tmp_path: Path) -> None:
+def test_a_truncated_file_is_reported(tmp_path: Path) -> None:
     content = everything().SerializeToString()
     path = tmp_path / "model.onnx"
     for share in (0.1, 0.5, 0.9):

@@ -99,14 +99,14 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     assert {each.stat().st_mode & 0o777 for each in tmp_path.iterdir()} == {0o640}
 
 
-def test_a_missing_folder_and_a_folder_are_said_so(tmp_path: Path) -> None:
+def test_a_missing_folder_and_a_folder_are_reported(tmp_path: Path) -> None:
     assert failure(lambda: ir.save(small_model(), tmp_path / "no" / "out.onnx")).code == "output-folder-missing"
     assert failure(lambda: ir.save(small_model(), tmp_path)).code == "output-not-a-file"
     assert failure(lambda: ir.save(small_model(), os.devnull)).code == "output-not-a-file"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_to_is_said_so(tmp_path: Path) -> None:
+def test_a_folder_without_write_permission_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         assert failure(lambda: ir.save(small_model(), tmp_path / "out.onnx")).code == "output-not-writable"
@@ -115,7 +115,7 @@ def test_a_folder_that_may_not_be_written_to_is_said_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [ir.SINGLE_FILE_LIMIT, 1000], ids=["one file", "external data"])
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, limit: int) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path, limit: int) -> None:
     model = big_model()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
@@ -241,17 +241,17 @@ def test_data_that_another_model_reads_is_kept(tmp_path: Path) -> None:
     assert names(tmp_path) == kept
 
 
-@pytest.mark.parametrize("reader", ["model.pb", "model.onnx.bak", "deploy.sh", "large.onnx", "../above.onnx"])
-def test_data_that_any_other_file_names_is_kept(tmp_path: Path, reader: str) -> None:
+@pytest.mark.parametrize("other", ["model.pb", "model.onnx.bak", "deploy.sh", "large.onnx", "../above.onnx"])
+def test_data_that_any_other_file_names_is_kept(tmp_path: Path, other: str) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
     external(folder / "model.onnx")
     (data,) = folder.glob("*.data")
-    padding = b" " * (save._SCANNED_UP_TO + 1 if reader == "large.onnx" else 10)
-    (folder / reader).write_bytes(padding + data.name.encode() + b" trailing")
+    padding = b" " * (save._SCANNED_UP_TO + 1 if other == "large.onnx" else 10)
+    (folder / other).write_bytes(padding + data.name.encode() + b" trailing")
     ir.save(small_model(), folder / "model.onnx")
     assert data.exists()
-    (folder / reader).unlink()
+    (folder / other).unlink()
 
 
 def test_data_that_was_not_written_for_this_file_is_kept(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_data_in_another_folder_or_behind_a_link_is_kept(tmp_path: Path) -> None
 
 def test_replacing_what_is_no_model_removes_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "out.onnx").write_bytes(b"not a model")
-    (tmp_path / "out.data").write_bytes(b"somebody's")
+    (tmp_path / "out.data").write_bytes(b"another file")
     ir.save(small_model(), tmp_path / "out.onnx")
     assert names(tmp_path) == {"out.onnx", "out.data"}
 

@@ -159,7 +159,7 @@ def test_an_output_that_is_read_needs_a_replacement() -> None:
     assert well_formed(model)
 
 
-def test_an_output_that_nobody_reads_needs_none() -> None:
+def test_an_output_without_users_needs_none() -> None:
     text = '<ir_version: 8, opset_import: ["": 17]> g (float x) => (float y) { y, mask = Dropout (x) }'
     model, rewriter = opened(text)
     rewriter.replace(model.graph[0], [model.graph.inputs[0], None])

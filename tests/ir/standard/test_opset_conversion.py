@@ -411,7 +411,7 @@ def test_a_malformed_result_is_refused() -> None:
 
 
 @pytest.mark.parametrize("version", [0, -1, 10_000])
-def test_a_version_that_nobody_knows_is_refused(version: int) -> None:
+def test_an_unknown_version_is_an_error(version: int) -> None:
     assert miss(REDUCE_17, version).code == "opset-unsupported"
 
 

@@ -17,7 +17,7 @@ def analyses_of(text: str, opset: int = 17) -> tuple[ir.Model, AnalysisManager]:
 # --- liveness ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_value_lives_until_its_last_reader() -> None:
+def test_a_value_lives_until_its_last_user() -> None:
     _, analyses = analyses_of("g (float[4] x) => (float[4] d) { a = Relu(x) b = Exp(a) c = Exp(b) d = Add(a, c) }")
     liveness = analyses.get(Liveness)
     lives = {value.name: (first, liveness.last[value]) for value, first in liveness.first.items()}

@@ -175,11 +175,17 @@ def test_the_body_of_a_function_stays_written_out_before_a_decision(last: str, o
     assert sum(node.op_type == "HardSigmoid" for node in report.model.graph) == outlined
 
 
-@pytest.mark.parametrize(("last", "halves"), [("y = Exp(s)", True), ("l = Less(s, t)  y = Cast<to = 1>(l)", False)])
-def test_arithmetic_before_a_decision_stays_in_float32_where_the_rest_becomes_float16(last: str, halves: bool) -> None:
+@pytest.mark.parametrize(
+    ("last", "becomes_float16"), [("y = Exp(s)", True), ("l = Less(s, t)  y = Cast<to = 1>(l)", False)]
+)
+def test_arithmetic_before_a_decision_stays_in_float32_where_the_rest_becomes_float16(
+    last: str, becomes_float16: bool
+) -> None:
     proto = model(f"{SHIFTS}  {last}", "float[n,4]")
     report = Pipeline.parse("convert-to-fp16").run(
         ir.from_proto(proto), settings=Settings(Target("ort-cuda"), fp16=True)
     )
     (addition, _) = [node for node in report.model.graph if node.op_type == "Add"]
-    assert (AnalysisManager(report.model).get(Shapes).dtype(addition.outputs[0]) == ir.DataType.FLOAT16) == halves
+    assert (
+        AnalysisManager(report.model).get(Shapes).dtype(addition.outputs[0]) == ir.DataType.FLOAT16
+    ) == becomes_float16

@@ -204,7 +204,7 @@ TRAPS = {
         p = Slice(x, one, far, zero) q = Slice(x, back, far, zero) r = Slice(x, zero, back, zero)
         s = Slice(x, one, three, zero) t = Slice(x, three, one, zero) u = Slice(x, zero, far, zero, two)
         v = Concat<axis = 0>(p, q, s) w = Shape(v) y = Shape(u) }""",
-    "halves": """g (float[N, 6] x) => (float[a, b] r)
+    "two pieces": """g (float[N, 6] x) => (float[a, b] r)
         <int64 two = {2}, int64 zero = {0}, int64[1] first = {0}, int64[1] far = {9223372036854775807}> {
         s = Shape(x) n = Gather(s, zero) h = Div(n, two) e = Mod(n, two) m = Sub(n, h) c = Max(h, e) b = Min(m, c)
         hv = Unsqueeze(h, first) r = Slice(x, first, hv, first) q = Slice(x, hv, far, first)
@@ -262,7 +262,7 @@ def test_claims_about_traps_hold_at_every_small_size(name: str) -> None:
     assert runs >= 5
 
 
-def test_a_false_claim_is_noticed() -> None:
+def test_a_false_claim_is_an_error() -> None:
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17]> g (float[N, M] x) => (float[a, b] y) { y = Relu(x) }'
     )

@@ -19,7 +19,7 @@ def operators(model: ir.Model) -> list[str]:
     return [node.op_type for node in ir.nodes(model)]
 
 
-def test_a_chain_that_nobody_reads_goes() -> None:
+def test_a_chain_without_users_goes() -> None:
     model = cleaned("g (float[N] x) => (float[N] y) <float w = {1}> { a = Exp(x)  b = Add(a, w)  y = Relu(x) }")
     assert operators(model) == ["Relu"]
     assert not model.graph.initializers
@@ -58,7 +58,7 @@ def test_an_unread_if_goes_with_its_bodies_and_what_they_read() -> None:
 
 
 @pytest.mark.parametrize("call", ["acme.Log(x)", "acme.Relu(x)", "Unheard(x)"])
-def test_an_operator_that_nobody_knows_stays(call: str) -> None:
+def test_an_unknown_operator_stays(call: str) -> None:
     text = f"g (float[N] x) => (float[N] y) {{ a = {call}  y = Relu(x) }}"
     model = ir.from_proto(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17, "acme": 1]> {text}'))
     Pipeline.parse("dce").run(model)

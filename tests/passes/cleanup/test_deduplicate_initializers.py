@@ -114,7 +114,7 @@ def test_twins_of_every_element_type_are_found(dtype: type) -> None:
     ("opset", "attribute", "more"), [(9, "", ", mean, var, m, v"), (14, "<training_mode = 1>", ", mean, var")]
 )
 def test_statistics_that_training_overwrites_are_kept_apart(opset: int, attribute: str, more: str) -> None:
-    """ONNX Runtime writes the new mean over the initializer, which another reader would see."""
+    """ONNX Runtime writes the new mean over the initializer, which another user would see."""
     text = f"""<ir_version: 8, opset_import: ["": {opset}]>
     g (float[N,1,3] x) => (float[N,1,3] y, float[N,1,3] z)
     <float[1] s = {{2}}, float[1] b = {{3}}, float[1] m0 = {{0.5}}, float[1] v0 = {{1}}, float[1] c = {{0.5}}> {{

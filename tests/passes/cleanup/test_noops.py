@@ -113,7 +113,7 @@ def test_a_proof_that_fails_is_a_near_miss_and_a_constant_that_differs_is_none()
     assert not report.missed
 
 
-def test_dropout_whose_mask_is_read_is_kept() -> None:
+def test_dropout_whose_mask_has_a_user_is_kept() -> None:
     text = """<ir_version: 8, opset_import: ["": 17]>
     g (float[N] x) => (float[N] y, bool[N] m) { y, m = Dropout(x) }"""
     model = ir.from_proto(onnx.parser.parse_model(text))

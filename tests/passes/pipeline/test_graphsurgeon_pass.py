@@ -21,8 +21,8 @@ def test_a_function_on_a_surgeon_graph_runs_as_a_pass_and_is_verified() -> None:
         @surgeon_pass("ours-drop-second-relu")
         def drop_second_relu(graph: Any) -> None:
             first, second = (node for node in graph.nodes if node.op == "Relu")
-            for reader in second.outputs[0].outputs:
-                reader.inputs[0] = first.outputs[0]
+            for user in second.outputs[0].outputs:
+                user.inputs[0] = first.outputs[0]
             second.outputs.clear()
             graph.cleanup()
 
@@ -33,7 +33,7 @@ def test_a_function_on_a_surgeon_graph_runs_as_a_pass_and_is_verified() -> None:
     assert result.model.producer_name == "us"
 
 
-def test_a_surgeon_pass_that_changes_the_function_is_caught_and_left_out() -> None:
+def test_a_surgeon_pass_that_changes_the_function_is_isolated_and_excluded() -> None:
     with REGISTRY.scope():
 
         @surgeon_pass("ours-exp")

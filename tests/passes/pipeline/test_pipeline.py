@@ -207,7 +207,7 @@ def sneaks(model: ir.Model, context: PassContext) -> None:
         (sneaks, "without the Rewriter"),
     ],
 )
-def test_a_pass_that_breaks_the_model_is_named_and_left_out(action: object, reason: str) -> None:
+def test_a_pass_that_breaks_the_model_is_named_and_excluded(action: object, reason: str) -> None:
     planted("planted", action)
     with pytest.raises(PassFailure, match=f"planted: .*{reason}"):
         Pipeline.parse("planted,exact").run(model_of(), [VerifyEach()])
@@ -217,7 +217,7 @@ def test_a_pass_that_breaks_the_model_is_named_and_left_out(action: object, reas
     assert ir.to_bytes(report.model) == ir.to_bytes(exclusions.model)
 
 
-def test_a_malformed_model_is_noticed_at_the_end_without_being_asked() -> None:
+def test_a_malformed_model_is_an_error_at_the_end_without_an_option() -> None:
     def breaks(model: ir.Model, context: PassContext) -> None:
         shuffles(model, context)
         context.rewriter.changes += 1

@@ -85,7 +85,7 @@ def test_what_a_rewrite_makes_possible_is_done_in_the_same_run() -> None:
     assert operators(rewritten(text, "exp-log")[0]) == ["Neg"]
 
 
-def test_a_value_that_lost_its_other_reader_is_looked_at_again() -> None:
+def test_a_value_that_lost_its_other_user_is_visited_again() -> None:
     """`Sin(Exp)` is refused while `Cos` reads the Exp too; the Cos goes later."""
     planted("sin-exp", op.Sin(op.Exp(x)), lambda m, op: op.Abs(m.x))
     planted("simple", op.Cos(op.Exp(x).shared()), lambda m, op: op.Neg(m.x))
@@ -102,7 +102,7 @@ def test_two_rules_that_undo_each_other_are_stopped_and_named() -> None:
         rewritten(CHAIN, "there", "back")
 
 
-def test_of_two_looping_rules_one_is_left_out_and_the_rest_goes_on() -> None:
+def test_of_two_looping_rules_one_is_excluded_and_the_rest_goes_on() -> None:
     planted("there", op.Exp(x), lambda m, op: op.Log(m.x))
     planted("back", op.Log(x), lambda m, op: op.Exp(m.x))
     planted("neg-abs", op.Neg(x), lambda m, op: op.Abs(m.x))
@@ -117,7 +117,7 @@ def broken(m: Match, op: Builder) -> ir.Value:
     raise RuntimeError("no luck")
 
 
-def test_a_rule_that_raises_is_left_out_and_the_result_is_as_if_it_did_not_exist() -> None:
+def test_a_rule_that_raises_is_excluded_and_the_result_is_as_if_it_did_not_exist() -> None:
     planted("broken", op.Log(op.Exp(x)), broken)
     planted("neg-abs", op.Neg(x), lambda m, op: op.Abs(m.x))
     with pytest.raises(PassFailure, match="broken: RuntimeError: no luck"):
@@ -345,7 +345,7 @@ def test_a_constant_for_a_custom_operator_in_a_function_is_a_node_of_the_standar
 # --- scale ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_readers_of_one_value_are_not_looked_at_again_for_each_that_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_of_one_value_are_not_visited_again_for_each_that_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted, not timed: what is looked at per node stays the same however many read one value."""
     from optimize_graph.passes.rewriting import driver
 
@@ -357,9 +357,9 @@ def test_the_readers_of_one_value_are_not_looked_at_again_for_each_that_goes(mon
         original(self, node)
 
     monkeypatch.setattr(driver._Driver, "enqueue", counting)
-    readers = 300
-    lines = " ".join(f"a{i} = Identity(h)  b{i} = Neg(a{i})" for i in range(readers))
-    ends = ", ".join(f"b{i}" for i in range(readers))
+    users = 300
+    lines = " ".join(f"a{i} = Identity(h)  b{i} = Neg(a{i})" for i in range(users))
+    ends = ", ".join(f"b{i}" for i in range(users))
     text = f"g (float[N] x) => (float[N] y) {{ h = Exp(x)  {lines}  y = Sum({ends}) }}"
     rewritten(text, "eliminate-nop-identity")
-    assert next(asked) < 16 * readers
+    assert next(asked) < 16 * users

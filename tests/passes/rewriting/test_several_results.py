@@ -69,9 +69,9 @@ def test_another_output_with_users_is_a_reason_to_miss() -> None:
 
 
 def test_two_outputs_of_one_call_are_operands_of_one_pattern() -> None:
-    halves = op.Split(x, sizes).any_attributes()
+    pieces = op.Split(x, sizes).any_attributes()
     rewrite(
-        "tried", "Not equal, for a test.", op.Concat(halves.output(0), halves.output(1), axis=0), x, source="a test"
+        "tried", "Not equal, for a test.", op.Concat(pieces.output(0), pieces.output(1), axis=0), x, source="a test"
     )
     text = SPLIT.format(outputs="float[4] y", body="c = Concat<axis = 0>(p, q) y = Abs(c)")
     assert run(text)[0] == ["Abs"]

@@ -190,7 +190,7 @@ def _transposed(value: ir.Value | None, near: ir.Node, context: PassContext) -> 
     return context.rewriter.insert(node, before=near).outputs[0]
 
 
-def test_a_pass_that_brings_the_fault_about_fails_and_is_left_out() -> None:
+def test_a_pass_that_causes_the_fault_fails_and_is_excluded() -> None:
     given = model("int8", "three", 21, "t = Relu(d)")
     with pytest.raises(PassFailure, match="ONNX Runtime breaks a DequantizeLinear"):
         Pipeline((_Move(),)).run(given.clone())
@@ -200,7 +200,7 @@ def test_a_pass_that_brings_the_fault_about_fails_and_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(("zero_point", "opset"), [("absent", 20), ("zero", 21)])
-def test_after_a_pass_an_int8_node_is_respelled_rather_than_the_pass_left_out(zero_point: str, opset: int) -> None:
+def test_after_a_pass_an_int8_node_is_respelled_rather_than_the_pass_excluded(zero_point: str, opset: int) -> None:
     report = Pipeline((_Move(),)).run(model("int8", zero_point, opset, "t = Relu(d)"))
     assert Counter(node.op_type for node in report.model.graph)["Transpose"] == 2
     assert (stated(report.model), observed(report.model)) == ("", "")

@@ -85,7 +85,7 @@ def pairs(first: Numbers, second: Numbers) -> Numbers:
 def simulated(seed: int, sessions: int, rounds: int, truth: float) -> list[Numbers]:
     """Times as machines give them: sessions differ by a percent, the clock drifts, and at times something else runs.
 
-    Who runs second in a round is 3 % faster: the cache is warm.
+    The second run of a round is 3 % faster: the cache is warm.
     """
     random = np.random.default_rng(seed)
     found = []
@@ -177,7 +177,7 @@ def test_device_memory_is_asked_of_nvml_and_unknown_without_it(monkeypatch: pyte
     assert device_used() is None
 
 
-def test_on_the_processor_no_device_memory_is_claimed(tmp_path: Path) -> None:
+def test_on_the_cpu_no_device_memory_is_claimed(tmp_path: Path) -> None:
     assert peak_memory(saved(tmp_path / "m.onnx", 16), FEEDS).device is None
 
 

@@ -89,19 +89,19 @@ def test_images_have_the_range_of_bytes_and_neighbours_that_are_alike(text: str)
     assert len(np.unique(pixels)) > 100
 
 
-DURATIONS = """g (int64[N] notes, int64[M] sounds) => (int64[T] y) {
+DURATIONS = """g (int64[N] notes, int64[M] phones) => (int64[T] y) {
     zero = Constant<value = int64 {0}>() one = Constant<value = int64 {1}>() ends = CumSum(notes, zero)
     last = Constant<value_ints = [-1]>() all = Gather<axis = 0>(ends, last) total = Squeeze(all)
-    starts = CumSum<exclusive = 1>(sounds, zero) frames = Range(zero, total, one)
+    starts = CumSum<exclusive = 1>(phones, zero) frames = Range(zero, total, one)
     y = Gather<axis = 0>(frames, starts)
 }"""
 
 
 @pytest.mark.parametrize("values", ["normal", "unit", "ones"])
 def test_durations_of_several_inputs_add_up_to_the_same_total(values: str) -> None:
-    notes, sounds = made(DURATIONS, values=values).values()
-    assert notes.sum() == sounds.sum() >= 8
-    assert notes.min() > 0 and sounds.min() > 0
+    notes, phones = made(DURATIONS, values=values).values()
+    assert notes.sum() == phones.sum() >= 8
+    assert notes.min() > 0 and phones.min() > 0
     assert values == "normal" or np.ptp(notes[:-1]) == 0
 
 

@@ -136,7 +136,7 @@ def test_a_result_as_near_to_the_truth_as_the_original_is_right() -> None:
     random = np.random.default_rng(0)
     x = (random.normal(size=256) * 100).astype(np.float32)
     found = compared(CANCELS, CANCELS.replace("a = Add(x, big)  b = Sub(a, big)", "b = Identity(x)"), x=x)
-    assert not found.ok  # the original is off by more than roundings: nobody can say who is right
+    assert not found.ok  # the original is off by more than roundings: neither is known to be right
     mild = CANCELS.replace("1e8", "3e4")
     found = compared(mild, mild.replace("a = Add(x, big)  b = Sub(a, big)", "b = Identity(x)"), x=x)
     assert found.ok
@@ -145,8 +145,8 @@ def test_a_result_as_near_to_the_truth_as_the_original_is_right() -> None:
 def test_what_the_evaluator_cannot_compute_has_no_truth() -> None:
     model = ir.from_proto(
         onnx.parser.parse_model(
-            '<ir_version: 10, opset_import: ["" : 21, "com.nobody" : 1]> '
-            "g (float[2] x) => (float[2] y) { y = com.nobody.Mystery(x) }"
+            '<ir_version: 10, opset_import: ["" : 21, "com.acme" : 1]> '
+            "g (float[2] x) => (float[2] y) { y = com.acme.Mystery(x) }"
         )
     )
     x = np.ones(2, np.float32)

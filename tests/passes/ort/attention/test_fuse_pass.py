@@ -303,7 +303,7 @@ def test_rotate_half_becomes_rotary_embedding_before_the_heads_are_split(batch: 
     assert_verified(result)
 
 
-def test_parts_that_are_no_halves_are_refused() -> None:
+def test_pieces_of_unequal_sizes_are_not_rotated() -> None:
     result = run(rotary(start=2), verify=False)
     assert operators(result)["RotaryEmbedding"] == 0
 
@@ -335,7 +335,7 @@ def test_cosines_that_were_computed_ahead_become_the_operators_tables(batch: str
 @pytest.mark.parametrize(
     "table",
     [
-        np.arange(24, dtype=np.float32).reshape(1, 1, 3, 8),  # halves that differ
+        np.arange(24, dtype=np.float32).reshape(1, 1, 3, 8),  # the two pieces differ
         np.ones((1, 4, 3, 8), np.float32),  # a table for each head
         np.ones((1, 1, 1, 8), np.float32),  # one row for all positions
     ],

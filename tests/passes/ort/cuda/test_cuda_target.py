@@ -145,7 +145,7 @@ def test_the_opset_that_was_asked_for_gets_the_operator_of_onnxruntime() -> None
     assert result.model.opset_imports == {"": 18, "com.microsoft": 1}
 
 
-def test_the_processor_gets_attention_of_the_standard_beside_pooling_too() -> None:
+def test_the_cpu_gets_attention_of_the_standard_beside_pooling_too() -> None:
     assert operators(optimized(BESIDE_POOLING, target="ort-cpu"))["Attention"] == 1
 
 
@@ -277,7 +277,7 @@ def test_parameters_of_group_normalization_stay_float32_in_a_float16_model() -> 
     assert "Cast" in {node.op_type for node in ir.nodes(model)}
 
 
-def test_what_cannot_be_verified_here_is_left_out_and_said() -> None:
+def test_rewrites_that_cannot_be_verified_here_are_missed_and_reported() -> None:
     result = optimized(normalizing("float", 21))
     assert operators(result) == {"GroupNormalization": 1, "Sigmoid": 1, "Mul": 1}
     assert result.verification is not None and result.verification.ok

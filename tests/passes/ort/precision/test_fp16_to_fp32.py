@@ -94,9 +94,9 @@ def weighted(content: np.ndarray) -> onnx.ModelProto:
     return proto
 
 
-def test_constants_that_are_halves_are_stored_as_such() -> None:
-    halves = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float16).astype(np.float32)
-    before = weighted(halves)
+def test_constants_that_float16_holds_are_stored_as_float16() -> None:
+    weights = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float16).astype(np.float32)
+    before = weighted(weights)
     after = converted(before, "store-weights-fp16")
     assert [each.data_type for each in after.graph.initializer] == [HALF]
     np.testing.assert_array_equal(computed(before)["y"], computed(after)["y"])
@@ -111,7 +111,7 @@ def test_constants_that_are_not_stay(element: np.float32) -> None:
     assert [node.op_type for node in converted(weighted(content), "store-weights-fp16").graph.node] == ["MatMul"]
 
 
-def test_the_option_is_for_processors() -> None:
+def test_the_option_is_for_cpus() -> None:
     proto = parsed("g (float16[2] x) => (float16[2] y) { y = Exp(x) }")
     with pytest.raises(ir.PipelineError, match="ort-cpu"):
         optimize(proto, options=Options(upcast_fp16=True, target="onnx"))

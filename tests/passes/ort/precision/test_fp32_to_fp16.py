@@ -43,7 +43,7 @@ def types(model: ir.Model) -> dict[str, ir.DataType | None]:
     return {node.op_type: ir.declared_dtype(node.outputs[0]) for node in ir.nodes(ir.from_proto(inferred))}
 
 
-def test_products_are_half_and_the_interface_is_single() -> None:
+def test_products_are_float16_and_the_interface_is_float32() -> None:
     proto = parsed("g (float[2,4] x) => (float[2,3] y) <float[4,3] w> { p = MatMul(x, w)  y = Relu(p) }")
     model = converted(proto)
     assert types(model) == {"MatMul": HALF, "Relu": HALF, "Cast": SINGLE}
@@ -89,7 +89,7 @@ def test_products_are_half_and_the_interface_is_single() -> None:
     ],
     ids=["norm", "range", "digits", "positions", "top-k"],
 )
-def test_what_half_cannot_hold_stays_single(text: str, singles: set[str]) -> None:
+def test_values_outside_float16_stay_float32(text: str, singles: set[str]) -> None:
     found = types(converted(parsed(text)))
     assert {name for name, dtype in found.items() if dtype == SINGLE} - {"Cast"} == singles
     assert found["MatMul"] == HALF
@@ -149,7 +149,7 @@ def test_a_quantized_model_is_left_alone() -> None:
     assert "q is DynamicQuantizeLinear" in {each.because for each in result.missed}
 
 
-def test_the_result_is_verified_by_what_rounding_to_half_changes() -> None:
+def test_the_tolerance_is_what_rounding_to_float16_changes() -> None:
     proto = parsed("g (float[2,64] x) => (float[2,8] y) <float[64,8] w> { p = MatMul(x, w)  y = Tanh(p) }")
     result = optimized(proto)
     assert result.exactness.name == "APPROXIMATE"

@@ -165,7 +165,7 @@ SOFTPLUS = "e = Exp(x)  one = Constant <value = float {1}> ()  c = CastLike(one,
     ],
     ids=["a caller", "a node", "a subgraph"],
 )
-def test_an_inner_value_that_somebody_else_reads_keeps_the_body(text: str) -> None:
+def test_an_inner_value_with_another_user_keeps_the_body(text: str) -> None:
     model = parse(text)
     report = OUTLINE.run(model)
     assert "Log" in {node.op_type for node in ir.nodes(model)}

@@ -50,7 +50,7 @@ def test_a_chain_moves_as_a_whole() -> None:
     assert inside == ["Identity", "Add", "Identity"]
 
 
-def test_what_a_turn_changes_stays() -> None:
+def test_values_that_an_iteration_changes_stay() -> None:
     assert hoisted("e = Exp(v)")[0] == ["Loop"]
 
 
@@ -108,7 +108,7 @@ def test_what_is_much_larger_than_what_it_is_made_from_stays() -> None:
     assert hoisted("h = Expand(q, huge)  s = Exp(h)  e = Gather(s, i)", loop)[0] == ["Loop"]
 
 
-def test_a_state_that_no_turn_changes_is_read_where_it_comes_from() -> None:
+def test_a_state_that_no_iteration_changes_becomes_its_initial_value() -> None:
     body = """b (int64 i, bool c, float[n] s, float[n] v) => (bool d, float[n] s2, float[n] w) {
       d = Identity(c)  e = Exp(s)  s2 = Identity(s)  w = Mul(v, e) }"""
     call = f"f, y = Loop(t, , z, x) <body = {body}>  o = Neg(f)"

@@ -57,7 +57,7 @@ def test_an_operator_that_takes_both_keeps_the_if() -> None:
     assert "If" in operators
 
 
-def test_an_operator_that_nobody_reads_proves_nothing() -> None:
+def test_an_operator_without_users_proves_nothing() -> None:
     """ONNX Runtime may leave it out."""
     _, model, _ = optimized("d = Gemm(a, w, b)  y = Relu(a)", "float y")
     assert "If" in [node.op_type for node in model.graph]

@@ -47,12 +47,12 @@ def test_the_turns_follow_each_other_and_their_results_are_stacked(opset: int) -
     assert operators.count("Mul") == 3 and operators.count("Unsqueeze") == 3 and operators.count("Concat") == 1
 
 
-def test_one_turn_needs_no_concat() -> None:
+def test_one_iteration_needs_no_concat() -> None:
     operators = unrolled(count=1)
     assert "Loop" not in operators and "Concat" not in operators
 
 
-def test_no_turn_leaves_what_was_given() -> None:
+def test_no_iteration_leaves_the_initial_states() -> None:
     body = "b (int64 i, bool c, float[n] v) => (bool c, float[n] w) { w = Mul(v, half) }"
     operators = unrolled("y = Loop(count, yes, x)", body, count=0, outputs="float[n] y")
     assert operators == ["Identity"]

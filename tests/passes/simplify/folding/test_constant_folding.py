@@ -138,7 +138,7 @@ def test_an_output_that_only_the_inside_reads_is_no_obstacle(outside: str) -> No
     assert sorted(operators(model)) == ["Add", "Mul"]
 
 
-def test_an_output_that_nobody_reads_gets_no_constant() -> None:
+def test_an_output_without_users_gets_no_constant() -> None:
     model, _ = folded("""g (float[2] x) => (float[2] y) <float[4] w = {1, 2, 3, 4}> {
       first, second = Split <axis = 0> (w)  y = Add(x, first) }""")
     assert list(model.graph.initializers) == ["first"]

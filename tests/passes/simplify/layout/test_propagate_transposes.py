@@ -99,7 +99,7 @@ def test_nothing_moves_where_nothing_is_saved() -> None:
     assert not report.log.rewrites
 
 
-def test_an_operand_of_lower_rank_that_is_computed_holds_its_reader_back() -> None:
+def test_an_operand_of_lower_rank_that_is_computed_holds_its_user_back() -> None:
     _, model, _ = moved(
         f"g (float[n,4,5,6] x, float[4] k) => (float[n,4,5,6] y) {{ a = Transpose{NHWC}(x)"
         f"  b = Add(a, k)  y = Transpose{NCHW}(b) }}"

@@ -101,7 +101,7 @@ def test_products_of_different_values_stay() -> None:
     assert counts == {"MatMul": 3, "Relu": 1, "Neg": 1}
 
 
-def test_a_weight_that_somebody_else_reads_stays_where_it_is() -> None:
+def test_a_weight_with_another_user_stays() -> None:
     counts, _ = optimized(
         QUERY_KEY_VALUE, "float[n,s,8] qb, float[n,s,8] kb, float[n,s,8] vb, float[n,s,8] again", shared=True
     )

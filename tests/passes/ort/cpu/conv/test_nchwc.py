@@ -1,4 +1,4 @@
-"""Passes for the blocked layout: a convolution for each piece, sounds as images, whole blocks of channels."""
+"""Passes for the blocked layout: a convolution for each piece, 1-D convolutions as 2-D, whole blocks of channels."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_each_piece_of_a_split_convolution_is_computed_from_its_own_weights() ->
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("Split<axis = 1>(m, sizes) }", "Split<axis = 1>(m, sizes)  z = Exp(c) }"),  # somebody else reads it
+        ("Split<axis = 1>(m, sizes) }", "Split<axis = 1>(m, sizes)  z = Exp(c) }"),  # another user
         ("Mul(c, s)", "Mul(x1, s)"),  # not of one convolution
         ("s = Sigmoid(c)", "s = Softmax(c)"),  # not element by element
         ("{16, 32}", "{47, 1}"),  # in whole blocks, a third more to compute
@@ -111,9 +111,9 @@ def test_another_target_keeps_the_convolution_before_its_split() -> None:
     assert_unchanged(SWISH, "split-conv", target="onnx")
 
 
-# --- sounds as images -------------------------------------------------------------------------------------------------
+# --- 1-D convolutions -------------------------------------------------------------------------------------------------
 
-SOUNDS = (
+CONV_1D = (
     "g (float[1,16,L] x, float[1,16,L] z) => (float[1,16,L] y) "
     "<float[16,16,3] w, float[16] b, float[16,16,5] v, float[16,1] t> "
     "{ c = Conv<pads = [1, 1]>(x, w, b)  r = LeakyRelu(c)  s = Add(r, t)  "
@@ -123,7 +123,7 @@ SOUNDS = (
 
 @pytest.mark.parametrize("opset", [11, 13, 21])
 def test_a_chain_of_1d_convolutions_works_on_images(opset: int) -> None:
-    before = parse(SOUNDS, opset)
+    before = parse(CONV_1D, opset)
     model, _ = run(before, "conv1d-to-conv2d")
     assert sorted(nodes(model)) == sorted(
         ["Unsqueeze", "Conv", "LeakyRelu", "Add", "Conv", "Unsqueeze", "Add", "Squeeze"]
@@ -146,7 +146,7 @@ def test_pools_and_transposed_convolutions_between_go_along() -> None:
 
 
 def test_what_others_read_of_a_chain_becomes_a_sound_again() -> None:
-    text = SOUNDS.replace("=> (float[1,16,L] y)", "=> (float[1,16,L] y, float[1,16,L] r)")
+    text = CONV_1D.replace("=> (float[1,16,L] y)", "=> (float[1,16,L] y, float[1,16,L] r)")
     before = parse(text)
     model, _ = run(before, "conv1d-to-conv2d")
     assert nodes(model).count("Squeeze") == 2
@@ -154,20 +154,20 @@ def test_what_others_read_of_a_chain_becomes_a_sound_again() -> None:
 
 
 def test_short_convolutions_of_few_channels_stay_as_they_are() -> None:
-    model, report = run(parse(SOUNDS.replace("float[1,16,L]", "float[1,16,8]")), "conv1d-to-conv2d")
+    model, report = run(parse(CONV_1D.replace("float[1,16,L]", "float[1,16,8]")), "conv1d-to-conv2d")
     assert "Unsqueeze" not in nodes(model)
     assert [each.because for each in report.missed if each.is_profit] == ["10240"]
 
 
-def test_a_convolution_alone_stays_a_convolution_of_sounds() -> None:
+def test_a_convolution_alone_stays_one_dimensional() -> None:
     text = "g (float[1,16,8] x) => (float[1,16,8] y) <float[16,16,1] w> { c = Conv(x, w)  y = Relu(c) }"
     (miss,) = assert_unchanged(text, "conv1d-to-conv2d").missed
     assert miss.condition == "a chain of 2 convolutions"
 
 
 @pytest.mark.parametrize("channels", [8, 20, 17])
-def test_ragged_channels_stay_sounds(channels: int) -> None:
-    assert_unchanged(SOUNDS.replace("16", str(channels)), "conv1d-to-conv2d")
+def test_ragged_channels_stay_one_dimensional(channels: int) -> None:
+    assert_unchanged(CONV_1D.replace("16", str(channels)), "conv1d-to-conv2d")
 
 
 # --- whole blocks of channels -----------------------------------------------------------------------------------------
@@ -275,9 +275,7 @@ def test_channels_before_windows_grow_by_a_quarter_at_most() -> None:
         (10, (8, 16), 10),
     ],
 )
-def test_blocks_are_those_of_the_processor_that_the_result_is_for(
-    channels: int, blocks: tuple[int, ...], filled: int
-) -> None:
+def test_blocks_are_those_of_the_target_cpu(channels: int, blocks: tuple[int, ...], filled: int) -> None:
     before = parse(POOLED.replace("28", str(channels)))
     model, _ = run(before, "pad-conv-channels", blocks=blocks)
     assert weights(model)[0][0] == weights(model)[2][1] == filled
@@ -328,7 +326,7 @@ def test_what_is_finite_times_nothing_is_nothing(between: str) -> None:
 @pytest.mark.parametrize(
     "between",
     [
-        "m = Sigmoid(c)  ",  # its root is finite, but who knows of which number
+        "m = Sigmoid(c)  ",  # its root is finite, and its operand unknown
         "a = Add(c, s)  m = Mul(a, a)  ",
         "a = Clip(c, s)  m = Mul(a, a)  ",
         "a = Add(c, big)  b = Mul(a, big)  m = Mul(b, c)  ",  # 1e60 is none of float32

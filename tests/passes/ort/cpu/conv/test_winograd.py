@@ -141,7 +141,7 @@ def test_many_images_at_once_fill_the_cache_as_large_ones_do() -> None:
     assert [fires(each, (1, 1)) for each in (one, many, any_number)] == [True, False, False]
 
 
-def test_what_onnx_runtime_refuses_or_nobody_needs_is_left_alone() -> None:
+def test_results_without_kernels_or_without_users_are_left_alone() -> None:
     assert [refused(conv(pads=pads)) for pads in ((-1, 0, 0, 0), (1, -1, 1, 1))] == [
         "explicit pads, less than the window"
     ] * 2
@@ -200,12 +200,12 @@ def test_the_result_is_left_as_it_is_when_it_comes_again() -> None:
     assert not optimize(once.model, options=Options(threads=1)).rewrites
 
 
-@pytest.mark.parametrize(("rows", "reader"), [(28, "Flatten(c)"), (30, "Slice(c, start, end, axis)")])
-def test_what_reads_the_result_is_merged_with_its_last_operator_at_once(rows: int, reader: str) -> None:
+@pytest.mark.parametrize(("rows", "user"), [(28, "Flatten(c)"), (30, "Slice(c, start, end, axis)")])
+def test_the_user_of_the_result_is_merged_with_its_last_operator_at_once(rows: int, user: str) -> None:
     proto = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
         g (float[n, 64, {rows}, 28] x, float[64, 64, 3, 3] w) => (float y)
         <int64[1] start = {{1}}, int64[1] end = {{9}}, int64[1] axis = {{2}}>
-        {{ c = Conv<pads = [1, 1, 1, 1]>(x, w)  y = {reader} }}""")
+        {{ c = Conv<pads = [1, 1, 1, 1]>(x, w)  y = {user} }}""")
     weights = np.random.default_rng(3).normal(size=(64, 64, 3, 3)) / 24
     proto.graph.initializer.append(numpy_helper.from_array(weights.astype(np.float32), "w"))
     del proto.graph.input[1]
