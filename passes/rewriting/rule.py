@@ -15,7 +15,7 @@ from .check_rule import declaration_faults, names_in
 from .constraints import target_of_folder
 from .match import Condition, Match
 from .operand import Operand
-from .pattern import Call, Literal, OneOf, Output, Pattern, Var, parts_of
+from .pattern import Call, OneOf, Output, Pattern, Var, parts_of, spell
 from .rewrite_rule import Body, Rule, root_calls
 
 
@@ -135,22 +135,3 @@ def _build(after: Pattern | None, before: Pattern, m: Match, op: Builder) -> Ope
             return m[call].node.outputs[index]
         case _:
             raise TypeError(f"{after!r} cannot be built")
-
-
-def spell(pattern: Pattern | None) -> str:
-    """A pattern as ONNX text: `Where(c, x, y)`."""
-    match pattern:
-        case Var(name=name):
-            return name
-        case Literal(number=number):
-            return str(number)
-        case OneOf(choices):
-            return "  or  ".join(map(spell, choices))
-        case Output(call, index):
-            return f"{spell(call)}.{index}"
-        case Call():
-            attributes = ", ".join(f"{key} = {value}" for key, value in pattern.attributes.items())
-            operands = ", ".join(map(spell, pattern.inputs)) if pattern.inputs is not None else "…"
-            return f"{pattern.op_type}{f'<{attributes}>' if attributes else ''}({operands})"
-        case _:
-            return "…"
