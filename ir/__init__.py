@@ -48,7 +48,7 @@ from .io.repair_proto import repair
 from .io.save import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
 from .loop_states import LoopState, drop_loop_states, loop_states, state_offsets
 from .mutation.insertion import Listener
-from .mutation.new_nodes import PROVENANCE, discard, new_node, new_view, pending_constant
+from .mutation.new_nodes import PROVENANCE, Content, discard, new_node, pending_constant
 from .mutation.rewriter import Rewriter
 from .op_traits import MOVEMENT
 from .printer import text
@@ -97,6 +97,7 @@ __all__ = [
     "Attr",
     "AttributeType",
     "AttributeValue",
+    "Content",
     "DataType",
     "Diagnostic",
     "EncodedAttr",
@@ -178,7 +179,6 @@ __all__ = [
     "loop_states",
     "named_input",
     "new_node",
-    "new_view",
     "nodes",
     "nodes_within",
     "not_representable",

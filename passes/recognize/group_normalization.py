@@ -76,8 +76,8 @@ def recognize_group_normalization(m: Match, op: Builder) -> ir.Value:
     """
     return op.GroupNormalization(
         m.x,
-        op.constant(m.scale.array.reshape(-1)),
-        op.constant(m.bias.array.reshape(-1)),
+        m.scale.array.reshape(-1),
+        m.bias.array.reshape(-1),
         num_groups=(m.groups.dims or ())[1],
         epsilon=m.normalized.number("epsilon", 1e-5),
     )

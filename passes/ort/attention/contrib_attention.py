@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...pipeline.phase import Phase
@@ -47,7 +45,7 @@ def fuse_mha_cuda(m: Match, op: Builder) -> ir.Value:
     cached = m.has("k_all")
     bias = patterns.mask_for_all_queries(m, op, axis=1)
     if bias is not None and all(operand.rank == 2 for operand in patterns.added(m)):
-        bias = op.Unsqueeze(bias, op.constant(np.array([0, 1], dtype=np.int64)))
+        bias = op.Unsqueeze(bias, axes=[0, 1])
     outputs = op.node(
         "MultiHeadAttention",
         [m.q, m.k, m.v, None, None, bias, *((m.k_past, m.v_past) if cached else ())],

@@ -252,7 +252,7 @@ def mask_for_all_queries(m: Match, op: Builder, axis: int) -> ir.Value | None:
     if any(_rows(operand) != 1 for operand in added(m)) or _rows(m.scores) == 1:
         return total
     rows = op.Shape(m.q, start=axis, end=axis + 1)
-    return op.Expand(total, op.Concat(rows, op.constant(np.array([1], dtype=np.int64)), axis=0))
+    return op.Expand(total, op.Concat(rows, [1], axis=0))
 
 
 def _rows(operand: Operand) -> Dim | None:
@@ -278,12 +278,9 @@ def _adapt_to_kernel(m: Match, op: Builder, total: ir.Value) -> ir.Value:
     """
     dtype = m[ELEMENT_TYPE]
     if not m.has("zero") and may_hold_infinities(total, m.shapes):
-        axes = np.array([-1], dtype=np.int64)
-        largest = op.ReduceMax(total, op.constant(axes)) if op.opset >= 18 else op.ReduceMax(total, axes=[-1])
-        shift = op.Mul(largest, op.constant(np.array(float(dtype.eps) / 2).astype(dtype.numpy())))
-        return op.Sub(total, shift)
+        return op.Sub(total, op.Mul(op.ReduceMax(total, axes=[-1]), float(dtype.eps) / 2))
     if may_hold_lowest(total, m.shapes):
-        return op.Mul(total, op.constant(np.array(lowest_becomes_next(dtype)).astype(dtype.numpy())))
+        return op.Mul(total, lowest_becomes_next(dtype))
     return total
 
 
@@ -295,7 +292,7 @@ def replace_results(m: Match, op: Builder, outputs: Sequence[ir.Value]) -> ir.Va
     if len(m.shapes.dims(m.root.outputs[0]) or ()) == 3:
         return outputs[0]
     merged = m[HEADS].heads * m[HEADS].value_size
-    return op.Reshape(outputs[0], op.constant(np.array([-1, merged], dtype=np.int64)))
+    return op.Reshape(outputs[0], [-1, merged])
 
 
 @rule(

@@ -129,7 +129,7 @@ def fuse_rotary_embedding(m: Match, op: Builder) -> ir.Value:
     rows: Operand | ir.Value = m.angles
     if (m.angles.dims or (None,))[0] == 1 != (m.x.dims or (None,))[0]:  # the operator needs a row for each sample
         batch = op.Shape(m.x, start=0, end=1)
-        rows = op.Expand(m.angles, op.Concat(batch, op.constant(np.array([1, 1], dtype=np.int64)), axis=0))
+        rows = op.Expand(m.angles, op.Concat(batch, [1, 1], axis=0))
     rotated = op.RotaryEmbedding(m.x, op.Cos(rows), op.Sin(rows), num_heads=m[HEADS][2], interleaved=0)
     return op.Transpose(op.Reshape(rotated, m.target, **m.split.attributes), perm=[0, 2, 1, 3])
 
@@ -170,9 +170,9 @@ def fuse_rotary_embedding_cached(m: Match, op: Builder) -> ir.Value:
     after:   y = heads(RotaryEmbedding<num_heads>(x, %cos, %sin, positions))
     """
     batch, _, heads, _ = m[HEADS]
-    indices = op.constant(np.arange(len(m[TABLES][0]), dtype=np.int64)[None])
-    rows = op.constant(np.array([batch])) if isinstance(batch, int) else op.Shape(m.x, start=0, end=1)
-    positions = op.Expand(indices, op.Concat(rows, op.constant(np.array([1], dtype=np.int64)), axis=0))
-    caches = [op.constant(np.ascontiguousarray(table)) for table in m[TABLES]]
+    indices = np.arange(len(m[TABLES][0]), dtype=np.int64)[None]
+    rows = np.array([batch]) if isinstance(batch, int) else op.Shape(m.x, start=0, end=1)
+    positions = op.Expand(indices, op.Concat(rows, [1], axis=0))
+    caches = m[TABLES]
     rotated = op.RotaryEmbedding(m.x, *caches, positions, num_heads=heads, interleaved=0)
     return op.Transpose(op.Reshape(rotated, m.target, **m.split.attributes), perm=[0, 2, 1, 3])

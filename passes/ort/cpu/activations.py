@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
@@ -29,8 +31,8 @@ def decompose_mish(m: Match, op: Builder) -> ir.Value:
     before:  y = Mul(x, Tanh(Softplus(x)))      the same for Mish
     after:   e = Exp(Min(x, 20)); n = Mul(e, Add(e, 2)); y = Mul(x, Div(n, Add(n, 2)))
     """
-    two = op.constant(2.0, like=m.x)
-    exponential = op.Exp(op.Min(m.x, op.constant(_SATURATED, like=m.x)))
+    exponential = op.Exp(op.Min(m.x, _SATURATED))
+    two = op.constant(np.array(2, np.float32))
     numerator = op.Mul(exponential, op.Add(exponential, two))
     return op.Mul(m.x, op.Div(numerator, op.Add(numerator, two)))
 
@@ -53,5 +55,5 @@ def decompose_elu(m: Match, op: Builder) -> ir.Value:
     before:  y = Elu(x)
     after:   y = Max(x, Sub(Min(Exp(x), 1), 1))
     """
-    one = op.constant(1.0, like=m.x)
+    one = op.constant(np.array(1, np.float32))
     return op.Max(m.x, op.Sub(op.Min(op.Exp(m.x), one), one))

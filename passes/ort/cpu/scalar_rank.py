@@ -72,8 +72,8 @@ def expand_scalar_rank(m: Match, op: Builder) -> ir.Value:
     after:   y = Mul(x, %half)      %half: float[1, 1]
     """
     rank = len(m[COLUMN])
-    inputs: list[ir.Value | None] = []
+    inputs: list[ir.Value | ir.Content | None] = []
     for value in m.root.inputs:
         content = ir.constant(value) if value is not None and _has_lower_rank(value, rank) else None
-        inputs.append(value if content is None else op.constant(content.reshape((1,) * rank)))
+        inputs.append(value if content is None else content.reshape((1,) * rank))
     return op.node(m.root.op_type, inputs, attributes=dict(m.root.attributes))[0]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from math import prod
 
-import numpy as np
-
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
@@ -61,10 +59,6 @@ def decompose_softmax_outer_axis(m: Match, op: Builder) -> ir.Value:
     before:  y = Softmax<axis = 1>(x)      x: float[n, 19, 128, 128]
     after:   e = Exp(Sub(x, ReduceMax(x, [1]))); y = Div(e, ReduceSum(e, [1]))
     """
-    axis = m[AXIS]
-    axes = op.constant(np.array([axis], dtype=np.int64))
-    # ReduceMax takes its axes as an attribute below opset 18, ReduceSum below 13.
-    is_input = (m.root.version or 0) >= 18
-    largest = op.ReduceMax(m.x, axes) if is_input else op.ReduceMax(m.x, axes=[axis])
-    exponentials = op.Exp(op.Sub(m.x, largest))
-    return op.Div(exponentials, op.ReduceSum(exponentials, axes))
+    axes = op.constant([m[AXIS]])
+    exponentials = op.Exp(op.Sub(m.x, op.ReduceMax(m.x, axes=axes)))
+    return op.Div(exponentials, op.ReduceSum(exponentials, axes=axes))

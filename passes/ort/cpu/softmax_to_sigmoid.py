@@ -69,5 +69,5 @@ def softmax2_to_sigmoid(m: Match, op: Builder) -> ir.Value:
     after:   y = Transpose(Sigmoid(Conv(x, %w - %w', %b - %b')))      %w', %b': the two channels swapped
     """
     differences = m[DIFFERENCES]
-    gate = op.Sigmoid(op.node("Conv", [m.x, *map(op.constant, differences)], attributes=m.Conv.attributes)[0])
+    gate = op.Sigmoid(op.node("Conv", [m.x, *differences], attributes=m.Conv.attributes)[0])
     return op.Transpose(gate, **m.Transpose.attributes) if m.has("Transpose") else gate

@@ -130,7 +130,7 @@ def fuse_group_norm_cuda(m: Match, op: Builder) -> ir.Value:
     """
     normalized = op.GroupNorm(
         op.Transpose(m.x, perm=[0, 2, 3, 1]),
-        *(op.constant(_for_each_channel(m, content)) for content in (m.scale.array, m.bias.array)),
+        *(_for_each_channel(m, content) for content in (m.scale.array, m.bias.array)),
         domain=CONTRIB,
         version=1,
         activation=0,

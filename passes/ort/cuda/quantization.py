@@ -61,4 +61,4 @@ def fold_quantized_conv_bias_cuda(m: Match, op: Builder) -> ir.Value:
     """
     content = m.bias.array.astype(np.float32) * m.scale.array.astype(np.float32)
     spatial = (1,) * (m[_RANK] - 2)
-    return op.Sum(op.Conv(m.x, m.w, **m.root.attributes), op.constant(content.reshape(-1, *spatial)))
+    return op.Sum(op.Conv(m.x, m.w, **m.root.attributes), content.reshape(-1, *spatial))

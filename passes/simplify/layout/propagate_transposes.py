@@ -165,7 +165,7 @@ class SqueezedRegion(LayoutRegion):
 
     def _view(self, op_type: str, value: ir.Value, before: ir.Node) -> ir.Value:
         version = self.context.rewriter.imports_of(self.graph).get("", 0)
-        view = ir.new_view(op_type, value, self.layout.dropped, version=version, provenance=PASS_NAME)
+        view = ir.new_node(op_type, [value], {"axes": list(self.layout.dropped)}, version=version, provenance=PASS_NAME)
         return self._insert(view, before)
 
     def _entered(self, value: ir.Value, before: ir.Node) -> ir.Value:

@@ -224,11 +224,11 @@ def merge_transposes_across_reshape(m: Match, op: Builder) -> ir.Value | None:
     """
     plan, value = m[_plan], m.x.value
     if plan.before is not None:
-        value = op.Reshape(value, op.constant(np.array(plan.before, dtype=np.int64)))
+        value = op.Reshape(value, plan.before)
     if not plan.layout.is_view:
         value = op.Transpose(value, perm=plan.layout.perm)
     if plan.after is not None:
-        value = op.Reshape(value, op.constant(np.array(plan.after, dtype=np.int64)))
+        value = op.Reshape(value, plan.after)
     return value
 
 
@@ -253,4 +253,4 @@ def trivial_transpose_to_reshape(m: Match, op: Builder) -> ir.Value:
     before:  y = Transpose<perm = [0, 2, 1]>(x)        x: [n, 1, c]
     after:   y = Reshape(x, %[0, c, 1])
     """
-    return op.Reshape(m.x, op.constant(np.array(m[CONSTANT_TARGET], dtype=np.int64)))
+    return op.Reshape(m.x, m[CONSTANT_TARGET])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .... import ir
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import let
@@ -48,4 +46,4 @@ def merge_reshapes(m: Match, op: Builder) -> ir.Value:
     before:  y = Reshape(Reshape(x, s), t)        any of Reshape, Flatten, Squeeze, Unsqueeze
     after:   y = Reshape(x, %t)
     """
-    return op.Reshape(m.inner.node.inputs[0], op.constant(np.array(m[_merged_target], dtype=np.int64)))
+    return op.Reshape(m.inner.node.inputs[0], m[_merged_target])

@@ -117,8 +117,11 @@ def propagate_shift(m: Match, op: Builder) -> ir.Value:
     after:   y = Transpose(Conv(x, w, %(b + c)))
     """
     plan = m[_plan]
-    inputs = [*plan.adder.inputs, *(None,) * (plan.index + 1 - len(plan.adder.inputs))]
-    inputs[plan.index] = op.constant(plan.content)
+    inputs: list[ir.Value | ir.Content | None] = [
+        *plan.adder.inputs,
+        *(None,) * (plan.index + 1 - len(plan.adder.inputs)),
+    ]
+    inputs[plan.index] = plan.content
     value = op.node(plan.adder.op_type, inputs, attributes=dict(plan.adder.attributes))[0]
     for move in reversed(plan.moves):
         value = op.node(move.op_type, [value, *move.inputs[1:]], attributes=dict(move.attributes))[0]

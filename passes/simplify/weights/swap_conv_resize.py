@@ -149,7 +149,7 @@ def swap_resize_conv1x1(m: Match, op: Builder) -> ir.Value | None:
     for piece in m[_pieces]:
         part = np.ascontiguousarray(weight[:, start : start + piece.channels])
         bias = m.b if start == 0 else None
-        convolved = op.Conv(piece.image, op.constant(part), bias, **m.Conv.attributes)
+        convolved = op.Conv(piece.image, part, bias, **m.Conv.attributes)
         if piece.resize is not None:
             inputs = [convolved, *piece.resize.inputs[1:]]
             convolved = op.node("Resize", inputs, attributes=dict(piece.resize.attributes))[0]

@@ -50,8 +50,8 @@ def decompose_lrn(m: Match, op: Builder) -> ir.Value:
     bias = np.full(channels, m.LRN.number("bias", 1.0))
     summed = op.Conv(
         op.Mul(m.x, m.x),
-        op.constant(weight.reshape(channels, channels, 1, 1).astype(np.float32)),
-        op.constant(bias.astype(np.float32)),
+        weight.reshape(channels, channels, 1, 1).astype(np.float32),
+        bias.astype(np.float32),
         kernel_shape=[1, 1],
     )
     beta = m.LRN.number("beta", 0.75)
@@ -61,5 +61,5 @@ def decompose_lrn(m: Match, op: Builder) -> ir.Value:
     elif beta == 0.5:
         power = op.Sqrt(summed)
     else:
-        power = op.Pow(summed, op.constant(np.asarray(beta, dtype=np.float32)))
+        power = op.Pow(summed, np.array(beta, np.float32))
     return op.Div(m.x, power)

@@ -67,7 +67,7 @@ def decompose_prelu(m: Match, op: Builder) -> ir.Value:
     after:   c = Conv(x, w); y = Add(Relu(Mul(c, %1_s)), Mul(c, %s))      Mul(Relu(c), %1_s) where a slope is above 1
     """
     slopes = m[SLOPES]
-    rest = op.constant((1 - slopes).astype(np.float32))
+    rest = (1 - slopes).astype(np.float32)
     convolved = op.Conv(m.x, m.w, m.b, **m.Conv.attributes)
     positive = op.Relu(op.Mul(convolved, rest)) if np.all(slopes <= 1) else op.Mul(op.Relu(convolved), rest)
-    return op.Add(positive, op.Mul(convolved, op.constant(slopes.astype(np.float32))))
+    return op.Add(positive, op.Mul(convolved, slopes.astype(np.float32)))
