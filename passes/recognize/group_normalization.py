@@ -65,7 +65,6 @@ def is_plain_within(m: Match) -> bool:
         ),
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source="Wu and He 2018 (arXiv:1803.08494), in the form of ONNX GroupNormalization-21",
 )
 def recognize_group_normalization(m: Match, op: Builder) -> ir.Value:

@@ -37,8 +37,16 @@ class Rule:
     module: str
     roots: tuple[tuple[str, str], ...]
     keeps_type: bool = False
-    is_heuristic: bool = False
     outputs: int = 1
+
+    @cached_property
+    def is_heuristic(self) -> bool:
+        """Whether a rewrite is legal either way and done for expected profit, so that tuning may decide otherwise.
+
+        That is so where a condition says where it pays, and where it suits a runtime or recognizes an operator.
+        """
+        is_for_all = self.phase in (Phase.CANONICALIZE, Phase.SIMPLIFY)
+        return not is_for_all or any(each.is_profit for each in self.requires)
 
     @cached_property
     def demands(self) -> tuple[frozenset[tuple[str, str]], ...]:

@@ -29,7 +29,6 @@ def rule(
     benefit: int = 0,
     name: str = "",
     keeps_type: bool = False,
-    is_heuristic: bool = False,
     outputs: int = 1,
 ) -> Callable[[Body], Rule]:
     """Decorator: a function `(m, op)` that builds the replacement becomes a registered rule.
@@ -42,7 +41,6 @@ def rule(
     the root's first output, or None to leave everything as it is.
     `outputs`: how many outputs of each root are replaced; the body then returns a sequence of values, those of the
     first root first (None for an output without users), as it does for a pattern of several `roots`.
-    `is_heuristic`: the rewrite is legal either way and done for expected profit: tuning may decide otherwise.
     Raises PipelineError for a rule that could not be read or trusted: see `check_rule.py`.
     """
 
@@ -60,7 +58,6 @@ def rule(
             body.__module__,
             tuple(dict.fromkeys((call.domain, call.op_type) for call in root_calls(pattern))),
             keeps_type,
-            is_heuristic,
             outputs,
         )
         reject(f"rule {made.name!r}", [*name_faults(made.name), *declaration_faults(made)])

@@ -309,7 +309,6 @@ def replace_results(m: Match, op: Builder, outputs: Sequence[ir.Value]) -> ir.Va
         FUSED_ON_CUDA,
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source=(
         "ONNX Attention-23; ONNX Runtime's kernel gives 0 for rows of the mask that are wholly -inf or the lowest "
         "float, where Softmax gives NaN, or 0 behind the exporters' guard, and the mean: analyses/attention_mask.py"

@@ -22,7 +22,6 @@ _SATURATED = 20.0  # e^20 is so large that n / (n + 2) rounds to 1 in float32
     op.Mul(x, op.Tanh(op.Softplus(x))).any_order().opset(since=8) | op.Mish(x),
     requires=[FLOAT32, LARGE, WIDE],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source="Misra 2019 (arXiv:1908.08681); tanh(ln(1 + e)) = n / (n + 2) with n = e(e + 2): x4 to x9 alone",
 )
 def decompose_mish(m: Match, op: Builder) -> ir.Value:
@@ -46,7 +45,6 @@ def decompose_mish(m: Match, op: Builder) -> ir.Value:
         WIDE,
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source="Clevert et al. 2016 (arXiv:1511.07289); e^x - 1 >= x, with equality at 0: x1.3 to x3 alone",
 )
 def decompose_elu(m: Match, op: Builder) -> ir.Value:

@@ -58,7 +58,6 @@ COLUMN = let("a tensor whose last dim is 1, and scalar constants of lower rank",
             lambda m: f"dims {m[COLUMN]}",
         ),
     ],
-    is_heuristic=True,
     source=(
         "ONNX Runtime's broadcasting iterates over the last dim of the tensor where the other operand lacks that "
         "dim, and over the whole tensor where it is 1 (core/providers/cpu/math/element_wise_ops.h, BroadcastIterator): "

@@ -55,7 +55,6 @@ def _width(m: Match) -> int:
             lambda m: m.shapes.show(m.updates.value),
         ),
     ],
-    is_heuristic=True,
     source=(
         "ONNX ScatterElements; the same additions in the same order. With the indices' computation, 2,400 updates "
         "in ONNX Runtime 1.32: x1.4 in rows of 8, x1.5 of 64, x2.0 of 256. ScatterND would be x20, but adds to one row "

@@ -47,7 +47,6 @@ def _inner(m: Match) -> int:
         profitable("many elements after the axis", lambda m: _inner(m) >= _INNER, lambda m: m.shapes.show(m.x.value)),
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=(
         "Bridle 1990, shifted by the maximum; ONNX Runtime's reductions over an outer axis run along the inner ones: "
         "x2 to x8 from 64x64 elements on, x0.6 with 32"

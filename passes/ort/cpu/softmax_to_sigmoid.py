@@ -59,7 +59,6 @@ DIFFERENCES = let("finite differences of the classes", _differences)
         DIFFERENCES,
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source="softmax(a, b) = (σ(a - b), σ(b - a)); ONNX Runtime's Softmax takes its rows one by one: x1.1 on mtcnn",
 )
 def softmax2_to_sigmoid(m: Match, op: Builder) -> ir.Value:

@@ -77,7 +77,6 @@ def _broadcasts_second_mask(m: Match) -> bool:
         Condition("a kernel that fuses it", lambda m: attention_call(m, *m[HEAD_SIZES]).why_not_fused() or None),
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source=(
         "ONNX Attention-23 on inputs of four dims: memory efficient or flash attention in ONNX Runtime 1.31 on CUDA, "
         "also over heads that were repeated before (its kernels for grouped heads take no mask, and no float32)"

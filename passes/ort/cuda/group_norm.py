@@ -111,7 +111,6 @@ def _is_expanded_or_gated(m: Match) -> bool:
         ),
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=(
         "com.microsoft.GroupNorm (ContribOperators.md; contrib_ops/cuda/diffusion/group_norm_impl.cu): channels last, "
         "parameters in float32, two launches on CUDA, where ONNX GroupNormalization has no kernel and is expanded to "
@@ -150,7 +149,6 @@ def _for_each_channel(m: Match, content: ir.Array) -> ir.Array:
     | op.Swish(_RESULT)
     | op.domain(CONTRIB).QuickGelu(_RESULT, alpha=1.0),
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source="com.microsoft.GroupNorm with activation = 1, which is SiLU (ContribOperators.md): a launch less, not timed",
     benefit=1,
 )

@@ -117,7 +117,6 @@ def _length_inputs(m: Match, op: Builder) -> tuple[ir.Value, ir.Value]:
         patterns.ZERO_GUARD,
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source=(
         "com.microsoft.GroupQueryAttention (ContribOperators.md): flash or cuDNN's attention on CUDA for 16-bit types, "
         "where ONNX Attention-23 computes grouped heads with a mask unfused, and others with memory efficient "

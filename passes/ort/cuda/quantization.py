@@ -45,7 +45,6 @@ _RANK = let(
         _RANK,
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=(
         "The CUDA provider has no DequantizeLinear of int32: ONNX Runtime computes each bias on the CPU and copies it "
         "in every run (54 copies in a quantized ResNet-50). Not as a bias, because ONNX Runtime quantizes a constant "

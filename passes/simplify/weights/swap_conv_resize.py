@@ -133,7 +133,6 @@ def _show_channels(m: Match) -> str:
         UNSHARED,
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source=(
         "W·Σ aᵢxᵢ + b = Σ aᵢ(W·xᵢ + b), as Σ aᵢ = 1; the decoder of SegFormer (arXiv:2105.15203, section 3.2): "
         "x3 alone, x1.35 on the whole model"

@@ -32,7 +32,6 @@ from .nchwc import CHANNELS, FLOAT32, LARGE
         LARGE,
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source="Krizhevsky et al. 2012, section 3.3; the kernel is scalar: x9 to x11 alone, x1.5 to x1.9 on whole models",
 )
 def decompose_lrn(m: Match, op: Builder) -> ir.Value:

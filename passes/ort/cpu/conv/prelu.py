@@ -54,7 +54,6 @@ SLOPES = let("one slope for each channel", _slopes)
         ),
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source=(
         "two scaled branches become blocked depthwise convolutions with a fused sum, and with a fused Relu where it "
         "comes last: x1.4 to x2.2 on mtcnn"

@@ -56,7 +56,6 @@ def _users(m: Match) -> list[str]:
         ),
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=(
         "ONNX Runtime's NCHWc transformer makes a BatchNormalization a blocked convolution, and an Add of a number two "
         "reorders: x1.1 on OCR models"

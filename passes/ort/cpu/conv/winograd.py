@@ -213,7 +213,6 @@ def _activated(m: Match, op: Builder, value: ir.Value) -> ir.Value:
         ),
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source=(
         "Winograd 1980; Lavin and Gray 2016, arXiv:1509.09308, along one axis: half the multiplications of a 3x3 "
         "window, and the layout stays blocked; ONNX Runtime 1.32 has no such kernel"
