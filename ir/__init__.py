@@ -50,7 +50,7 @@ from .loop_states import LoopState, drop_loop_states, loop_states, state_offsets
 from .mutation.insertion import Listener
 from .mutation.new_nodes import PROVENANCE, Content, discard, new_node, pending_constant
 from .mutation.rewriter import Rewriter
-from .op_traits import MOVEMENT
+from .op_traits import MOVEMENT, REDUCTIONS, VIEWS
 from .printer import text
 from .schema import (
     UNKNOWN,
@@ -91,8 +91,10 @@ from .verifier import schema_problems, type_problems, verify
 __all__ = [
     "MOVEMENT",
     "PROVENANCE",
+    "REDUCTIONS",
     "SINGLE_FILE_LIMIT",
     "UNKNOWN",
+    "VIEWS",
     "Array",
     "Attr",
     "AttributeType",

@@ -19,14 +19,12 @@ from ...rewriting.rule import rule
 from ..shape.constant_reshape import CONSTANT_TARGET, constant_target
 from .merge_transposes import permutation
 
-VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-
 x, target = values("x target")
 
 
 def is_view(node: ir.Node | None) -> bool:
     """Whether `node` only changes the dims of a value, not the order of its elements."""
-    return node is not None and node.op_type in VIEWS and node.domain == ""
+    return node is not None and node.op_type in ir.VIEWS and node.domain == ""
 
 
 def common_factors(a: Sequence[Dim], b: Sequence[Dim]) -> tuple[list[Dim], list[list[int]], list[list[int]]] | None:

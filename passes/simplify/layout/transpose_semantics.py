@@ -29,11 +29,9 @@ BROADCASTING: Final = frozenset(
 )
 """Elementwise over all inputs, which broadcast."""
 
-REDUCING: Final = frozenset(
-    f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+_POSITIONAL = frozenset(ir.REDUCTIONS) | frozenset(
+    "Acos Asin Atan Celu Cos Elu Log Max Min Mish Selu Sin Softplus".split()
 )
-
-_POSITIONAL = REDUCING | frozenset("Acos Asin Atan Celu Cos Elu Log Max Min Mish Selu Sin Softplus".split())
 _POSITIONAL_DOUBLES = frozenset("Acosh Asinh Atanh Cosh Erf Exp Gelu Sigmoid Sign Sinh Softsign Swish Tan Tanh".split())
 
 
@@ -93,7 +91,7 @@ def transposed_form(node: ir.Node, layout: Layout, shapes: Shapes) -> Transposed
     if op_type in BROADCASTING:
         return _broadcasting(node, layout, shapes)
     if any(shapes.rank(value) != rank for value in (node.inputs[0], node.outputs[0]) if value is not None):
-        return _reduction(node, layout, shapes) if op_type in REDUCING else None
+        return _reduction(node, layout, shapes) if op_type in ir.REDUCTIONS else None
     match op_type:
         case "Concat" | "Split":
             axis = axis_of(node, shapes)
@@ -111,7 +109,7 @@ def transposed_form(node: ir.Node, layout: Layout, shapes: Shapes) -> Transposed
             return _slice(node, layout, shapes)
         case "Pad":
             return _pad(node, layout)
-        case _ if op_type in REDUCING:
+        case _ if op_type in ir.REDUCTIONS:
             return _reduction(node, layout, shapes)
         case _:
             return None

@@ -12,7 +12,7 @@ from .constant_reshape import constant_target
 
 (target,) = values("target")
 
-_INNER = OneOf(tuple(any_call(name).named("inner").shared() for name in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")))
+_INNER = OneOf(tuple(any_call(name).named("inner").shared() for name in ir.VIEWS))
 
 
 def _merge_targets(m: Match) -> list[int] | str:

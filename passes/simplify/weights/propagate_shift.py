@@ -15,12 +15,12 @@ from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 from .linear_ops import Vector, round_weight
-from .per_axis_constant import VIEWS, PerAxisConstant, before, read
+from .per_axis_constant import PerAxisConstant, before, read
 
 x, c = values("x c")
 
 _MOST_MOVES = 8
-_MOVEMENT = ("Transpose", *VIEWS)
+_MOVEMENT = ("Transpose", *ir.VIEWS)
 _WITH_BIAS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "LayerNormalization": 2, "InstanceNormalization": 2}
 """The input that is the bias, by operator; BatchNormalization is not among them: it is folded before."""
 
