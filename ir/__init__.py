@@ -48,9 +48,9 @@ from .io.repair_proto import repair
 from .io.save import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
 from .loop_states import LoopState, drop_loop_states, loop_states, state_offsets
 from .mutation.insertion import Listener
-from .mutation.new_nodes import PROVENANCE, discard, new_node, new_view, pending_constant
+from .mutation.new_nodes import PROVENANCE, Content, discard, new_node, pending_constant
 from .mutation.rewriter import Rewriter
-from .op_traits import MOVEMENT
+from .op_traits import MOVEMENT, REDUCTIONS, VIEWS
 from .printer import text
 from .schema import (
     UNKNOWN,
@@ -91,12 +91,15 @@ from .verifier import schema_problems, type_problems, verify
 __all__ = [
     "MOVEMENT",
     "PROVENANCE",
+    "REDUCTIONS",
     "SINGLE_FILE_LIMIT",
     "UNKNOWN",
+    "VIEWS",
     "Array",
     "Attr",
     "AttributeType",
     "AttributeValue",
+    "Content",
     "DataType",
     "Diagnostic",
     "EncodedAttr",
@@ -178,7 +181,6 @@ __all__ = [
     "loop_states",
     "named_input",
     "new_node",
-    "new_view",
     "nodes",
     "nodes_within",
     "not_representable",

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 
 from .. import ir
 from ..options import Options
-from ..passes.pipeline.pass_ import Pass, where
-from ..passes.pipeline.rewrite_log import MissedRewrite, Rewrite
+from ..passes.analyses.manager import AnalysisManager
+from ..passes.pipeline.pass_ import Pass, PassContext, where
+from ..passes.pipeline.rewrite_log import MissedRewrite, Rewrite, RewriteLog
 from ..passes.registry import REGISTRY
-from ..passes.rewriting.explain_match import fit
+from ..passes.rewriting.pattern import Trace
 from ..passes.rewriting.rewrite_rule import Rule
 from .model_source import Given, Source
 from .optimization.pipeline_runner import PipelineRunner
@@ -66,8 +67,11 @@ def _explain(rule: str, runner: PipelineRunner) -> Explanation:
     report = runner.run(on_failure="skip")
     rewrites = [each for each in report.rewrites if each.rule == rule]
     missed = [each for each in report.missed if each.rule == rule]
-    known = {each.where for each in missed}
-    mismatches = [] if found is None else [each for each in _mismatches(found, report.model) if each.where not in known]
+    is_faulty = rule in {each.faulty for each in report.failures}
+    context = PassContext(
+        ir.Rewriter(report.model), AnalysisManager(report.model), RewriteLog(), settings=runner.settings
+    )
+    mismatches = [] if found is None or is_faulty else _mismatches(found, report.model, context)
     ran = bool(rewrites or missed) or any(_runs(each.step, rule, found) for each in report.results)
     doc = found.doc if found is not None else (kind.__doc__ or "" if kind is not None else "")
     return Explanation(rule, doc, ran, rewrites, missed, mismatches)
@@ -80,11 +84,12 @@ def _runs(step: Pass, name: str, rule: Rule | None) -> bool:
     return rule.phase in step.phases or name in getattr(step, "rules", ())
 
 
-def _mismatches(rule: Rule, model: ir.Model) -> list[Mismatch]:
+def _mismatches(rule: Rule, model: ir.Model, context: PassContext) -> list[Mismatch]:
     found = [
-        Mismatch(where(node), near.calls, near.fault or "its operators fit, what they are called with does not")
+        Mismatch(where(node), trace.calls, trace.fault)
         for node in ir.nodes(model)
         if (node.domain, node.op_type) in rule.roots
-        for near in [fit(rule.pattern, node)]
+        for trace in [Trace()]
+        if rule.match(node, context, trace) is None
     ]
     return sorted(found, key=lambda each: -each.calls)

@@ -12,10 +12,7 @@ Bounds = tuple[int, int]
 _FARTHEST: Final = 16  # operators that are looked through
 _MOST_ELEMENTS: Final = 1 << 16  # of a constant that is looked at
 
-_COPYING: Final = frozenset(
-    "Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand Tile Slice Split Gather GatherElements GatherND "
-    "DepthToSpace SpaceToDepth Compress".split()
-)
+_COPYING: Final = ir.MOVEMENT | {"Compress"}
 """Operators that give elements of their first input, and no others."""
 
 _INT32: Final = (-(2**31), 2**31 - 1)

@@ -11,7 +11,7 @@ from ... import ir
 from .manager import Analysis, AnalysisManager
 from .shapes import Shapes
 
-_ALIASES = frozenset(("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"))
+_ALIASES = frozenset({"Identity", *ir.VIEWS})
 """Views: their result is their first input, in the same memory (`Alias(0, 0)` in ONNX Runtime's kernels)."""
 
 

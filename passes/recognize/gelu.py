@@ -66,7 +66,6 @@ REQUIRES = [
     _gated(_one_more(op.Erf(_over_root))),
     requires=REQUIRES,
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=SOURCE,
 )
 def recognize_gelu(m: Match, op: Builder) -> ir.Value:
@@ -82,7 +81,6 @@ def recognize_gelu(m: Match, op: Builder) -> ir.Value:
     _gated(_one_more(op.Tanh(_argument))),
     requires=REQUIRES,
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=SOURCE,
 )
 def recognize_gelu_tanh(m: Match, op: Builder) -> ir.Value:

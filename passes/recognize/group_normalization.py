@@ -65,7 +65,6 @@ def is_plain_within(m: Match) -> bool:
         ),
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source="Wu and He 2018 (arXiv:1803.08494), in the form of ONNX GroupNormalization-21",
 )
 def recognize_group_normalization(m: Match, op: Builder) -> ir.Value:
@@ -76,8 +75,8 @@ def recognize_group_normalization(m: Match, op: Builder) -> ir.Value:
     """
     return op.GroupNormalization(
         m.x,
-        op.constant(m.scale.array.reshape(-1)),
-        op.constant(m.bias.array.reshape(-1)),
+        m.scale.array.reshape(-1),
+        m.bias.array.reshape(-1),
         num_groups=(m.groups.dims or ())[1],
         epsilon=m.normalized.number("epsilon", 1e-5),
     )

@@ -44,7 +44,6 @@ rewrite(
     _by_six(op.Mul(x, _clipped).any_order().named("gated")),
     requires=[FLOAT],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=SOURCE,
     benefit=1,
 )

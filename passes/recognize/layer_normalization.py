@@ -30,7 +30,6 @@ def _affine(normalized: Pattern) -> Pattern:
         *REQUIRES,
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source="Ba et al. 2016 (arXiv:1607.06450), in the form of ONNX LayerNormalization-17",
     benefit=1,
 )

@@ -44,7 +44,6 @@ _slope = let("a slope of one element that does not broadcast x", _read_slope)
         ),
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source="Maas et al. 2013, in the form of ONNX LeakyRelu-16",
 )
 def recognize_leaky_relu(m: Match, op: Builder) -> ir.Value:

@@ -100,11 +100,11 @@ REQUIRES = [
 ]
 
 
-def parameters(m: Match, op: Builder) -> tuple[list[Operand | ir.Value], dict[str, int | float]]:
+def parameters(m: Match, op: Builder) -> tuple[list[Operand | ir.Content], dict[str, int | float]]:
     """The scale (ones where there is none) and bias of the normalization operator, and its attributes."""
-    operands: list[Operand | ir.Value] = [m[scale]] if m.has("scale") else []
+    operands: list[Operand | ir.Content] = [m[scale]] if m.has("scale") else []
     if not operands:
-        operands = [op.constant(np.ones([dim for dim in m[NORMALIZED].dims if isinstance(dim, int)], dtype=np.float32))]
+        operands = [np.ones([dim for dim in m[NORMALIZED].dims if isinstance(dim, int)], dtype=np.float32)]
     if m.has("bias"):
         operands.append(m[bias])
     return operands, {"axis": m[NORMALIZED].axis, "epsilon": m[EPSILON]}

@@ -47,7 +47,6 @@ def _is_centered(m: Match) -> bool:
         *REQUIRES,
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=RMS_SOURCE,
 )
 def recognize_rms_normalization(m: Match, op: Builder) -> ir.Value:
@@ -71,7 +70,6 @@ _wide = op.Cast(x, to=1).named("wide").shared()
         *REQUIRES,
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=RMS_SOURCE,
     benefit=1,
 )

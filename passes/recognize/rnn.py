@@ -177,5 +177,5 @@ def _attributes(walk: Walk, cell: Cell, size: int) -> dict[str, ir.AttributeValu
 
 def _with_axis(operator: str, value: ir.Value | None, axis: int, loop: ir.Node, context: PassContext) -> ir.Value:
     """Squeeze or Unsqueeze, before the loop."""
-    view = ir.new_view(operator, value, [axis], version=loop.version, provenance=RecognizeRnn.name)
+    view = ir.new_node(operator, [value], {"axes": [axis]}, version=loop.version, provenance=RecognizeRnn.name)
     return context.rewriter.insert(view, before=loop).outputs[0]

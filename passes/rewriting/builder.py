@@ -13,13 +13,16 @@ from .operand import Operand
 
 
 class Builder:
-    """Creates the nodes of a replacement, `op.Conv(m.x, weight, strides=[1, 1])`; they are inserted once the rewrite is
-    allowed.
+    """Creates the nodes of a replacement; they are inserted once the rewrite is allowed.
+
+    `op.Conv(m.x, weight, strides=[1, 1])`, `op.Mul(m.x, 2.0)`, `op.ReduceSum(m.x, axes=[1])`: `axes` is an attribute or
+    an input as the opset has it, a list or number as an operand is a constant.
     """
 
     def __init__(self, match: Match, rule: str) -> None:
         self._match = match
         self._rule = rule
+        self._constant_name = f"{where(match.root)}_constant"
         self.nodes: list[ir.Node] = []
         self.replaced: list[tuple[ir.Value, ir.Value]] = []
 
@@ -38,29 +41,24 @@ class Builder:
         """
         self.replaced.append((old.value if isinstance(old, Operand) else old, new))
 
-    def constant(self, content: ir.Array | float | int | bool, *, like: Operand | None = None) -> ir.Value:
-        """A constant; in the element type of `like`, when that is given."""
-        array = np.asarray(content)
-        if like is not None:
-            dtype = like.dtype
-            if dtype is None:
-                raise LookupError(f"the type of {like.name!r} is not known")
-            array = array.astype(dtype.numpy())
-        return ir.pending_constant(array, name=f"{where(self._match.root)}_constant")
+    def constant(self, content: ir.Content) -> ir.Value:
+        """A constant that several operators share."""
+        return ir.pending_constant(np.asarray(content), name=self._constant_name)
 
     def node(
         self,
         op_type: str,
-        inputs: Sequence[Operand | ir.Value | None],
+        inputs: Sequence[Operand | ir.Value | ir.Content | None],
         outputs: int = 1,
         *,
         domain: str = "",
         version: int | None = None,
-        attributes: Mapping[str, ir.AttributeValue | ir.Attr | None] | None = None,
+        attributes: Mapping[str, ir.AttributeValue | ir.Attr | ir.Value | None] | None = None,
         unwanted: Sequence[int] = (),
     ) -> Sequence[ir.Value]:
         """A node with several outputs. `version` says the opset of a domain that the model does not import yet.
 
+        Attributes and constant operands are spelled as the opset has them: see `ir.new_node`.
         `unwanted`: the indices of optional outputs that are left out.
         """
         rewriter = self._match.context.rewriter
@@ -68,32 +66,36 @@ class Builder:
         assert graph is not None
         made = ir.new_node(
             op_type,
-            [each.value if isinstance(each, Operand) and each.present else _value(each) for each in inputs],
+            [(each.value if each.present else None) if isinstance(each, Operand) else each for each in inputs],
             attributes,
             domain=domain,
             version=rewriter.imports_of(graph).get(domain, version),
             outputs=outputs,
             provenance=self._rule,
+            constant_name=self._constant_name,
+            dtype_of=self._dtype_of,
         )
         for index in unwanted:
             made.outputs[index].name = ""
         self.nodes.append(made)
         return made.outputs
 
+    def _dtype_of(self, value: ir.Value) -> ir.DataType | None:
+        shapes = self._match.shapes
+        if value.producer() in self.nodes and shapes.dtype(value) is None:
+            shapes.learn_all(self.nodes)
+        return shapes.dtype(value)
+
     def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
         if op_type.startswith("__"):
             raise AttributeError(op_type)
 
         def call(
-            *inputs: Operand | ir.Value | None,
+            *inputs: Operand | ir.Value | ir.Content | None,
             domain: str = "",
             version: int | None = None,
-            **attributes: ir.AttributeValue | ir.Attr | None,
+            **attributes: ir.AttributeValue | ir.Attr | ir.Value | None,
         ) -> ir.Value:
             return self.node(op_type, inputs, 1, domain=domain, version=version, attributes=attributes)[0]
 
         return call
-
-
-def _value(given: Operand | ir.Value | None) -> ir.Value | None:
-    return None if isinstance(given, Operand) else given

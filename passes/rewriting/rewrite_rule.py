@@ -15,7 +15,7 @@ from ..pipeline.rewrite_log import MissedRewrite
 from .builder import Builder
 from .match import Condition, Match
 from .operand import Operand
-from .pattern import Bindings, Call, OneOf, Output, Pattern, Roots, calls_in, match_node, parts_of
+from .pattern import Bindings, Call, OneOf, Output, Pattern, Roots, Trace, calls_in, match_node, parts_of
 
 Result = Operand | ir.Value | None
 Body = Callable[[Match, Builder], Result | Sequence[Result]]
@@ -37,8 +37,16 @@ class Rule:
     module: str
     roots: tuple[tuple[str, str], ...]
     keeps_type: bool = False
-    is_heuristic: bool = False
     outputs: int = 1
+
+    @cached_property
+    def is_heuristic(self) -> bool:
+        """Whether a rewrite is legal either way and done for expected profit, so that tuning may decide otherwise.
+
+        That is so where a condition says where it pays, and where it suits a runtime or recognizes an operator.
+        """
+        is_for_all = self.phase in (Phase.CANONICALIZE, Phase.SIMPLIFY)
+        return not is_for_all or any(each.is_profit for each in self.requires)
 
     @cached_property
     def demands(self) -> tuple[frozenset[tuple[str, str]], ...]:
@@ -51,15 +59,21 @@ class Rule:
         calls = (root_calls(operand) for operand in operands if operand is not None)
         return tuple(frozenset((call.domain, call.op_type) for call in each) for each in calls if each)
 
-    def match(self, node: ir.Node, context: PassContext) -> Match | MissedRewrite | None:
-        """The first legal match at `node`; else why the one that came furthest was missed; None for no match."""
+    def match(self, node: ir.Node, context: PassContext, trace: Trace | None = None) -> Match | MissedRewrite | None:
+        """The first legal match at `node`; else why the one that came furthest was missed; None for no match.
+
+        `trace` notes why there is none.
+        """
         miss: MissedRewrite | None = None
         furthest = -1
         shapes: Shapes | None = None
-        for bindings in match_node(self.pattern, node):
+        for bindings in match_node(self.pattern, node, trace):
             shapes = shapes or context.analyses.get(Shapes)
             match = Match(node, bindings, context, shapes, self._roots(node, bindings))
-            if any(condition.is_pattern and condition.fault(match) is not None for condition in self.requires):
+            unmet = next((each for each in self.requires if each.is_pattern and each.fault(match) is not None), None)
+            if unmet is not None:
+                if trace is not None:
+                    trace.stop(bindings, where(node), unmet.text, unmet.fault(match) or "")
                 continue
             reached, fault = self._fault(match)
             if fault is None:

@@ -15,7 +15,7 @@ from .check_rule import declaration_faults, names_in
 from .constraints import target_of_folder
 from .match import Condition, Match
 from .operand import Operand
-from .pattern import Call, Literal, OneOf, Output, Pattern, Var, parts_of
+from .pattern import Call, OneOf, Output, Pattern, Var, parts_of, spell
 from .rewrite_rule import Body, Rule, root_calls
 
 
@@ -29,7 +29,6 @@ def rule(
     benefit: int = 0,
     name: str = "",
     keeps_type: bool = False,
-    is_heuristic: bool = False,
     outputs: int = 1,
 ) -> Callable[[Body], Rule]:
     """Decorator: a function `(m, op)` that builds the replacement becomes a registered rule.
@@ -42,7 +41,6 @@ def rule(
     the root's first output, or None to leave everything as it is.
     `outputs`: how many outputs of each root are replaced; the body then returns a sequence of values, those of the
     first root first (None for an output without users), as it does for a pattern of several `roots`.
-    `is_heuristic`: the rewrite is legal either way and done for expected profit: tuning may decide otherwise.
     Raises PipelineError for a rule that could not be read or trusted: see `check_rule.py`.
     """
 
@@ -60,7 +58,6 @@ def rule(
             body.__module__,
             tuple(dict.fromkeys((call.domain, call.op_type) for call in root_calls(pattern))),
             keeps_type,
-            is_heuristic,
             outputs,
         )
         reject(f"rule {made.name!r}", [*name_faults(made.name), *declaration_faults(made)])
@@ -135,22 +132,3 @@ def _build(after: Pattern | None, before: Pattern, m: Match, op: Builder) -> Ope
             return m[call].node.outputs[index]
         case _:
             raise TypeError(f"{after!r} cannot be built")
-
-
-def spell(pattern: Pattern | None) -> str:
-    """A pattern as ONNX text: `Where(c, x, y)`."""
-    match pattern:
-        case Var(name=name):
-            return name
-        case Literal(number=number):
-            return str(number)
-        case OneOf(choices):
-            return "  or  ".join(map(spell, choices))
-        case Output(call, index):
-            return f"{spell(call)}.{index}"
-        case Call():
-            attributes = ", ".join(f"{key} = {value}" for key, value in pattern.attributes.items())
-            operands = ", ".join(map(spell, pattern.inputs)) if pattern.inputs is not None else "…"
-            return f"{pattern.op_type}{f'<{attributes}>' if attributes else ''}({operands})"
-        case _:
-            return "…"

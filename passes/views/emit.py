@@ -29,39 +29,42 @@ class InputDim:
 
 @dataclass(frozen=True)
 class Step:
-    """An operator of an emitted chain: its type, its int64 constants after the first input, and its attributes.
+    """An operator of an emitted chain, with the parameters that `ir.new_node` spells as the opset has them.
 
-    `sizes`, in place of a constant, is the target of a Reshape: its elements are numbers or dims of the input.
+    `target`: of a Reshape or Expand, or the indices of a Gather; numbers, or dims of the input.
     """
 
     op_type: str
-    operands: tuple[int | tuple[int, ...], ...] = ()
-    attributes: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
-    sizes: tuple[int | InputDim, ...] = ()
+    target: int | tuple[int | InputDim, ...] | None = None
+    parameters: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
 
     @property
     def cost(self) -> int:
         """The number of operators."""
-        computed = [size for size in self.sizes if isinstance(size, InputDim)]
+        sizes = self.target if isinstance(self.target, tuple) else ()
+        computed = [size for size in sizes if isinstance(size, InputDim)]
         return 1 + bool(computed) + sum(2 * (size.stop - size.start) - 1 + (size.divisor > 1) for size in computed)
 
     def build(self, value: ir.Value, op: Builder) -> ir.Value:
         """Apply the operator to `value`."""
-        if self.op_type in ("Squeeze", "Unsqueeze") and op.opset < 13:
-            return op.node(self.op_type, [value], attributes={"axes": self.operands[0]})[0]
-        operands = [op.constant(np.array(operand, dtype=np.int64)) for operand in self.operands]
-        if self.sizes:
-            operands = [op.Concat(*(_size_of(size, value, op) for size in self.sizes), axis=0)]
-        return op.node(self.op_type, [value, *operands], attributes=dict(self.attributes))[0]
+        target: ir.Value | int | list[int] | None = None
+        if isinstance(self.target, tuple):
+            numbers = [size for size in self.target if isinstance(size, int)]
+            sizes = (_size_of(size, value, op) for size in self.target)
+            target = numbers if len(numbers) == len(self.target) else op.Concat(*sizes, axis=0)
+        elif self.target is not None:
+            target = self.target
+        inputs = [value] if target is None else [value, target]
+        return op.node(self.op_type, inputs, attributes=dict(self.parameters))[0]
 
 
 def _size_of(size: int | InputDim, value: ir.Value, op: Builder) -> ir.Value:
     if isinstance(size, int):
-        return op.constant(np.array([size], dtype=np.int64))
+        return op.constant([size])
     dims = op.Shape(value, start=size.start, end=size.start + 1)
     for axis in range(size.start + 1, size.stop):
         dims = op.Mul(dims, op.Shape(value, start=axis, end=axis + 1))
-    return dims if size.divisor == 1 else op.Div(dims, op.constant(np.array([size.divisor], dtype=np.int64)))
+    return dims if size.divisor == 1 else op.Div(dims, [size.divisor])
 
 
 def cost(steps: Sequence[Step]) -> int:
@@ -121,19 +124,19 @@ class Steps(list[Step]):
             return True
         target = constant_target(source, result)
         if target is not None:
-            self.append(Step("Reshape", (tuple(target),)))
+            self.append(Step("Reshape", tuple(target)))
             return True
         if _without_ones(source) == _without_ones(result):
             for op_type, longer, shorter in (("Unsqueeze", result, source), ("Squeeze", source, result)):
                 axes = _inserted_ones(longer, shorter)
                 if axes:
-                    self.append(Step(op_type, (axes,)))
+                    self.append(Step(op_type, parameters={"axes": axes}))
                     return True
         sizes = [dim if isinstance(dim, int) else _input_dim(source, dim) for dim in result] if self._computed else []
         known = [size for size in sizes if size is not None]
         if not known or len(known) < len(result):
             return False
-        self.append(Step("Reshape", sizes=tuple(known)))
+        self.append(Step("Reshape", tuple(known)))
         return True
 
 
@@ -170,7 +173,7 @@ def _selection(view: View) -> list[Step] | None:
     selected = None if taken is None else identity(view.source).slice(axis, taken.start, 1, 1)
     squeezed = None if selected is None else selected.squeeze(axis)
     fits = squeezed is not None and squeezed.same(view)
-    return [Step("Gather", (taken.start,), {"axis": axis})] if taken and fits else None
+    return [Step("Gather", taken.start, {"axis": axis})] if taken and fits else None
 
 
 def _is_whole(group: Group) -> bool:
@@ -206,7 +209,7 @@ def _repetition(view: View) -> list[Step] | None:
     steps = emit(replace(view, groups=(*view.groups[:axis], once, *view.groups[axis + 1 :])))
     sizes = [1 if factor.is_broadcast else count for factor, count in zip(group, counts, strict=True)]
     repeated = np.broadcast_to(np.arange(prod(sizes)).reshape(sizes), counts).reshape(-1)
-    return None if steps is None else [*steps, Step("Gather", (tuple(repeated.tolist()),), {"axis": axis})]
+    return None if steps is None else [*steps, Step("Gather", tuple(repeated.tolist()), {"axis": axis})]
 
 
 def _chain(view: View, *, fine: bool, computed: bool = False) -> list[Step] | None:
@@ -225,7 +228,7 @@ def _chain(view: View, *, fine: bool, computed: bool = False) -> list[Step] | No
     if len(known) < len(taken):
         return None
     if known:
-        steps.append(Step("Slice", tuple(tuple(operand.tolist()) for operand in slice_parameters(known))))
+        steps.append(Step("Slice", parameters=slice_parameters(known)))
         dims = tuple(product(factor.count for factor in group) for group in parts)
     arranged = _arrange(view, steps, dims, fine=fine)
     return list(steps) if arranged is not None and _repeat(view, steps, arranged) else None
@@ -255,7 +258,7 @@ def _arrange(view: View, steps: Steps, dims: Dims, *, fine: bool) -> Dims | None
         order_of_dims = [(ones if dim == 1 else moved_axes).pop(0) for dim in view.dims]
     else:
         order_of_dims = [*ones, *moved_axes]
-    steps.append(Step("Transpose", attributes={"perm": order_of_dims}))
+    steps.append(Step("Transpose", parameters={"perm": order_of_dims}))
     return tuple(sizes[axis] for axis in order_of_dims)
 
 
@@ -286,7 +289,7 @@ def _repeat(view: View, steps: Steps, dims: Dims) -> bool:
     once = [1 if repeated else count for count, repeated in zip(counts, repeats, strict=True)]
     if len(numbers) < len(target) or not steps.reshape(dims, once):
         return False
-    steps.append(Step("Expand", (numbers,)))
+    steps.append(Step("Expand", numbers))
     return steps.reshape(counts, view.dims)
 
 

@@ -97,16 +97,11 @@ def window(node: ir.Node, shapes: Shapes) -> tuple[int, int, int, int] | None:
     return axis, *bounds, size
 
 
-def slice_parameters(taken: Mapping[int, Range]) -> list[ir.Array]:
+def slice_parameters(taken: Mapping[int, Range]) -> dict[str, list[int]]:
     """starts, ends, axes and steps: the operands of Slice-10 and later."""
     axes = sorted(taken)
-    rows = (
-        [taken[axis].start for axis in axes],
-        [taken[axis].stop for axis in axes],
-        axes,
-        [taken[axis].step for axis in axes],
-    )
-    return [np.array(row, dtype=np.int64) for row in rows]
+    starts, ends, steps = zip(*((taken[axis].start, taken[axis].stop, taken[axis].step) for axis in axes), strict=True)
+    return {"starts": [*starts], "ends": [*ends], "axes": axes, "steps": [*steps]}
 
 
 def axis_of(node: ir.Node, shapes: Shapes) -> int | None:

@@ -36,7 +36,6 @@ def _why_not_fused(m: Match) -> str | None:
         Condition("a kernel that fuses MultiHeadAttention", _why_not_fused, functions=(_why_not_fused,)),
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source=(
         "com.microsoft.MultiHeadAttention (ContribOperators.md), with the mask as attention_bias: a padding mask of "
         "two dims would leave the fused kernels; what it gives for a row of -inf alone is not specified. On the CPU "

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from .... import ir
 from ...analyses import Dim
 from ...analyses.attention_mask import lowest_becomes_next, may_hold_infinities, may_hold_lowest
@@ -175,7 +173,7 @@ def mask_of(m: Match, op: Builder, queries: ir.Value, *, merged: bool, rank: int
     block = m[ATTENTION]
     if not block.terms:
         return None
-    first, *others = [_term(m, op, term) for term in block.terms]
+    first, *others = [_term(op, term) for term in block.terms]
     total = first
     for other in others:
         total = op.Add(total, other)
@@ -183,24 +181,22 @@ def mask_of(m: Match, op: Builder, queries: ir.Value, *, merged: bool, rank: int
     total = _adapt_to_kernel(m, op, total, block)
     m.shapes.learn_all(op.nodes)
     if rank == 4 and m.shapes.rank(total) == 2:
-        total = op.Unsqueeze(total, op.constant(np.array([0, 1], dtype=np.int64)))
+        total = op.Unsqueeze(total, axes=[0, 1])
     if any(term.dims[2] != 1 for term in block.terms) or block.dims[2] == 1:
         return total
     axis = 1 if merged else 2
     rows = op.Shape(queries, start=axis, end=axis + 1)
-    return op.Expand(total, op.Concat(rows, op.constant(np.array([1], dtype=np.int64)), axis=0))
+    return op.Expand(total, op.Concat(rows, [1], axis=0))
 
 
-def _term(m: Match, op: Builder, term: Term) -> ir.Value:
+def _term(op: Builder, term: Term) -> ir.Value:
     """A term as [batch or 1, heads or 1, rows or 1, columns], or [rows or 1, columns]."""
     assert term.plan is not None, "required before"
     value = term.plan.build(op)
-    dtype = m[ELEMENT_TYPE]
     if term.low is not None:
-        zero = op.constant(np.array(0).astype(dtype.numpy()))
-        value = op.Where(value, term.low, zero) if term.hides else op.Where(value, zero, term.low)
+        value = op.Where(value, term.low, 0) if term.hides else op.Where(value, 0, term.low)
     if term.factor != 1:
-        value = op.Mul(value, op.constant(np.array(term.factor).astype(dtype.numpy())))
+        value = op.Mul(value, term.factor)
     return value
 
 
@@ -213,12 +209,9 @@ def _adapt_to_kernel(m: Match, op: Builder, total: ir.Value, block: Attention) -
     """
     dtype = m[ELEMENT_TYPE]
     if not block.is_guarded and may_hold_infinities(total, m.shapes):
-        axes = np.array([-1], dtype=np.int64)
-        largest = op.ReduceMax(total, op.constant(axes)) if op.opset >= 18 else op.ReduceMax(total, axes=[-1])
-        shift = op.Mul(largest, op.constant(np.array(float(dtype.eps) / 2).astype(dtype.numpy())))
-        return op.Sub(total, shift)
+        return op.Sub(total, op.Mul(op.ReduceMax(total, axes=[-1]), float(dtype.eps) / 2))
     if may_hold_lowest(total, m.shapes):
-        return op.Mul(total, op.constant(np.array(lowest_becomes_next(dtype)).astype(dtype.numpy())))
+        return op.Mul(total, lowest_becomes_next(dtype))
     return total
 
 
@@ -244,7 +237,6 @@ def replace_results(m: Match, op: Builder, outputs: Sequence[ir.Value], operands
     PRODUCT,
     requires=[SOFTMAX, ATTENTION, ELEMENT_TYPE, OPERANDS, TERMS, FUSED_ON_CUDA, NO_SOFTCAP_ON_CUDA],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source=(
         "Vaswani et al. 2017 (arXiv:1706.03762), ONNX Attention-23; ONNX Runtime's kernel gives 0 for rows of the mask "
         "that are wholly -inf or the lowest float, where Softmax gives NaN, or 0 behind the exporters' guard, and the "

@@ -209,7 +209,6 @@ def _has_kernel(m: Match) -> bool:
         ROTATION,
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source="Su et al. 2021 (arXiv:2104.09864), in the form of ONNX RotaryEmbedding-23",
     phase=Phase.ATTENTION,
     benefit=1,
@@ -225,22 +224,22 @@ def fuse_rotary_embedding(m: Match, op: Builder) -> ir.Value:
     assert dims is not None
     if rotation.axis == 2:
         attributes["num_heads"] = int(str(dims[2]))
-        value = op.Reshape(value, op.constant(np.array(constant_target(dims, _merged(dims)), dtype=np.int64)))
+        value = op.Reshape(value, constant_target(dims, _merged(dims)))
     tables = [rotation.cos.build(op), rotation.sin.build(op)]
     rows = None
     if rotation.cos.dims[0] == 1 != dims[0]:  # the operator needs a row for each sample
         batch = op.Shape(value, start=0, end=1)
         if all(isinstance(table.source, np.ndarray) for table in (rotation.cos, rotation.sin)):
             indices = op.constant(np.arange(int(str(rotation.cos.dims[1])), dtype=np.int64)[None])
-            rows = op.Expand(indices, op.Concat(batch, op.constant(np.array([1], dtype=np.int64)), axis=0))
+            rows = op.Expand(indices, op.Concat(batch, [1], axis=0))
             tables = [op.constant(np.asarray(table.source)[0]) for table in (rotation.cos, rotation.sin)]
         else:  # copied, which is cheaper than computed again
-            sizes = op.Concat(batch, op.constant(np.array([1, 1], dtype=np.int64)), axis=0)
+            sizes = op.Concat(batch, [1, 1], axis=0)
             tables = [op.Expand(table, sizes) for table in tables]
     result = op.RotaryEmbedding(value, *tables, *(() if rows is None else (rows,)), **attributes)
     if rotation.axis == 1:
         return result
-    return op.Reshape(result, op.constant(np.array(constant_target(_merged(dims), dims), dtype=np.int64)))
+    return op.Reshape(result, constant_target(_merged(dims), dims))
 
 
 def _merged(dims: Dims) -> Dims:

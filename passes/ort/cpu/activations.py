@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
@@ -20,7 +22,6 @@ _SATURATED = 20.0  # e^20 is so large that n / (n + 2) rounds to 1 in float32
     op.Mul(x, op.Tanh(op.Softplus(x))).any_order().opset(since=8) | op.Mish(x),
     requires=[FLOAT32, LARGE, WIDE],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source="Misra 2019 (arXiv:1908.08681); tanh(ln(1 + e)) = n / (n + 2) with n = e(e + 2): x4 to x9 alone",
 )
 def decompose_mish(m: Match, op: Builder) -> ir.Value:
@@ -29,8 +30,8 @@ def decompose_mish(m: Match, op: Builder) -> ir.Value:
     before:  y = Mul(x, Tanh(Softplus(x)))      the same for Mish
     after:   e = Exp(Min(x, 20)); n = Mul(e, Add(e, 2)); y = Mul(x, Div(n, Add(n, 2)))
     """
-    two = op.constant(2.0, like=m.x)
-    exponential = op.Exp(op.Min(m.x, op.constant(_SATURATED, like=m.x)))
+    exponential = op.Exp(op.Min(m.x, _SATURATED))
+    two = op.constant(np.array(2, np.float32))
     numerator = op.Mul(exponential, op.Add(exponential, two))
     return op.Mul(m.x, op.Div(numerator, op.Add(numerator, two)))
 
@@ -44,7 +45,6 @@ def decompose_mish(m: Match, op: Builder) -> ir.Value:
         WIDE,
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source="Clevert et al. 2016 (arXiv:1511.07289); e^x - 1 >= x, with equality at 0: x1.3 to x3 alone",
 )
 def decompose_elu(m: Match, op: Builder) -> ir.Value:
@@ -53,5 +53,5 @@ def decompose_elu(m: Match, op: Builder) -> ir.Value:
     before:  y = Elu(x)
     after:   y = Max(x, Sub(Min(Exp(x), 1), 1))
     """
-    one = op.constant(1.0, like=m.x)
+    one = op.constant(np.array(1, np.float32))
     return op.Max(m.x, op.Sub(op.Min(op.Exp(m.x), one), one))

@@ -44,7 +44,6 @@ def _is_fused(m: Match) -> bool:
         ),
         profitable("three dims, the last above 8", _is_fused, lambda m: m.shapes.show(m.root.outputs[0])),
     ],
-    is_heuristic=True,
     source=(
         "ONNX Runtime fuses Add -> LayerNormalization into SkipLayerNormalization, whose float32 CPU kernel is 5 to 8 "
         "times slower than the two (core/optimizer/skip_layer_norm_fusion.cc matches Add alone)"

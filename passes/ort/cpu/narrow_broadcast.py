@@ -71,7 +71,6 @@ def _is_one_for_each_row(m: Match) -> bool:
         _COMPUTED,
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source="equal except that -0.0 becomes 0.0; x5.4 at [2000, 128, 3], x2.1 at [2000, 128, 32], x2.0 at [200, 32, 3]",
 )
 def outer_product_to_matmul(m: Match, op: Builder) -> ir.Value:
@@ -92,7 +91,6 @@ def outer_product_to_matmul(m: Match, op: Builder) -> ir.Value:
         profitable("256 elements or more", lambda m: known_elements(m) >= 1 << 8, _show),
         _COMPUTED,
     ],
-    is_heuristic=True,
     source="x4.5 at [2000, 128, 3], x2.9 at [2000, 128, 4], x1.3 at [20, 16, 3]; from 8 on a loss",
 )
 def materialize_narrow_broadcast(m: Match, op: Builder) -> ir.Value:

@@ -58,7 +58,6 @@ COLUMN = let("a tensor whose last dim is 1, and scalar constants of lower rank",
             lambda m: f"dims {m[COLUMN]}",
         ),
     ],
-    is_heuristic=True,
     source=(
         "ONNX Runtime's broadcasting iterates over the last dim of the tensor where the other operand lacks that "
         "dim, and over the whole tensor where it is 1 (core/providers/cpu/math/element_wise_ops.h, BroadcastIterator): "
@@ -72,8 +71,8 @@ def expand_scalar_rank(m: Match, op: Builder) -> ir.Value:
     after:   y = Mul(x, %half)      %half: float[1, 1]
     """
     rank = len(m[COLUMN])
-    inputs: list[ir.Value | None] = []
+    inputs: list[ir.Value | ir.Content | None] = []
     for value in m.root.inputs:
         content = ir.constant(value) if value is not None and _has_lower_rank(value, rank) else None
-        inputs.append(value if content is None else op.constant(content.reshape((1,) * rank)))
+        inputs.append(value if content is None else content.reshape((1,) * rank))
     return op.node(m.root.op_type, inputs, attributes=dict(m.root.attributes))[0]

@@ -59,7 +59,6 @@ DIFFERENCES = let("finite differences of the classes", _differences)
         DIFFERENCES,
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source="softmax(a, b) = (σ(a - b), σ(b - a)); ONNX Runtime's Softmax takes its rows one by one: x1.1 on mtcnn",
 )
 def softmax2_to_sigmoid(m: Match, op: Builder) -> ir.Value:
@@ -69,5 +68,5 @@ def softmax2_to_sigmoid(m: Match, op: Builder) -> ir.Value:
     after:   y = Transpose(Sigmoid(Conv(x, %w - %w', %b - %b')))      %w', %b': the two channels swapped
     """
     differences = m[DIFFERENCES]
-    gate = op.Sigmoid(op.node("Conv", [m.x, *map(op.constant, differences)], attributes=m.Conv.attributes)[0])
+    gate = op.Sigmoid(op.node("Conv", [m.x, *differences], attributes=m.Conv.attributes)[0])
     return op.Transpose(gate, **m.Transpose.attributes) if m.has("Transpose") else gate

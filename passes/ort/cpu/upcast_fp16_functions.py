@@ -44,7 +44,6 @@ def _has_rows(m: Match) -> bool:
         profitable("more than one element in each row", _has_rows, lambda m: m.shapes.show(m.x.value)),
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=(
         "A node without a kernel is written out as its function's body before casts are inserted around what has one "
         "in float32 (ONNX Runtime, core/framework/graph_partitioner.cc, insert_cast_transformer.cc): the same "

@@ -18,7 +18,6 @@ from ...targets.kernel_table import CONTRIB
     op.Swish(x).any_attributes("alpha").named("swish"),
     requires=[floating(x)],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=(
         "ONNX Swish-24 has no CUDA kernel and is expanded to four operators; com.microsoft.QuickGelu is x * "
         "Sigmoid(alpha * x), too (ContribOperators.md)"

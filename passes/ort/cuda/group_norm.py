@@ -111,7 +111,6 @@ def _is_expanded_or_gated(m: Match) -> bool:
         ),
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=(
         "com.microsoft.GroupNorm (ContribOperators.md; contrib_ops/cuda/diffusion/group_norm_impl.cu): channels last, "
         "parameters in float32, two launches on CUDA, where ONNX GroupNormalization has no kernel and is expanded to "
@@ -130,7 +129,7 @@ def fuse_group_norm_cuda(m: Match, op: Builder) -> ir.Value:
     """
     normalized = op.GroupNorm(
         op.Transpose(m.x, perm=[0, 2, 3, 1]),
-        *(op.constant(_for_each_channel(m, content)) for content in (m.scale.array, m.bias.array)),
+        *(_for_each_channel(m, content) for content in (m.scale.array, m.bias.array)),
         domain=CONTRIB,
         version=1,
         activation=0,
@@ -150,7 +149,6 @@ def _for_each_channel(m: Match, content: ir.Array) -> ir.Array:
     | op.Swish(_RESULT)
     | op.domain(CONTRIB).QuickGelu(_RESULT, alpha=1.0),
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source="com.microsoft.GroupNorm with activation = 1, which is SiLU (ContribOperators.md): a launch less, not timed",
     benefit=1,
 )

@@ -119,7 +119,6 @@ def _length_inputs(m: Match, op: Builder, queries: ir.Value) -> tuple[ir.Value, 
         require("no softcap", lambda m: not m[ATTENTION].softcap, lambda m: f"softcap {m[ATTENTION].softcap}"),
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source=(
         "com.microsoft.GroupQueryAttention (ContribOperators.md): flash or cuDNN's attention on CUDA for 16-bit types, "
         "where ONNX Attention-23 computes grouped heads with a mask unfused, and others with memory efficient "

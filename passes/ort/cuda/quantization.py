@@ -45,7 +45,6 @@ _RANK = let(
         _RANK,
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=(
         "The CUDA provider has no DequantizeLinear of int32: ONNX Runtime computes each bias on the CPU and copies it "
         "in every run (54 copies in a quantized ResNet-50). Not as a bias, because ONNX Runtime quantizes a constant "
@@ -61,4 +60,4 @@ def fold_quantized_conv_bias_cuda(m: Match, op: Builder) -> ir.Value:
     """
     content = m.bias.array.astype(np.float32) * m.scale.array.astype(np.float32)
     spatial = (1,) * (m[_RANK] - 2)
-    return op.Sum(op.Conv(m.x, m.w, **m.root.attributes), op.constant(content.reshape(-1, *spatial)))
+    return op.Sum(op.Conv(m.x, m.w, **m.root.attributes), content.reshape(-1, *spatial))

@@ -93,7 +93,6 @@ def _is_not_fused_by_runtime(m: Match) -> bool:
         require("a sum with other users", _is_not_fused_by_runtime, lambda m: "the normalization alone"),
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source=(
         "com.microsoft.SkipLayerNormalization and SkipSimplifiedLayerNormalization (ContribOperators.md): one kernel "
         "launch on CUDA instead of two or three; ONNX Runtime's fusion requires a sum with one user "

@@ -37,10 +37,7 @@ BOUNDED: Final = frozenset(
 )
 """Operators whose results are in the range of float16 for any inputs."""
 
-MOVES: Final = frozenset(
-    "Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand Tile Slice Split Gather GatherElements GatherND "
-    "Concat Pad Where DepthToSpace SpaceToDepth ScatterND ScatterElements Trilu Min Max".split()
-)
+MOVES: Final = ir.MOVEMENT | frozenset("Concat Pad Where ScatterND ScatterElements Trilu Min Max".split())
 """Operators that do not round, and so take the type of the data that they move."""
 
 SHAPES: Final = ("Shape", "Size")

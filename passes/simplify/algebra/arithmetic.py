@@ -72,4 +72,4 @@ def merge_matmul_scales(m: Match, op: Builder) -> ir.Value | None:
     before:  y = MatMul(Mul(a, s), Mul(b, t))
     after:   y = MatMul(Mul(a, s·t), b)
     """
-    return op.MatMul(op.Mul(m.a, op.constant(m[_scale])), m.b)
+    return op.MatMul(op.Mul(m.a, m[_scale]), m.b)

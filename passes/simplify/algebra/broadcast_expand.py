@@ -117,13 +117,13 @@ _REQUIRES = (
 
 
 def _without_expansion(m: Match, op: Builder) -> ir.Value:
-    found, inputs = m[_redundant], list(m.root.inputs)
+    found, inputs = m[_redundant], list[ir.Value | ir.Content | None](m.root.inputs)
     if found.node.op_type == "Expand":
         inputs[found.index] = found.node.inputs[0]
     else:
         filling = found.node.attributes.get("value")
         content = np.zeros(1, np.float32) if filling is None else np.asarray(filling.as_tensor().numpy())
-        inputs[found.index] = op.constant(content.reshape(()))
+        inputs[found.index] = content.reshape(())
     return op.node(m.root.op_type, inputs, attributes=dict(m.root.attributes))[0]
 
 

@@ -104,11 +104,10 @@ def merge_clips(m: Match, op: Builder) -> ir.Value:
     after:   y = Clip(x, clamp(a, c, d), clamp(b, c, d))
     """
     data, (lowest, highest) = m[_merged]
-    bounds = [None if each is None else op.constant(np.asarray(each), like=m.inner) for each in (lowest, highest)]
-    if "Clip" in (m.root.op_type, m.inner.node.op_type) or None not in bounds:
-        return op.Clip(data, *bounds)
+    if "Clip" in (m.root.op_type, m.inner.node.op_type) or None not in (lowest, highest):
+        return op.Clip(data, lowest, highest)
     # Of infinity, ONNX Runtime's Clip without an upper bound gives the largest float; Max gives infinity.
-    return op.Max(data, bounds[0]) if highest is None else op.Min(data, bounds[1])
+    return op.Max(data, lowest) if highest is None else op.Min(data, highest)
 
 
 def _extremum(m: Match) -> tuple[ir.Value, Bound] | str:
@@ -136,8 +135,7 @@ def merge_minmax_constants(m: Match, op: Builder) -> ir.Value:
     """
     data, bound = m[_constants]
     rank = max(content.ndim for value in m.root.inputs if (content := ir.constant(value)) is not None)
-    merged = op.constant(np.full((1,) * rank, bound), like=m.extremum)
-    return op.node(m.root.op_type, [data, merged])[0]
+    return op.node(m.root.op_type, [data, np.full((1,) * rank, bound).tolist()])[0]
 
 
 rewrite(

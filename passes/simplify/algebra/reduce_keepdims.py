@@ -14,16 +14,7 @@ from ...rewriting.rule import rule
 
 (target,) = values("target")
 
-REDUCTIONS = (
-    *(
-        f"Reduce{kind}"
-        for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
-    ),
-    "ArgMax",
-    "ArgMin",
-)
-
-_REDUCED = OneOf(tuple(any_call(name).named("reduced") for name in REDUCTIONS))
+_REDUCED = OneOf(tuple(any_call(name).named("reduced") for name in (*ir.REDUCTIONS, "ArgMax", "ArgMin")))
 
 
 def _flip_keepdims(m: Match) -> tuple[Dim, ...] | None:

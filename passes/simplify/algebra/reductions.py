@@ -69,9 +69,5 @@ def merge_reductions(m: Match, op: Builder) -> ir.Value:
     before:  y = ReduceSum(ReduceSum(x, %[3]), %[2])        the same for ReduceMean, Max, Min, Prod
     after:   y = ReduceSum(x, %[2, 3])
     """
-    axes, schema = m[_merged_axes], ir.schema_of(m.root)
-    inputs, attributes = [m.inner.node.inputs[0]], {"keepdims": int(_keeps(m.root))}
-    if schema is not None and "axes" in schema.attributes:
-        return op.node(m.root.op_type, inputs, attributes={**attributes, "axes": axes})[0]
-    constant = op.constant(np.array(axes, dtype=np.int64))
-    return op.node(m.root.op_type, [*inputs, constant], attributes=attributes)[0]
+    attributes: dict[str, ir.AttributeValue] = {"axes": m[_merged_axes], "keepdims": int(_keeps(m.root))}
+    return op.node(m.root.op_type, m.inner.node.inputs[:1], attributes=attributes)[0]

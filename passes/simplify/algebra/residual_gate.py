@@ -43,4 +43,4 @@ def factor_residual_gate(m: Match, op: Builder) -> ir.Value:
     before:  y = Add(x, Mul(x, g))        g: broadcast against x
     after:   y = Mul(x, Add(g, 1))
     """
-    return op.Mul(m.x, op.Add(m.g, op.constant(1.0, like=m.x)))
+    return op.Mul(m.x, op.Add(m.g, 1.0))

@@ -126,7 +126,7 @@ def _stack(parts: list[ir.Value | None], node: ir.Node, context: PassContext) ->
     version = node.version or 0
     rows: list[ir.Value | None] = []
     for part in parts:
-        row = ir.new_view("Unsqueeze", part, [0], version=version, provenance=UnrollLoops.name)
+        row = ir.new_node("Unsqueeze", [part], {"axes": [0]}, version=version, provenance=UnrollLoops.name)
         rows.append(context.rewriter.insert(row, before=node).outputs[0])
     if len(rows) == 1 and rows[0] is not None:
         return rows[0]

@@ -95,15 +95,12 @@ class _Resolver:
         axis, stacks = ir.attribute(node, "axis"), ir.attribute(node, "new_axis") == 1
         if not isinstance(axis, int) or not self._length(source):
             return
-        if stacks and (node.version or 0) < 13:
-            return  # Unsqueeze spells its axes in an attribute there
         if self._ranks_differ(source) or not self._permitted(node, "Concat"):
             return
         pieces = self._elements(source)
         assert pieces is not None
         if stacks:
-            where_to = self.context.rewriter.constant(np.array([axis], dtype=np.int64), near=node, name="axes")
-            pieces = [self._insert("Unsqueeze", [piece, where_to], {}, node).outputs[0] for piece in pieces]
+            pieces = [self._insert("Unsqueeze", [piece], {"axes": [axis]}, node).outputs[0] for piece in pieces]
         self._replace(node, self._insert("Concat", pieces, {"axis": axis}, node).outputs[0])
 
     def _ranks_differ(self, source: ir.Value) -> bool:
@@ -225,8 +222,7 @@ class _Resolver:
             pieces = list(split.outputs)
         drops_axis = len(node.inputs) < 2 or node.inputs[1] is None
         if drops_axis and ir.attribute(node, "keepdims") == 0:
-            axes = self.context.rewriter.constant(np.array([axis], dtype=np.int64), near=node, name="axes")
-            pieces = [self._insert("Squeeze", [piece, axes], {}, node).outputs[0] for piece in pieces]
+            pieces = [self._insert("Squeeze", [piece], {"axes": [axis]}, node).outputs[0] for piece in pieces]
         # Other users of the sequence find its elements, so that the Split is inserted once.
         whole = self._insert("SequenceConstruct", pieces, {}, node)
         self._replace(node, whole.outputs[0])

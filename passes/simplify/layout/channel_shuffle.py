@@ -58,4 +58,4 @@ def channel_shuffle_to_gather(m: Match, op: Builder) -> ir.Value:
     """
     axis, groups, size = m[_shuffle]
     order = np.arange(groups * size, dtype=np.int64).reshape(groups, size).T.reshape(-1)
-    return op.Gather(m.x, op.constant(order), axis=axis)
+    return op.Gather(m.x, order, axis=axis)

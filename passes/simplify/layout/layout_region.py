@@ -183,10 +183,9 @@ class LayoutRegion(ABC):
         moved: dict[ir.Value, ir.Value] = {}
         for node in order:
             form = self.nodes[node]
-            inputs = range(max([len(node.inputs), *(index + 1 for index in form.inputs)]))
             new = ir.new_node(
                 node.op_type,
-                [self._input(node, index, moved) for index in inputs],
+                [self._input(node, index, moved) for index in range(len(node.inputs))],
                 {**node.attributes, **form.attributes},
                 version=node.version,
                 outputs=len(node.outputs),
@@ -208,7 +207,7 @@ class LayoutRegion(ABC):
 
     def _input(self, node: ir.Node, index: int, moved: dict[ir.Value, ir.Value]) -> ir.Value | None:
         form = self.nodes[node]
-        value = node.inputs[index] if index < len(node.inputs) else None
+        value = node.inputs[index]
         if index in form.inputs:
             return ir.pending_constant(form.inputs[index], name=f"{where(node)}_{index}")
         if value is None or index not in form.data:

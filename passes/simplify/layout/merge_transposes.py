@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .... import ir
 from ...analyses.symbolic import low, product
 from ...rewriting.builder import Builder
@@ -121,5 +119,5 @@ def sink_transpose_below_reshape(m: Match, op: Builder) -> ir.Value:
     result = m[_regrouped]
     *leading, columns, rows = result
     rank = len(result)
-    reshaped = op.Reshape(m.x, op.constant(np.array([*leading, rows, columns], dtype=np.int64)))
+    reshaped = op.Reshape(m.x, [*leading, rows, columns])
     return op.Transpose(reshaped, perm=[*range(rank - 2), rank - 1, rank - 2])

@@ -16,7 +16,7 @@ from ...pipeline.pass_ import Pass, PassContext
 from ...registry import register
 from .layout_region import PASS_NAME, LayoutRegion
 from .transpose_reshape import is_view
-from .transpose_semantics import REDUCING, Layout, is_positional
+from .transpose_semantics import Layout, is_positional
 
 Permutation = tuple[int, ...]
 
@@ -145,7 +145,7 @@ class SqueezedRegion(LayoutRegion):
         return Layout(tuple(kept), len(before)) if len(kept) == len(after) else None
 
     def _rounds(self, node: ir.Node) -> bool:
-        return node.op_type in REDUCING and is_positional(node.op_type, self.shapes.dtype(node.outputs[0]))
+        return node.op_type in ir.REDUCTIONS and is_positional(node.op_type, self.shapes.dtype(node.outputs[0]))
 
     def _undoes(self, node: ir.Node) -> bool:
         source = node.inputs[0] if node.graph is self.graph and is_view(node) else None
@@ -165,7 +165,7 @@ class SqueezedRegion(LayoutRegion):
 
     def _view(self, op_type: str, value: ir.Value, before: ir.Node) -> ir.Value:
         version = self.context.rewriter.imports_of(self.graph).get("", 0)
-        view = ir.new_view(op_type, value, self.layout.dropped, version=version, provenance=PASS_NAME)
+        view = ir.new_node(op_type, [value], {"axes": list(self.layout.dropped)}, version=version, provenance=PASS_NAME)
         return self._insert(view, before)
 
     def _entered(self, value: ir.Value, before: ir.Node) -> ir.Value:

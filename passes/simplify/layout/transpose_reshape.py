@@ -19,14 +19,12 @@ from ...rewriting.rule import rule
 from ..shape.constant_reshape import CONSTANT_TARGET, constant_target
 from .merge_transposes import permutation
 
-VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-
 x, target = values("x target")
 
 
 def is_view(node: ir.Node | None) -> bool:
     """Whether `node` only changes the dims of a value, not the order of its elements."""
-    return node is not None and node.op_type in VIEWS and node.domain == ""
+    return node is not None and node.op_type in ir.VIEWS and node.domain == ""
 
 
 def common_factors(a: Sequence[Dim], b: Sequence[Dim]) -> tuple[list[Dim], list[list[int]], list[list[int]]] | None:
@@ -224,11 +222,11 @@ def merge_transposes_across_reshape(m: Match, op: Builder) -> ir.Value | None:
     """
     plan, value = m[_plan], m.x.value
     if plan.before is not None:
-        value = op.Reshape(value, op.constant(np.array(plan.before, dtype=np.int64)))
+        value = op.Reshape(value, plan.before)
     if not plan.layout.is_view:
         value = op.Transpose(value, perm=plan.layout.perm)
     if plan.after is not None:
-        value = op.Reshape(value, op.constant(np.array(plan.after, dtype=np.int64)))
+        value = op.Reshape(value, plan.after)
     return value
 
 
@@ -253,4 +251,4 @@ def trivial_transpose_to_reshape(m: Match, op: Builder) -> ir.Value:
     before:  y = Transpose<perm = [0, 2, 1]>(x)        x: [n, 1, c]
     after:   y = Reshape(x, %[0, c, 1])
     """
-    return op.Reshape(m.x, op.constant(np.array(m[CONSTANT_TARGET], dtype=np.int64)))
+    return op.Reshape(m.x, m[CONSTANT_TARGET])

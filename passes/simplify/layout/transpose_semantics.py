@@ -29,11 +29,9 @@ BROADCASTING: Final = frozenset(
 )
 """Elementwise over all inputs, which broadcast."""
 
-REDUCING: Final = frozenset(
-    f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+_POSITIONAL = frozenset(ir.REDUCTIONS) | frozenset(
+    "Acos Asin Atan Celu Cos Elu Log Max Min Mish Selu Sin Softplus".split()
 )
-
-_POSITIONAL = REDUCING | frozenset("Acos Asin Atan Celu Cos Elu Log Max Min Mish Selu Sin Softplus".split())
 _POSITIONAL_DOUBLES = frozenset("Acosh Asinh Atanh Cosh Erf Exp Gelu Sigmoid Sign Sinh Softsign Swish Tan Tanh".split())
 
 
@@ -93,7 +91,7 @@ def transposed_form(node: ir.Node, layout: Layout, shapes: Shapes) -> Transposed
     if op_type in BROADCASTING:
         return _broadcasting(node, layout, shapes)
     if any(shapes.rank(value) != rank for value in (node.inputs[0], node.outputs[0]) if value is not None):
-        return _reduction(node, layout, shapes) if op_type in REDUCING else None
+        return _reduction(node, layout, shapes) if op_type in ir.REDUCTIONS else None
     match op_type:
         case "Concat" | "Split":
             axis = axis_of(node, shapes)
@@ -111,7 +109,7 @@ def transposed_form(node: ir.Node, layout: Layout, shapes: Shapes) -> Transposed
             return _slice(node, layout, shapes)
         case "Pad":
             return _pad(node, layout)
-        case _ if op_type in REDUCING:
+        case _ if op_type in ir.REDUCTIONS:
             return _reduction(node, layout, shapes)
         case _:
             return None
@@ -155,10 +153,9 @@ def _slice(node: ir.Node, layout: Layout, shapes: Shapes) -> TransposedForm | No
         return None
     moved: dict[int, Range] = {layout.axes[axis]: each for axis, each in taken.items()}
     parameters = slice_parameters(moved)
-    if (node.version or 0) >= 10:
-        return TransposedForm([0], {}, dict(enumerate(parameters, start=1)))
-    starts, ends, axes, _ = (content.tolist() for content in parameters)
-    return TransposedForm([0], {"starts": starts, "ends": ends, "axes": axes})
+    if (node.version or 0) < 10:
+        del parameters["steps"]  # ones
+    return TransposedForm([0], parameters)
 
 
 def _pad(node: ir.Node, layout: Layout) -> TransposedForm | None:
@@ -168,10 +165,7 @@ def _pad(node: ir.Node, layout: Layout) -> TransposedForm | None:
         return None
     both = np.zeros((2, layout.rank), dtype=np.int64)
     both[:, layout.axes] = pads.reshape(2, rank)
-    moved = both.reshape(-1)
-    if (node.version or 0) >= 11:
-        return TransposedForm([0], {}, {1: moved})
-    return TransposedForm([0], {"pads": moved.tolist()})
+    return TransposedForm([0], {"pads": both.reshape(-1).tolist()})
 
 
 def _reduction(node: ir.Node, layout: Layout, shapes: Shapes) -> TransposedForm | None:
@@ -186,8 +180,4 @@ def _reduction(node: ir.Node, layout: Layout, shapes: Shapes) -> TransposedForm 
     reduced = [layout.axes[axis] for axis in axes]
     if not keeps_dims:
         reduced += layout.dropped
-    moved = np.array(sorted(reduced), dtype=np.int64)
-    schema = ir.schema_of(node)
-    if schema is not None and "axes" in schema.attributes:
-        return TransposedForm([0], {"axes": moved.tolist()}, keeps_layout=not keeps_dims)
-    return TransposedForm([0], {}, {1: moved}, keeps_layout=not keeps_dims)
+    return TransposedForm([0], {"axes": sorted(reduced)}, keeps_layout=not keeps_dims)

@@ -37,7 +37,7 @@ def with_weight(m: Match, op: Builder, weight: Vector) -> ir.Value | None:
     rounded = round_weight(weight, m[w].array.dtype)
     if rounded is None:
         return None
-    product = op.MatMul(m[x], op.constant(rounded))
+    product = op.MatMul(m[x], rounded)
     return op.Add(product, m[bias]) if m.has("bias") else product
 
 
@@ -64,7 +64,7 @@ def reassociate_constant_matmuls(m: Match, op: Builder) -> ir.Value | None:
     after:   y = MatMul(x, %(a·b))
     """
     product = round_weight(m.a.array.astype(np.float64) @ m.b.array.astype(np.float64), m.a.array.dtype)
-    return op.MatMul(m.x, op.constant(product)) if product is not None else None
+    return op.MatMul(m.x, product) if product is not None else None
 
 
 @rule(

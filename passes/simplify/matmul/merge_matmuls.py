@@ -182,7 +182,7 @@ class _Group:
         """Insert the merged layers before the first product, and replace the branches by outputs of the Split."""
         first, version = self.products[0], self.products[0].version
 
-        def insert(op_type: str, *inputs: ir.Value | None, **attributes: ir.AttributeValue) -> ir.Value:
+        def insert(op_type: str, *inputs: ir.Value | ir.Content | None, **attributes: ir.AttributeValue) -> ir.Value:
             node = ir.new_node(op_type, inputs, attributes, version=version, provenance=MergeMatmuls.name)
             context.rewriter.insert(node, before=first)
             self.shapes.learn(node)
@@ -195,8 +195,7 @@ class _Group:
         if self.views:
             lead = self.shapes.rank(whole)
             assert lead is not None
-            target = np.array([*[0] * (lead - 1), sum(self.sizes), self.depth], dtype=np.int64)
-            whole = insert("Reshape", whole, ir.pending_constant(target, name="heads"))
+            whole = insert("Reshape", whole, [*[0] * (lead - 1), sum(self.sizes), self.depth])
         if self.perm:
             whole = insert("Transpose", whole, perm=self.perm)
         split = context.rewriter.insert(new_split(whole, self.axis, self.sizes, version or 0), before=first)

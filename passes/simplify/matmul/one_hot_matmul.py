@@ -125,7 +125,7 @@ def equal_matmul_to_gather(m: Match, op: Builder) -> ir.Value:
     before:  y = MatMul(Cast(Equal(Unsqueeze(ids, %[-1]), %[0, 1, 2, 3])), %w)        w: [4, n]
     after:   y = Gather<axis = 0>(%[0, w, 0], Cast(Add(Clip(Cast(ids), %-1, %4), %1)))
     """
-    indices = op.Squeeze(m.ids, op.constant(np.array([-1], dtype=np.int64)))
+    indices = op.Squeeze(m.ids, axes=[-1])
     if not _are_within(m, 0, _rows(m) - 1):
         return _gather_or_zeros(m.w.array, -1, indices, op)
     if m.ids.dtype in _NARROW:
@@ -137,7 +137,5 @@ def _gather_or_zeros(rows: ir.Array, below: int, indices: ir.Value | Operand, op
     """Gather from `rows`, of which the first has index `below + 1`; zeros before and after them."""
     # In float32: ONNX Runtime's Clip is wrong on int64, and there is none of int32 on CUDA.
     floats = op.Cast(indices, to=ir.DataType.FLOAT.value)
-    least, most, shift = (np.asarray(each, dtype=np.float32) for each in (below, below + 1 + len(rows), -below))
-    shifted = op.Add(op.Clip(floats, op.constant(least), op.constant(most)), op.constant(shift))
-    padded = op.constant(np.pad(rows, ((1, 1), (0, 0))))
-    return op.Gather(padded, op.Cast(shifted, to=ir.DataType.INT64.value), axis=0)
+    shifted = op.Add(op.Clip(floats, below, below + 1 + len(rows)), -below)
+    return op.Gather(np.pad(rows, ((1, 1), (0, 0))), op.Cast(shifted, to=ir.DataType.INT64.value), axis=0)

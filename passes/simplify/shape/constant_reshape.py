@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .... import ir
 from ...analyses import Dim
 from ...analyses.symbolic import low
@@ -62,4 +60,4 @@ def constant_reshape_shape(m: Match, op: Builder) -> ir.Value:
     before:  y = Reshape(x, Concat(Gather(Shape(x), %0), %[768]))        x: [batch, 12, 64]
     after:   y = Reshape(x, %[0, 768])
     """
-    return op.Reshape(m.x, op.constant(np.array(m[CONSTANT_TARGET], dtype=np.int64)))
+    return op.Reshape(m.x, m[CONSTANT_TARGET])

@@ -45,7 +45,7 @@ def arange_gather_to_reshape(m: Match, op: Builder) -> ir.Value:
     before:  y = Gather<axis = 1>(x, %0)        x: [n, 1, c]
     after:   y = Reshape(x, %[0, c])
     """
-    return op.Reshape(m.x, op.constant(np.array(m[CONSTANT_TARGET], dtype=np.int64)))
+    return op.Reshape(m.x, m[CONSTANT_TARGET])
 
 
 def _find_repeats(m: Match) -> tuple[int, int, int] | str:
@@ -98,4 +98,4 @@ def expand_repeat_to_gather(m: Match, op: Builder) -> ir.Value | None:
     after:   y = Gather<axis = 1>(x, %[0, 0, 0, 0, 1, 1, 1, 1])
     """
     axis, size, times = m[_repeats]
-    return op.Gather(m.x, op.constant(np.repeat(np.arange(size, dtype=np.int64), times)), axis=axis)
+    return op.Gather(m.x, np.repeat(np.arange(size, dtype=np.int64), times), axis=axis)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .... import ir
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
@@ -62,5 +60,5 @@ def gather_elements_to_gather(m: Match, op: Builder) -> ir.Value:
     before:  y = GatherElements<axis = 0>(x, Expand(numbers, %[e, c]))        x: [n, c], numbers: [e, 1]
     after:   y = Gather<axis = 0>(x, Reshape(numbers, %[-1]))
     """
-    indices = op.Reshape(m.numbers, op.constant(np.array([-1], dtype=np.int64)))
+    indices = op.Reshape(m.numbers, [-1])
     return op.Gather(m.x, indices, axis=axis_of(m.root, m.shapes))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from .... import ir
 from ...analyses import Dim
 from ...rewriting.builder import Builder
@@ -96,4 +94,4 @@ def gather_nd_to_gather(m: Match, op: Builder) -> ir.Value:
             result = op.Gather(result, arange, axis=axis)
     if not found.unit_axes:
         return op.Identity(result)
-    return op.Unsqueeze(result, op.constant(np.array(found.unit_axes, dtype=np.int64)))
+    return op.Unsqueeze(result, axes=found.unit_axes)

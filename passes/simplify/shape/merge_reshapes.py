@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .... import ir
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import let
@@ -14,7 +12,7 @@ from .constant_reshape import constant_target
 
 (target,) = values("target")
 
-_INNER = OneOf(tuple(any_call(name).named("inner").shared() for name in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")))
+_INNER = OneOf(tuple(any_call(name).named("inner").shared() for name in ir.VIEWS))
 
 
 def _merge_targets(m: Match) -> list[int] | str:
@@ -48,4 +46,4 @@ def merge_reshapes(m: Match, op: Builder) -> ir.Value:
     before:  y = Reshape(Reshape(x, s), t)        any of Reshape, Flatten, Squeeze, Unsqueeze
     after:   y = Reshape(x, %t)
     """
-    return op.Reshape(m.inner.node.inputs[0], op.constant(np.array(m[_merged_target], dtype=np.int64)))
+    return op.Reshape(m.inner.node.inputs[0], m[_merged_target])

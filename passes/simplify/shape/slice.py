@@ -51,7 +51,7 @@ def merge_slices(m: Match, op: Builder) -> ir.Value:
     before:  y = Slice(Slice(x, %1, %3, %axis1), %0, %2, %axis2)
     after:   y = Slice(x, %[1, 0], %[3, 2], %[axis1, axis2])
     """
-    return op.Slice(m.inner.node.inputs[0], *map(op.constant, slice_parameters(m[_merged])))
+    return op.Slice(m.inner.node.inputs[0], **slice_parameters(m[_merged]))
 
 
 def _operand_of(m: Match, concat: ir.Node, axis: int | None, start: int, stop: int) -> tuple[ir.Value, int] | None:
@@ -105,7 +105,7 @@ def slice_of_concat(m: Match, op: Builder) -> ir.Value:
     after:   y = Slice(b, %[1], %[2], %[0])
     """
     operand, axis, taken = m[_sliced]
-    return op.Slice(operand, *map(op.constant, slice_parameters({axis: taken})))
+    return op.Slice(operand, **slice_parameters({axis: taken}))
 
 
 def _find_gathered(m: Match) -> tuple[ir.Value, int, int] | str:
@@ -138,4 +138,4 @@ def gather_of_concat(m: Match, op: Builder) -> ir.Value:
     after:   y = Gather<axis = 0>(b, %0)
     """
     operand, axis, index = m[_gathered]
-    return op.Gather(operand, op.constant(np.full_like(m.index.array, index)), axis=axis)
+    return op.Gather(operand, np.full_like(m.index.array, index), axis=axis)

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from .... import ir
 from ...analyses import Shapes
 from ...analyses.manager import Analysis
@@ -103,13 +101,11 @@ def _split(source: ir.Value, axis: int, pieces: Pieces, tiles: Sequence[tuple[in
 
 def new_split(source: ir.Value, axis: int, sizes: Sequence[int], version: int) -> ir.Node:
     """A Split into parts of these sizes: an attribute, an input, or a number of outputs, as the opset has it."""
-    inputs: list[ir.Value | None] = [source]
     attributes: dict[str, ir.AttributeValue] = {"axis": axis}
     if len(set(sizes)) > 1:
-        if version < 13:
-            attributes["split"] = list(sizes)
-        else:
-            inputs.append(ir.pending_constant(np.array(sizes, dtype=np.int64), name=f"{source.name}_sizes"))
+        attributes["split"] = list(sizes)
     elif version >= 18:
         attributes["num_outputs"] = len(sizes)
-    return ir.new_node("Split", inputs, attributes, version=version, outputs=len(sizes), provenance=SlicesToSplit.name)
+    return ir.new_node(
+        "Split", [source], attributes, version=version, outputs=len(sizes), provenance=SlicesToSplit.name
+    )

@@ -53,4 +53,4 @@ def commute_scale_shift(m: Match, op: Builder) -> ir.Value | None:
     after:   y = Conv(Add(x, %(d / c)), %(w * c), %b)
     """
     scale = 1.0 / m[_scale] if m.has("Div") else m[_scale]
-    return rebuild(m, op, scaled_inputs(m, scale), bias_of(m), data=op.Add(m.x, op.constant(m[_shift])))
+    return rebuild(m, op, scaled_inputs(m, scale), bias_of(m), data=op.Add(m.x, m[_shift]))

@@ -133,18 +133,18 @@ def rebuild(
     None where the type of the weight cannot hold them.
     """
     old, dtype = linear(m), m.w.array.dtype
-    inputs: list[ir.Value | None] = [m.x.value if data is None else data, m.w.value]
+    inputs: list[ir.Value | ir.Content] = [m.x.value if data is None else data, m.w.value]
     if weight is not None:
         rounded = round_weight(weight, dtype)
         if rounded is None:
             return None
-        inputs[1] = op.constant(rounded)
+        inputs[1] = rounded
     if bias is not None:
         with np.errstate(over="ignore"):
             shift = bias.astype(dtype)
         if not np.isfinite(shift).all():
             return None
-        inputs.append(op.constant(shift))
+        inputs.append(shift)
     op_type = "Gemm" if old.node.op_type == "MatMul" and bias is not None else old.node.op_type
     return op.node(op_type, inputs, attributes=old.attributes)[0]
 

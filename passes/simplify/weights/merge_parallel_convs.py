@@ -104,7 +104,7 @@ def _conv(m: Match, op: Builder, conv: Operand, weight: Vector, bias: Vector | N
             constants.append(bias.astype(rounded.dtype))
         if not np.isfinite(constants[1].astype(np.float64)).all():
             return None
-    return op.node("Conv", [m.x, *map(op.constant, constants)], attributes=conv.attributes)[0]
+    return op.node("Conv", [m.x, *constants], attributes=conv.attributes)[0]
 
 
 def _find_center(m: Match) -> tuple[int, ...] | str:

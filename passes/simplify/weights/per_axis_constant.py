@@ -16,7 +16,6 @@ from ...analyses.symbolic import product
 from .linear_ops import Vector
 
 _INDEXING = ("Slice", "Expand", "Gather", "GatherElements", "GatherND", "Tile", "DepthToSpace", "SpaceToDepth", "Trilu")
-VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,12 @@ def before(node: ir.Node, numbers: PerAxisConstant, shapes: Shapes) -> PerAxisCo
     source, result = node.inputs[0] if node.inputs else None, node.outputs[0]
     if source is None or node.domain != "":
         return None
-    if node.op_type in (*VIEWS, *_INDEXING, "Transpose") and numbers.axis is None:
+    if node.op_type in (*ir.VIEWS, *_INDEXING, "Transpose") and numbers.axis is None:
         return numbers
     if node.op_type == "Transpose":
         order = _order(node, shapes.rank(source))
         return None if order is None else numbers.at(order[numbers.axis or 0] - len(order))
-    if node.op_type in VIEWS:
+    if node.op_type in ir.VIEWS:
         return _before_view(source, result, numbers, shapes)
     return None
 

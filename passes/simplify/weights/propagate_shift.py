@@ -15,12 +15,12 @@ from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 from .linear_ops import Vector, round_weight
-from .per_axis_constant import VIEWS, PerAxisConstant, before, read
+from .per_axis_constant import PerAxisConstant, before, read
 
 x, c = values("x c")
 
 _MOST_MOVES = 8
-_MOVEMENT = ("Transpose", *VIEWS)
+_MOVEMENT = ("Transpose", *ir.VIEWS)
 _WITH_BIAS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "LayerNormalization": 2, "InstanceNormalization": 2}
 """The input that is the bias, by operator; BatchNormalization is not among them: it is folded before."""
 
@@ -117,8 +117,11 @@ def propagate_shift(m: Match, op: Builder) -> ir.Value:
     after:   y = Transpose(Conv(x, w, %(b + c)))
     """
     plan = m[_plan]
-    inputs = [*plan.adder.inputs, *(None,) * (plan.index + 1 - len(plan.adder.inputs))]
-    inputs[plan.index] = op.constant(plan.content)
+    inputs: list[ir.Value | ir.Content | None] = [
+        *plan.adder.inputs,
+        *(None,) * (plan.index + 1 - len(plan.adder.inputs)),
+    ]
+    inputs[plan.index] = plan.content
     value = op.node(plan.adder.op_type, inputs, attributes=dict(plan.adder.attributes))[0]
     for move in reversed(plan.moves):
         value = op.node(move.op_type, [value, *move.inputs[1:]], attributes=dict(move.attributes))[0]

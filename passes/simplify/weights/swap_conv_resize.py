@@ -133,7 +133,6 @@ def _show_channels(m: Match) -> str:
         UNSHARED,
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source=(
         "W·Σ aᵢxᵢ + b = Σ aᵢ(W·xᵢ + b), as Σ aᵢ = 1; the decoder of SegFormer (arXiv:2105.15203, section 3.2): "
         "x3 alone, x1.35 on the whole model"
@@ -149,7 +148,7 @@ def swap_resize_conv1x1(m: Match, op: Builder) -> ir.Value | None:
     for piece in m[_pieces]:
         part = np.ascontiguousarray(weight[:, start : start + piece.channels])
         bias = m.b if start == 0 else None
-        convolved = op.Conv(piece.image, op.constant(part), bias, **m.Conv.attributes)
+        convolved = op.Conv(piece.image, part, bias, **m.Conv.attributes)
         if piece.resize is not None:
             inputs = [convolved, *piece.resize.inputs[1:]]
             convolved = op.node("Resize", inputs, attributes=dict(piece.resize.attributes))[0]

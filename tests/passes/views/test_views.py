@@ -45,12 +45,14 @@ def add_emitted(proto: onnx.ModelProto, source: str, steps: list[Step], name: st
     """Compute the steps from `source` in the model, as an output of that name."""
     value = source
     for at, step in enumerate(steps):
-        operands = [f"{name}_{at}_{index}" for index in range(len(step.operands))]
-        for operand, content in zip(operands, step.operands, strict=True):
+        parameters = dict(step.parameters)
+        operands = [] if step.target is None else [step.target]
+        if step.op_type != "Transpose" and step.op_type != "Gather":
+            operands += [parameters.pop(key) for key in ("starts", "ends", "axes", "steps") if key in parameters]
+        names = [f"{name}_{at}_{index}" for index in range(len(operands))]
+        for operand, content in zip(names, operands, strict=True):
             proto.graph.initializer.append(numpy_helper.from_array(np.array(content, dtype=np.int64), operand))
-        proto.graph.node.append(
-            helper.make_node(step.op_type, [value, *operands], [f"{name}_{at}"], **dict(step.attributes))
-        )
+        proto.graph.node.append(helper.make_node(step.op_type, [value, *names], [f"{name}_{at}"], **parameters))
         value = f"{name}_{at}"
     proto.graph.node.append(helper.make_node("Identity", [value], [name]))
     add_output(proto, name)
@@ -128,7 +130,7 @@ def test_a_reshape_that_cuts_through_a_range_is_no_view() -> None:
 def test_repeated_heads_are_one_gather() -> None:
     n = named_dim("n")
     repeated = identity((n, 2, 8)).expand_dim(1, 3)
-    assert emit(repeated) == [Step("Gather", ((0, 0, 0, 1, 1, 1),), {"axis": 1})]
+    assert emit(repeated) == [Step("Gather", (0, 0, 0, 1, 1, 1), {"axis": 1})]
 
 
 def test_dims_that_no_constant_says_are_computed_where_that_is_allowed() -> None:

@@ -200,7 +200,7 @@ def _spread(node: ir.Node) -> dict[str, ir.AttributeValue | ir.Attr]:
 
 def _view(op_type: str, value: ir.Value, before: ir.Node, rewriter: ir.Rewriter, shapes: Shapes) -> ir.Value:
     version = rewriter.imports_of(before.graph)[""] if before.graph is not None else before.version
-    made = ir.new_view(op_type, value, [2], version=version, provenance=Conv1dToConv2d.name)
+    made = ir.new_node(op_type, [value], {"axes": [2]}, version=version, provenance=Conv1dToConv2d.name)
     rewriter.insert(made, before=before)
     shapes.learn(made)
     return made.outputs[0]

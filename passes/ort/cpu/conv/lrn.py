@@ -32,7 +32,6 @@ from .nchwc import CHANNELS, FLOAT32, LARGE
         LARGE,
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source="Krizhevsky et al. 2012, section 3.3; the kernel is scalar: x9 to x11 alone, x1.5 to x1.9 on whole models",
 )
 def decompose_lrn(m: Match, op: Builder) -> ir.Value:
@@ -50,8 +49,8 @@ def decompose_lrn(m: Match, op: Builder) -> ir.Value:
     bias = np.full(channels, m.LRN.number("bias", 1.0))
     summed = op.Conv(
         op.Mul(m.x, m.x),
-        op.constant(weight.reshape(channels, channels, 1, 1).astype(np.float32)),
-        op.constant(bias.astype(np.float32)),
+        weight.reshape(channels, channels, 1, 1).astype(np.float32),
+        bias.astype(np.float32),
         kernel_shape=[1, 1],
     )
     beta = m.LRN.number("beta", 0.75)
@@ -61,5 +60,5 @@ def decompose_lrn(m: Match, op: Builder) -> ir.Value:
     elif beta == 0.5:
         power = op.Sqrt(summed)
     else:
-        power = op.Pow(summed, op.constant(np.asarray(beta, dtype=np.float32)))
+        power = op.Pow(summed, np.array(beta, np.float32))
     return op.Div(m.x, power)

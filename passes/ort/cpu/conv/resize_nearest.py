@@ -46,7 +46,6 @@ def _has_whole_factors(m: Match) -> bool:
             lambda m: " to ".join(m.shapes.show(value) for value in (m.root.inputs[0], m.Resize.value) if value),
         ),
     ],
-    is_heuristic=True,
     source=(
         "(q·s + r + 0.5) / s - 0.5 lies within half a pixel of q for 0 <= r < s; ONNX Runtime's blocked layout has the "
         "asymmetric form: x1.7 to x2.8 after a convolution"

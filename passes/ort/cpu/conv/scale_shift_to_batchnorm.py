@@ -56,7 +56,6 @@ def _users(m: Match) -> list[str]:
         ),
     ],
     exactness=Exactness.ROUNDING,
-    is_heuristic=True,
     source=(
         "ONNX Runtime's NCHWc transformer makes a BatchNormalization a blocked convolution, and an Add of a number two "
         "reorders: x1.1 on OCR models"
@@ -70,4 +69,4 @@ def scale_shift_to_batchnorm(m: Match, op: Builder) -> ir.Value:
     """
     count = m[CHANNELS]
     vectors = (*m[SCALE_AND_SHIFT], np.zeros(count), np.ones(count))
-    return op.BatchNormalization(m.x, *(op.constant(vector.astype(np.float32)) for vector in vectors), epsilon=0.0)
+    return op.BatchNormalization(m.x, *(vector.astype(np.float32) for vector in vectors), epsilon=0.0)

@@ -136,11 +136,7 @@ def _weight(m: Match, op: Builder, point: int) -> ir.Value:
     taps = np.array(_filter(point, m[TAPS])).reshape(-1, 1)
     if m.w.is_constant:
         return op.constant((m.w.array * taps).sum(axis=2, keepdims=True).astype(np.float32))
-    scaled = op.Mul(m.w, op.constant(taps.astype(np.float32)))
-    # ReduceSum takes its axes as an attribute below opset 13
-    is_input = (m.root.version or 0) >= 13
-    axes = op.constant(np.array([2], dtype=np.int64))
-    return op.ReduceSum(scaled, axes) if is_input else op.ReduceSum(scaled, axes=[2])
+    return op.ReduceSum(op.Mul(m.w, taps.astype(np.float32)), axes=[2])
 
 
 def _product(m: Match, op: Builder, point: int) -> ir.Value:
@@ -150,7 +146,7 @@ def _product(m: Match, op: Builder, point: int) -> ir.Value:
     data = np.broadcast_to(_DATA[point].reshape(-1, 1), (channels, 1, PRODUCTS, 1)).astype(np.float32)
     combined = op.Conv(
         m.x,
-        op.constant(data),
+        data,
         group=channels,
         kernel_shape=[PRODUCTS, 1],
         strides=[geometry.rows, 1],
@@ -217,7 +213,6 @@ def _activated(m: Match, op: Builder, value: ir.Value) -> ir.Value:
         ),
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    is_heuristic=True,
     source=(
         "Winograd 1980; Lavin and Gray 2016, arXiv:1509.09308, along one axis: half the multiplications of a 3x3 "
         "window, and the layout stays blocked; ONNX Runtime 1.32 has no such kernel"
@@ -240,7 +235,7 @@ def decompose_conv_winograd(m: Match, op: Builder) -> ir.Value:
 
     def times(value: ir.Value, factor: int) -> ir.Value:
         # a factor for each channel: ONNX Runtime multiplies in the blocked layout, together with the sum that follows
-        return op.Mul(value, op.constant(np.full((channels, 1, 1), factor, dtype=np.float32)))
+        return op.Mul(value, np.full((channels, 1, 1), factor, dtype=np.float32))
 
     def sum_and_difference(left: ir.Value, right: ir.Value) -> tuple[ir.Value, ir.Value]:
         return op.Add(left, right), op.Add(times(right, -1), left)
@@ -254,10 +249,5 @@ def decompose_conv_winograd(m: Match, op: Builder) -> ir.Value:
         phases.append(_activated(m, op, phase))
     joined = op.Concat(*phases, axis=3)
     steps = -(-height // rows)
-    result = op.Reshape(joined, op.constant(np.array([0, channels, steps * rows, width], dtype=np.int64)))
-    if steps * rows == height:
-        return result
-    if (m.root.version or 0) < 10:  # from there on Slice has its bounds as inputs
-        return op.Slice(result, starts=[0], ends=[height], axes=[2])
-    start, end, axis = (op.constant(np.array([number], dtype=np.int64)) for number in (0, height, 2))
-    return op.Slice(result, start, end, axis)
+    result = op.Reshape(joined, [0, channels, steps * rows, width])
+    return result if steps * rows == height else op.Slice(result, starts=[0], ends=[height], axes=[2])
