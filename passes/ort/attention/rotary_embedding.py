@@ -12,7 +12,6 @@ from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, let, require
 from ...rewriting.match import Match
-from ...rewriting.operand import Operand
 from ...rewriting.pattern import Call, Var, op, values
 from ...rewriting.rule import rule
 from ...targets.cuda import FLOAT16_TYPES
@@ -126,11 +125,13 @@ def fuse_rotary_embedding(m: Match, op: Builder) -> ir.Value:
     before:  t = heads(x); y = Add(Mul(t, Cos(a)), Mul(Concat(Neg(t[half:]), t[:half]), Sin(a)))
     after:   y = heads(RotaryEmbedding<num_heads>(x, Cos(a), Sin(a)))
     """
-    rows: Operand | ir.Value = m.angles
-    if (m.angles.dims or (None,))[0] == 1 != (m.x.dims or (None,))[0]:  # the operator needs a row for each sample
+    caches = [op.Cos(m.angles), op.Sin(m.angles)]
+    if (m.angles.dims or (None,))[0] == 1 != (m.x.dims or (None,))[0]:
+        # the operator needs a row for each sample: copied, which is cheaper than computed again
         batch = op.Shape(m.x, start=0, end=1)
-        rows = op.Expand(m.angles, op.Concat(batch, op.constant(np.array([1, 1], dtype=np.int64)), axis=0))
-    rotated = op.RotaryEmbedding(m.x, op.Cos(rows), op.Sin(rows), num_heads=m[HEADS][2], interleaved=0)
+        sizes = op.Concat(batch, op.constant(np.array([1, 1], dtype=np.int64)), axis=0)
+        caches = [op.Expand(cache, sizes) for cache in caches]
+    rotated = op.RotaryEmbedding(m.x, *caches, num_heads=m[HEADS][2], interleaved=0)
     return op.Transpose(op.Reshape(rotated, m.target, **m.split.attributes), perm=[0, 2, 1, 3])
 
 
