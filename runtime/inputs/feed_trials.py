@@ -139,26 +139,30 @@ class Trials:
         """Each plan, and after an error, plans with the sizes in ONNX Runtime's message (breadth-first)."""
         repairs = 0
         for plan in ordered:
-            pending, seen = [plan], {plan}
+            pending: list[tuple[FeedPlan, Mapping[str, int]]] = [(plan, {})]
+            seen = {plan}
             while pending and repairs < MAX_REPAIRS:
-                current = pending.pop(0)
+                current, steps = pending.pop(0)
                 yield current
                 if self._message is None:
                     break
                 repairs += current is not plan
-                for repaired in self._repaired(current, self._message):
-                    if repaired not in seen and len(repaired.chosen) <= len(plan.chosen) + 3:
+                for symbol, size, number in self._repairs(current, self._message):
+                    repaired, step = current.with_size(symbol, number), number - size
+                    # A size that the last repair raised, and that needs a larger step now, grows without end.
+                    diverges = 0 < steps.get(symbol, 0) < step
+                    if not diverges and repaired not in seen and len(repaired.chosen) <= len(plan.chosen) + 3:
                         seen.add(repaired)
-                        pending.append(repaired)
+                        pending.append((repaired, {**steps, symbol: step}))
 
-    def _repaired(self, plan: FeedPlan, message: str) -> Iterator[FeedPlan]:
-        """`Got: 5 Expected: 10`: give a symbol whose size the message has another size of the message."""
+    def _repairs(self, plan: FeedPlan, message: str) -> Iterator[tuple[str, int, int]]:
+        """`Got: 5 Expected: 10`: a symbol whose size the message has, that size, and another size of the message."""
         numbers = list(dict.fromkeys(int(text) for text in re.findall(r"(?<![\w.-])\d{1,6}(?![\w.])", message)))
         sizes = self.inputs.binding(plan).sizes
         for number in [number for number in numbers[:8] if 0 < number <= 1 << 16]:
             for symbol, size in sizes.items():
                 if size in numbers and size != number:
-                    yield plan.with_size(symbol, number)
+                    yield symbol, size, number
 
     def _with_single_dims(self, plan: FeedPlan) -> Iterator[FeedPlan]:
         """The plan with another size for one symbol at a time."""
