@@ -2,8 +2,9 @@
 
     python benchmarks/compare_tools.py MODEL.onnx … --output benchmarks/results/NAME.json
 
-Inputs come from MODEL.inputs.npz beside the model, else they are made. Ratios are those of paired, interleaved runs on
-one thread: above 1 means faster than the original. The file is written after each model, and what it has is not redone.
+Inputs come from MODEL.inputs.npz beside the model; they are made where there are none, or ONNX Runtime does not accept
+them. Ratios are those of paired, interleaved runs on one thread: above 1 means faster than the original. The file is
+written after each model, and what it has is not redone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def compare(
     model, options = ir.load(source), document.options
     sample = source.with_suffix(".inputs.npz")
     reference = runtime.open_session(source, replace(options, optimize=False))
-    feeds = runtime.usable_feeds(reference, model, [sample] if sample.exists() else [])
+    samples = [sample] if sample.exists() and _accepts(reference, runtime.read_feeds(sample, model).feeds) else []
+    feeds = runtime.usable_feeds(reference, model, samples)
     for tool in wanted:
         row: dict[str, Any] = {"model": source.stem, "tool": tool, "nodes_before": _nodes(source)}
         with tempfile.TemporaryDirectory() as folder:
@@ -48,6 +50,14 @@ def compare(
                 "nodes": _nodes(target),
                 **(race.to_json() if race else {}),
             }
+
+
+def _accepts(session: runtime.Session, feeds: runtime.Feeds) -> bool:
+    try:
+        session.run(feeds)
+    except ir.ModelError:
+        return False
+    return True
 
 
 def _nodes(path: Path) -> int:

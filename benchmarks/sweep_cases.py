@@ -130,6 +130,13 @@ elementwise("where-greater-to-max", "<float k = {0.5}>", "c = Greater(x, k)  y =
 elementwise("max-zero-to-relu", "<float zero = {0}>", "y = Max(x, zero)")
 elementwise("expand-scalar-rank", "<float half = {0.5}>", "y = Mul(x, half)")
 elementwise("expand-scalar-rank", "<float low = {-0.5}>", "a = Max(x, low)  y = Div(low, a)")
+elementwise("expand-scalar-rank", "<float k = {1.702}>", "a = Mul(x, k)  s = Sigmoid(a)  y = Mul(x, s)", opset=17)
+elementwise(
+    "expand-scalar-rank",
+    _GELU,
+    "i = Div(x, root)  e = Erf(i)  a = Add(e, one)  g = Mul(x, a)  y = Mul(g, half)",
+    opset=17,
+)
 elementwise("mul-reciprocal-to-div", "", "a = Exp(x)  r = Reciprocal(a)  y = Mul(x, r)")
 elementwise(
     "where-one-zero-to-cast",

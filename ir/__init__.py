@@ -3,6 +3,9 @@
 There are no wrapper objects, and one use-def chain. Every change goes through `Rewriter`.
 """
 
+from .bridges import deferred_imports as deferred_imports  # before anything else imports onnx_ir
+
+# isort: split
 from onnx_ir import (
     Attr,
     AttributeType,

@@ -51,6 +51,8 @@ _argument = (
     | _times(op.Mul(x, _factor).any_order().named("sum"), _slope).named("argument")
 )
 
+GELU = _gated(_one_more(op.Erf(_over_root)))
+
 REQUIRES = [
     structural("opset 20", lambda m: (m.root.version or 0) >= 20),
     require("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
@@ -63,7 +65,7 @@ REQUIRES = [
 
 
 @rule(
-    _gated(_one_more(op.Erf(_over_root))),
+    GELU,
     requires=REQUIRES,
     exactness=Exactness.ROUNDING,
     source=SOURCE,

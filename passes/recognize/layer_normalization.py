@@ -7,21 +7,15 @@ from ..pipeline.exactness import Exactness
 from ..rewriting.builder import Builder
 from ..rewriting.constraints import structural
 from ..rewriting.match import Match
-from ..rewriting.pattern import Pattern, op
+from ..rewriting.pattern import op
 from ..rewriting.rule import rule
-from .norm_patterns import FLOAT, REQUIRES, bias, goes_on, mean_of, over_deviation, parameters, scale, x
+from .norm_patterns import FLOAT, REQUIRES, affine, goes_on, mean_of, over_deviation, parameters, x
 
 _centered = op.Sub(x, mean_of(x, "mean")).named("centered")
 
 
-def _affine(normalized: Pattern) -> Pattern:
-    """`normalized` with a scale and a bias, with a scale, or alone."""
-    scaled = op.Mul(normalized, scale).any_order().named("scaled")
-    return op.Add(scaled, bias).any_order().named("biased") | scaled | normalized
-
-
 @rule(
-    _affine(over_deviation(_centered)),
+    affine(over_deviation(_centered)),
     requires=[
         structural("opset 17", lambda m: (m.root.version or 0) >= 17),
         structural("no scale above", lambda m: m.has("scale") or not goes_on(m, m.root.outputs[0], "Mul")),

@@ -33,6 +33,12 @@ def over_deviation(data: Pattern) -> Pattern:
     return op.Div(data, root).named("normalized") | op.Mul(data, inverse).any_order().named("normalized")
 
 
+def affine(normalized: Pattern) -> Pattern:
+    """`normalized` with a scale and a bias, with a scale, or alone."""
+    scaled = op.Mul(normalized, scale).any_order().named("scaled")
+    return op.Add(scaled, bias).any_order().named("biased") | scaled | normalized
+
+
 @dataclass(frozen=True)
 class Normalized:
     """The trailing axes that are normalized: the first of them, counted from the end, and their dims."""

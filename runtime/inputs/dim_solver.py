@@ -76,6 +76,12 @@ class Equations:
         if number > 1 and size.symbols and not size.is_unknown:
             self.least.append((size, number))
 
+    def require_most(self, size: Size, bound: Size) -> None:
+        """Add an upper bound of a size."""
+        left = bound - size
+        if left.symbols and not left.is_unknown:
+            self.least.append((left, 0))
+
     def solve(self, wanted: Mapping[str, int], kept: frozenset[str] = frozenset()) -> dict[str, int]:
         """Sizes near `wanted` that satisfy the constraints as far as possible.
 
@@ -311,16 +317,15 @@ class _Solver:
         return number is not None and number % divisor == 0
 
     def _grow(self, size: Size, number: int) -> None:
-        names = self._free(size)
-        movable = [name for name in names if name not in self.kept] or names
         found = self._evaluate(size, {})
-        if found is None or found >= number or not movable:
+        if found is None or found >= number:
             return
-        for name in sorted(movable, key=lambda each: -self.wanted[each]):
+        for name in sorted(self._free(size), key=lambda each: (each in self.kept, -self.wanted[each])):
             exact = self._reduced(size)
             terms = dict(exact.terms)
-            if exact.symbols == (name,) and set(terms) <= {(), (name,)} and terms[(name,)] > 0:
-                self._bind(name, Size.number(math.ceil((number - terms.get((), 0)) / terms[(name,)])))
+            if exact.symbols == (name,) and set(terms) <= {(), (name,)}:
+                bound, factor = number - terms.get((), 0), terms[(name,)]
+                self._bind(name, Size.number(math.ceil(bound / factor) if factor > 0 else bound // factor))
                 return
             least = self.wanted[name]
             while least <= 4096:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +25,8 @@ MAX_REPAIRS, MAX_SINGLE_DIMS = 48, 96  # trials for one set
 TRIALS_S = 60.0  # for the trials of one set, after the first
 TRIAL_SHARE = 12  # one trial may take this part of the time that is left: a size may be far too large
 MAX_BYTES = 1 << 30  # of one set of feeds
+MOST_GROWTH, LARGE = 12, 1 << 15
+"""Plans of more elements than `LARGE`, and that many times those of the first, go last: to fail costs them as much."""
 _SINGLE_SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 16, 24, 64, 80, 100, 128, 256, 512)
 
 
@@ -119,6 +122,8 @@ class Trials:
         chosen = tuple(self._learned.items())
         first = self.options.first if nth == 0 else None
         ordered = [replace(plan, chosen=chosen, rank=ranks[0]) for plan in plans(nth, first)]
+        self._most = max(MOST_GROWTH * self._elements(ordered[0]), LARGE)
+        self._postponed: list[FeedPlan] = []
         yield from self._with_repairs(ordered[:3])
         yield from (replace(ordered[0], rank=rank) for rank in ranks[1:])
         yield from self._with_repairs(self._cheapest_first(ordered[3:]))
@@ -126,39 +131,48 @@ class Trials:
             yield from self._with_repairs([replace(ordered[3], rank=rank)])
         yield from self._with_repairs([replace(plan, solved=False) for plan in ordered])
         yield from self._with_single_dims(ordered[3])
+        self._most = sys.maxsize
+        yield from self._with_repairs(self._cheapest_first(dict.fromkeys(self._postponed)))
 
-    def _cheapest_first(self, ordered: Sequence[FeedPlan]) -> list[FeedPlan]:
+    def _cheapest_first(self, ordered: Iterable[FeedPlan]) -> list[FeedPlan]:
         """Plans by the elements of their inputs, those with other values than normal ones last."""
+        return sorted(ordered, key=lambda plan: (plan.values != "normal", self._elements(plan)))
 
-        def cost(plan: FeedPlan) -> tuple[bool, int]:
-            return plan.values != "normal", sum(map(math.prod, self.inputs.shapes(plan).values()))
+    def _elements(self, plan: FeedPlan) -> int:
+        """The elements of all inputs."""
+        return sum(map(math.prod, self.inputs.shapes(plan).values()))
 
-        return sorted(ordered, key=cost)
-
-    def _with_repairs(self, ordered: Sequence[FeedPlan]) -> Iterator[FeedPlan]:
+    def _with_repairs(self, ordered: Iterable[FeedPlan]) -> Iterator[FeedPlan]:
         """Each plan, and after an error, plans with the sizes in ONNX Runtime's message (breadth-first)."""
         repairs = 0
         for plan in ordered:
-            pending, seen = [plan], {plan}
+            pending: list[tuple[FeedPlan, Mapping[str, int]]] = [(plan, {})]
+            seen = {plan}
             while pending and repairs < MAX_REPAIRS:
-                current = pending.pop(0)
+                current, steps = pending.pop(0)
+                if self._elements(current) > self._most:
+                    self._postponed.append(current)
+                    continue
                 yield current
                 if self._message is None:
                     break
                 repairs += current is not plan
-                for repaired in self._repaired(current, self._message):
-                    if repaired not in seen and len(repaired.chosen) <= len(plan.chosen) + 3:
+                for symbol, size, number in self._repairs(current, self._message):
+                    repaired, step = current.with_size(symbol, number), number - size
+                    # A size that the last repair raised, and that needs a larger step now, grows without end.
+                    diverges = 0 < steps.get(symbol, 0) < step
+                    if not diverges and repaired not in seen and len(repaired.chosen) <= len(plan.chosen) + 3:
                         seen.add(repaired)
-                        pending.append(repaired)
+                        pending.append((repaired, {**steps, symbol: step}))
 
-    def _repaired(self, plan: FeedPlan, message: str) -> Iterator[FeedPlan]:
-        """`Got: 5 Expected: 10`: give a symbol whose size the message has another size of the message."""
+    def _repairs(self, plan: FeedPlan, message: str) -> Iterator[tuple[str, int, int]]:
+        """`Got: 5 Expected: 10`: a symbol whose size the message has, that size, and another size of the message."""
         numbers = list(dict.fromkeys(int(text) for text in re.findall(r"(?<![\w.-])\d{1,6}(?![\w.])", message)))
         sizes = self.inputs.binding(plan).sizes
         for number in [number for number in numbers[:8] if 0 < number <= 1 << 16]:
             for symbol, size in sizes.items():
                 if size in numbers and size != number:
-                    yield plan.with_size(symbol, number)
+                    yield symbol, size, number
 
     def _with_single_dims(self, plan: FeedPlan) -> Iterator[FeedPlan]:
         """The plan with another size for one symbol at a time."""

@@ -1,14 +1,18 @@
-"""ArgMax, ArgMin and Hardmax over functions that keep or reverse the order of elements."""
+"""ArgMax, ArgMin, Hardmax and TopK over functions that keep or reverse the order of elements."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import require
 from ...rewriting.match import Match
-from ...rewriting.pattern import any_call, op
+from ...rewriting.pattern import any_call, op, values
 from ...rewriting.rule import rule
+
+(k,) = values("k")
 
 _WIDE = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
 """In 16 bits the probabilities of many classes are subnormal, and hundreds of them are equal."""
@@ -55,13 +59,46 @@ def eliminate_softmax_before_argmax(m: Match, op: Builder) -> ir.Value | None:
     """Remove a Softmax before ArgMax: it does not change which element is the largest.
 
     Where the two largest differ by less than the rounding error of Softmax (some 1e-7), it makes them equal and the
-    first is taken; without it the larger one is. The smallest elements underflow to the same zero, so that ArgMin, and
-    TopK of many, stay.
+    first is taken; without it the larger one is. The smallest elements underflow to the same zero: ArgMin stays.
 
     before:  y = ArgMax<axis = 1>(Softmax<axis = 1>(x))
     after:   y = ArgMax<axis = 1>(x)
     """
     return op.node(m.root.op_type, [m.inner.node.inputs[0]], attributes=m.root.attributes)[0]
+
+
+def _keeps_order(m: Match) -> bool:
+    """Whether the chosen elements are told apart: the largest, or those of logarithms, which do not underflow."""
+    return m.inner.node.op_type == "LogSoftmax" or (m.TopK.integer("largest", 1) == 1 and m.k.scalar == 1)
+
+
+@rule(
+    op.TopK(_SOFTMAX, k).any_attributes(),
+    requires=[
+        require("float32 or float64", lambda m: m.inner.dtype in _WIDE, lambda m: str(m.inner.dtype)),
+        require("normalized along the compared axis", _same_slices, _show_axes),
+        require("the largest element, or logarithms", _keeps_order, lambda m: f"k {m.shapes.show(m.k.value)}"),
+        require(
+            "indices alone",
+            lambda m: not m.root.outputs[0].uses() and not m.root.outputs[0].is_graph_output(),
+            lambda m: "the values have users",
+        ),
+    ],
+    exactness=Exactness.SPECIAL_VALUES,
+    source="ONNX Softmax, LogSoftmax, TopK: exp(x - c) / s rises with x",
+    outputs=2,
+)
+def eliminate_softmax_before_topk(m: Match, op: Builder) -> Sequence[ir.Value | None]:
+    """Remove a Softmax before TopK of which the indices alone are used.
+
+    Elements below the largest by more than 103 have a probability of 0 each, in the order of their indices: of Softmax,
+    only the largest is chosen, not one of many.
+
+    before:  _, i = TopK<axis = 1>(Softmax<axis = 1>(x), 1)
+    after:   _, i = TopK<axis = 1>(x, 1)
+    """
+    x = m.inner.node.inputs[0]
+    return [None, op.node("TopK", [x, m.k], outputs=2, attributes=m.root.attributes)[1]]
 
 
 @rule(

@@ -17,11 +17,15 @@ Dims: TypeAlias = tuple[Size, ...]
 
 @dataclass(frozen=True)
 class SymbolicTensor:
-    """Facts about a tensor: element type, dims (None: unknown rank), elements of small integer tensors."""
+    """Facts about a tensor: element type, dims (None: unknown rank), elements of small integer tensors.
+
+    `below`: what exceeds each element of an integer tensor, such as the number of positions.
+    """
 
     dtype: ir.DataType | None = None
     dims: Dims | None = None
     elements: tuple[Size | None, ...] | None = None
+    below: Size | None = None
 
 
 Results: TypeAlias = Sequence[SymbolicTensor | None]
@@ -150,6 +154,11 @@ class Call:
                     best = size
             result.append(best)
         return tuple(result)
+
+    def require_within(self, indices: SymbolicTensor | None, rows: Size) -> None:
+        """Require that `indices` are within a table of so many rows."""
+        if indices is not None and indices.below is not None:
+            self.equations.require_most(indices.below, rows)
 
     def equal_dims(self, one: Dims, two: Dims) -> None:
         """Require that two shapes of one rank are equal. Raises ValueError when the ranks differ."""

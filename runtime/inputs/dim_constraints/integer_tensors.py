@@ -49,6 +49,14 @@ def _constant_of_shape(call: Call) -> Results | None:
     return None if elements is None else [SymbolicTensor(None, call.sizes(elements))]
 
 
+@infers("Range")
+def _range(call: Call) -> Results | None:
+    start, limit, step = ((call.elements(index) or (None,))[0] for index in range(3))
+    if start is None or limit is None or step is None or step.constant != 1:
+        return None
+    return [SymbolicTensor(call.dtype(0), (limit - start,), None, limit)]
+
+
 _COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {
     "Equal": operator.eq,
     "Less": operator.lt,
@@ -95,7 +103,17 @@ def _elementwise(call: Call) -> Results | None:
     is_tracked = call.op_type in _ARITHMETIC or call.op_type in _COMPARISONS
     if is_tracked and len(operands) == 2 and dims is not None and len(dims) <= 1:
         elements = _broadcast_elements(call, operands[0].elements, operands[1].elements)
-    return [SymbolicTensor(None, dims, elements)]
+    below = None
+    if call.op_type == "Add" and len(operands) == 2:
+        below = _shifted(*operands) or _shifted(*reversed(operands))
+    return [SymbolicTensor(None, dims, elements, below)]
+
+
+def _shifted(positions: SymbolicTensor, offset: SymbolicTensor) -> Size | None:
+    """The bound of positions plus an offset."""
+    if positions.below is None or offset.elements is None or len(offset.elements) != 1 or offset.elements[0] is None:
+        return None
+    return positions.below + offset.elements[0]
 
 
 def _broadcast_elements(

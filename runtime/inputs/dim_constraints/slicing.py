@@ -77,6 +77,9 @@ def _slice(call: Call) -> Results | None:
         starts, ends = call.integers("starts"), call.integers("ends")
         axes, steps = call.integers("axes", range(len(starts))), [1] * len(starts)
     if axes is None or starts is None or ends is None or steps is None:
+        if axes is not None and starts == [0] and steps == [1] and (first := _first_rows(call, x.dims[axes[0]])):
+            axis = axes[0] % len(x.dims)
+            return [SymbolicTensor(None, (*x.dims[:axis], first, *x.dims[axis + 1 :]))]
         sliced = {axis % len(x.dims) for axis in axes} if axes is not None else set(range(len(x.dims)))
         return [SymbolicTensor(None, tuple(call.unknown() if i in sliced else dim for i, dim in enumerate(x.dims)))]
     dims = list(x.dims)
@@ -86,6 +89,18 @@ def _slice(call: Call) -> Results | None:
     if x.elements is not None and len(dims) == 1:
         elements = tuple(x.elements[_as_slice(starts[0], ends[0], steps[0])])
     return [SymbolicTensor(None, tuple(dims), elements)]
+
+
+def _first_rows(call: Call, rows: Size) -> Size | None:
+    """The length of a slice from 0 to a symbolic end of an axis of constant length, which it is required to be within.
+
+    A size without negative terms is no index from the end.
+    """
+    end = (call.elements(2) or (None,))[0]
+    if end is None or end.constant is not None or rows.constant is None or any(count < 0 for _, count in end.terms):
+        return None
+    call.equations.require_most(end, rows)
+    return end
 
 
 def _as_slice(start: int, end: int, step: int) -> slice:
@@ -117,6 +132,7 @@ def _gather(call: Call) -> Results | None:
     if x.dims is None or indices.dims is None:
         return None
     axis = call.integer("axis") % len(x.dims)
+    call.require_within(call.tensor(1), x.dims[axis])
     values = call.constant(1)
     elements = None
     if values:

@@ -8,7 +8,7 @@ import pytest
 from optimize_graph import ir
 from optimize_graph.runtime import Feeds, Outputs, SessionOptions, open_session, usable_feeds
 
-OPSETS = '"": 21, "ai.onnx.ml": 3, "com.microsoft": 1'
+OPSETS = '"": {opset}, "ai.onnx.ml": 3, "com.microsoft": 1'
 
 
 def f(*shape: int) -> np.ndarray:
@@ -16,7 +16,8 @@ def f(*shape: int) -> np.ndarray:
 
 
 def proto(text: str, weights: dict[str, np.ndarray], unranked: tuple[str, ...] = ()) -> onnx.ModelProto:
-    model = onnx.parser.parse_model(f"<ir_version: 10, opset_import: [{OPSETS}]> {text}")
+    opset = 23 if "=RotaryEmbedding" in text or "=Attention" in text else 21
+    model = onnx.parser.parse_model(f"<ir_version: 10, opset_import: [{OPSETS.format(opset=opset)}]> {text}")
     model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())
     for value in model.graph.input:
         if value.name in unranked:
@@ -235,10 +236,84 @@ CASES = [
         {"w": f(7, 7)},
         (),
     ),
+    (
+        "a rotary table of one row, computed",
+        """g (float[B,S,16] x, float[T,4] angles) => (float[B,S,16] y) {
+                z=Constant<value_ints=[0]>() a=Unsqueeze(angles,z) c=Cos(a) s=Sin(a)
+                y=RotaryEmbedding<num_heads=2>(x,c,s)}""",
+        {},
+        (),
+    ),
+    (
+        "rotary tables and positions",
+        """g (float[B,H,S,8] x, float[M,K] c, float[M2,K2] s, int64[B2,S2] p) => (float[B,H,S,8] y) {
+                y=RotaryEmbedding(x,c,s,p)}""",
+        {},
+        (),
+    ),
+    (
+        "rotary tables of com.microsoft",
+        """g (float[B,S,H] x, int64[B2,S2] p) => (float[B,S,H] y) {
+                y=com.microsoft.RotaryEmbedding(x,p,c,s)}""",
+        {"c": f(24, 8), "s": f(24, 8)},
+        (),
+    ),
+    (
+        "rotary tables of com.microsoft over part of the heads",
+        """g (float[B,S,64] x, int64[B2,S2] p) => (float[B,S,64] y) {
+                y=com.microsoft.RotaryEmbedding<num_heads=4,rotary_embedding_dim=4>(x,p,c,s)}""",
+        {"c": f(24, 2), "s": f(24, 2)},
+        (),
+    ),
+    (
+        "learned positions",
+        """g (float[B,S,16] x) => (float[B,S,16] y) {
+                z=Constant<value_int=0>() o=Constant<value_int=1>() h=Shape(x) n=Gather(h,o) r=Range(z,n,o)
+                t=Constant<value_ints=[0]>() u=Unsqueeze(r,t) p=Gather(w,u) y=Add(x,p)}""",
+        {"w": f(12, 16)},
+        (),
+    ),
+    (
+        "learned positions with an offset",
+        """g (int64[B,S] x) => (float[B,S,16] y) {
+                z=Constant<value_int=0>() o=Constant<value_int=1>() h=Shape(x) n=Gather(h,o) r=Range(z,n,o)
+                k=Constant<value_int=2>() a=Add(r,k) p=Gather(w,a) e=Gather(v,x) y=Add(e,p)}""",
+        {"w": f(12, 16), "v": f(30, 16)},
+        (),
+    ),
+    (
+        "the first rows of a table",
+        """g (float[B,S,16] x) => (float[B,S,16] y) {
+                z=Constant<value_ints=[0]>() n=Shape<start=1,end=2>(x) p=Slice(w,z,n,z) y=Add(x,p)}""",
+        {"w": f(12, 16)},
+        (),
+    ),
+    (
+        "caches of grouped queries",
+        """g (float[B,S,32] q, float[B2,S2,16] k, float[B3,S3,16] v, float[B4,G,P,D] kp, float[B5,G2,P2,D2] vp)
+                => (float[B,S,32] y, float[B,2,T,8] kn, float[B,2,T,8] vn) {
+                sp=Shape<start=2,end=3>(kp) sq=Shape<start=1,end=2>(q) n=Add(sp,sq) t1=Cast<to=6>(n)
+                i=Constant<value_ints=[0]>() b=Shape<start=0,end=1>(q) t=Squeeze(t1,i) o=Constant<value=int32[1] {1}>()
+                l=Sub(t1,o) last=Expand(l,b)
+                y,kn,vn=com.microsoft.GroupQueryAttention<num_heads=4,kv_num_heads=2>(q,k,v,kp,vp,last,t)}""",
+        {},
+        (),
+    ),
+    (
+        "caches of every head",
+        """g (float[B,S,32] q, float[B2,T,32] k, float[B3,T2,32] v, float[B4,G,P,D] kp, float[B5,G2,P2,D2] vp)
+                => (float[B,S,32] y, float[B,4,U,8] kn, float[B,4,U,8] vn) {
+                y,kn,vn=com.microsoft.MultiHeadAttention<num_heads=4>(q,k,v,,,,kp,vp)}""",
+        {},
+        (),
+    ),
 ]
 
 
-SIZED_BY_TRIAL = {"MultiHeadAttention"}  # nothing in the graph tells the size of its values
+SIZED_BY_TRIAL = {
+    "MultiHeadAttention",  # nothing in the graph tells the size of its values
+    "caches of grouped queries",  # ONNX Runtime wants a batch of 1 or a length of 1
+}
 
 
 @pytest.mark.parametrize("name, text, weights, unranked", CASES, ids=[case[0] for case in CASES])

@@ -13,6 +13,8 @@ from optimize_graph import ir
 from optimize_graph.runtime import feed_sets, make_feeds, open_session, read_feeds, usable_feeds, write_feeds
 from optimize_graph.runtime.inputs.bind_dims import Binding, OpenInput, Sizing, bind, symbols
 from optimize_graph.runtime.inputs.feed_plans import SIZINGS, FeedPlan
+from optimize_graph.runtime.ort.session import Session
+from optimize_graph.runtime.ort.session_options import Feeds, Outputs
 
 
 def proto(text: str, opsets: str = '"": 21', **weights: np.ndarray) -> onnx.ModelProto:
@@ -174,6 +176,25 @@ def test_sizes_are_tried_until_the_model_runs() -> None:
     model = proto("g (float[N,H] x) => (float[N,4] y) { y = MatMul(x, w) }", w=np.ones((576, 4), np.float32))
     (feeds,) = runs(model, count=1)
     assert feeds["x"].shape[1] == 576
+
+
+def test_a_size_that_would_have_to_grow_with_every_repair_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """g (int64[N] counts, float[N] x) => (float[M] y) {
+        zero = Constant<value_int = 0>() one = Constant<value_int = 1>() four = Constant<value_int = 4>()
+        m = Max(counts, four) s = ReduceSum<keepdims = 0>(m) r = Range(zero, s, one) f = Cast<to = 1>(r)
+        y = Add(f, x) }"""
+    sizes: list[int] = []
+    run = Session.run
+
+    def counting(session: Session, feeds: Feeds, *more: float | None) -> Outputs:
+        sizes.append(len(np.asarray(feeds["x"])))
+        return run(session, feeds, *more)
+
+    monkeypatch.setattr(Session, "run", counting)
+    parsed = proto(text)
+    sets = usable_feeds(open_session(parsed.SerializeToString()), ir.from_proto(parsed))
+    assert {len(np.asarray(each.feeds["x"])) for each in sets} == {1}
+    assert max(sizes) < 256
 
 
 def test_a_number_that_a_scalar_is_compared_with_is_what_it_gets() -> None:
