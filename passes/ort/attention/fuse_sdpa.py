@@ -21,7 +21,8 @@ from ...views import emit
 from ...views.emit import Step
 from ...views.node_view import node_view
 from ...views.view import View, identity
-from .block import Attention, Cache, Plan, Term, cache_of, recognize, softmax_before
+from .block import Attention, Plan, Term
+from .recognize_block import Cache, cache_of, recognize, softmax_before
 
 probabilities, v = values("probabilities v")
 
@@ -90,12 +91,16 @@ class Operands:
     q: Plan
     k: Plan
     v: Plan
+    scales: tuple[Plan, ...]
     cache: Cache | None
     result: list[Step]
 
     def build(self, op: Builder) -> list[ir.Value]:
-        """Queries, keys and values in the layout."""
-        return [plan.build(op) for plan in (self.q, self.k, self.v)]
+        """Queries, keys and values in the layout, the queries scaled."""
+        q, k, v = (plan.build(op) for plan in (self.q, self.k, self.v))
+        for scale in self.scales:
+            q = op.Mul(q, scale.build(op))
+        return [q, k, v]
 
     @property
     def past(self) -> tuple[ir.Value, ...]:
@@ -117,11 +122,13 @@ def operands_of(m: Match, *, layouts: Sequence[bool] = (True, False)) -> Operand
         steps = None if result is None else emit.emit(result, computed=True)
         if result is None or steps is None or q_plan is None or k_plan is None or v_plan is None:
             continue
+        if merged and block.scales:
+            continue
         plans = (q_plan, k_plan, v_plan)
         later = emit.emit(result.then(_following(m)) or result, computed=True)
         kept = frozenset[ir.Node]().union(*(plan.kept for plan in plans))
         cost = len(kept) + sum(emit.cost(plan.steps) for plan in plans) + emit.cost(steps if later is None else later)
-        options.append((cost, Operands(merged, *plans, cache, steps)))
+        options.append((cost, Operands(merged, *plans, block.scales, cache, steps)))
     best = min(options, key=lambda option: option[0], default=None)
     return "no target says their dims" if best is None else best[1]
 

@@ -1,0 +1,432 @@
+"""Scaled dot-product attention recognized from its softmax outward, by what the operators around it do.
+
+A block is softmax(scale * Q K^T + terms) V. The scores are one product of two views, scaled anywhere, to which terms
+that broadcast are added; the softmax over them is multiplied by a third view. Which dims are batch, heads, rows and
+columns follows from the two products, so that it does not matter how queries, keys and values are laid out, packed or
+repeated: their views are composed, and emitted anew in the layout that a kernel takes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .... import ir
+from ...analyses import Dim, Shapes
+from ...analyses.nonzero_dims import unless_empty
+from ...analyses.symbolic import broadcast, equals_if_broadcast, exact_quotient, product
+from ...views.node_view import chain
+from ...views.view import Dims, View, identity
+from .block import Attention, Heads, Plan, Source, Term
+
+LARGE = 1e9
+"""Scores that a Where replaces by less than -LARGE are as good as shifted by it: their weights are 0."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Keys and values of earlier calls [batch, heads, length, size], and those of this call."""
+
+    past_k: ir.Value
+    past_v: ir.Value
+    all_k: ir.Value
+    all_v: ir.Value
+    k: Heads
+    v: Heads
+
+
+def cache_of(block: Attention, shapes: Shapes) -> Cache | None:
+    """The cache that keys and values are concatenated to; None where there is none, or others use the whole.
+
+    Outputs of the graph may: they become outputs of the attention.
+    """
+    walk, parts = _Walk(shapes), []
+    for heads in (block.k, block.v):
+        joined = next((value for value, view in heads.sources if view.is_identity and _joins(value)), None)
+        node = None if joined is None else joined.producer()
+        if joined is None or node is None or set(joined.consumers()) - set(block.nodes):
+            return None
+        past, new = node.inputs
+        if past is None or new is None:
+            return None
+        sources = [(source, view) for source, view in chain(new, shapes, walk.dims) if len(view.dims) == 4]
+        before, after = walk.dims(past), walk.dims(new)
+        if before is None or after is None or before[:2] != after[:2] or before[3] != after[3]:
+            return None
+        parts.append((past, joined, Heads(tuple(sources))))
+    (past_k, all_k, k), (past_v, all_v, v) = parts
+    return Cache(past_k, past_v, all_k, all_v, k, v) if k.dims[:3] == v.dims[:3] else None
+
+
+def _joins(value: ir.Value) -> bool:
+    node = value.producer()
+    if node is None or node.op_type != "Concat" or node.domain or len(node.inputs) != 2:
+        return False
+    return ir.attribute(node, "axis") in (2, -2)
+
+
+def softmax_before(root: ir.Node, shapes: Shapes) -> ir.Node | None:
+    """The Softmax whose result is the first operand of a product and nothing else."""
+    return _Walk(shapes).probabilities(root)
+
+
+def recognize(root: ir.Node, shapes: Shapes) -> Attention | str | None:
+    """The attention whose second product is `root`; a text says why it is none."""
+    walk = _Walk(shapes)
+    softmax = walk.probabilities(root)
+    return None if softmax is None else walk.block(root, softmax)
+
+
+@dataclass
+class _Stage:
+    """The scores at one place: a value, what multiplies everything before it, and what was met on the way there."""
+
+    value: ir.Value
+    factor: float = 1.0
+    softcap: float = 0.0
+    scales: tuple[tuple[ir.Value, Dims], ...] = ()
+    terms: tuple[tuple[ir.Value, Dims, float, ir.Value | None, bool], ...] = ()
+    nodes: tuple[ir.Node, ...] = ()
+
+
+@dataclass
+class _Walk:
+    shapes: Shapes
+    nodes: list[ir.Node] = field(default_factory=list)
+    obstacles: list[str] = field(default_factory=list)
+    is_guarded: bool = False
+
+    def dims(self, value: ir.Value) -> Dims | None:
+        """The dims on the assumption that none is 0: attention over nothing gives nothing."""
+        dims = self.shapes.dims(value)
+        return None if dims is None else tuple(map(unless_empty, dims))
+
+    # --- behind the softmax -----------------------------------------------------------------------------------------
+
+    def probabilities(self, root: ir.Node) -> ir.Node | None:
+        """The Softmax whose result, regrouped or guarded against NaN, is the first operand of `root`."""
+        value = root.inputs[0] if root.inputs else None
+        users = {root}
+        for _ in range(6):
+            node = None if value is None else value.producer()
+            if (
+                value is None
+                or node is None
+                or node.domain
+                or value.is_graph_output()
+                or set(value.consumers()) - users
+            ):
+                return None
+            self.nodes.append(node)
+            if node.op_type == "Softmax":
+                return node
+            if node.op_type in ("Reshape", "Squeeze", "Unsqueeze"):
+                value, users = node.inputs[0], {node}
+            elif (guarded := _nan_guarded(node)) is not None and not self.is_guarded:
+                value, users = guarded, {node, *(user for user in guarded.consumers() if user.op_type == "IsNaN")}
+                self.is_guarded = True
+            else:
+                return None
+        return None
+
+    # --- the block --------------------------------------------------------------------------------------------------
+
+    def block(self, root: ir.Node, softmax: ir.Node) -> Attention | str:
+        scores, result, mixed = softmax.inputs[0], self.dims(root.outputs[0]), root.inputs[0]
+        if scores is None or result is None or mixed is None or (dims := self.dims(scores)) is None:
+            return "the shape of the scores is not known"
+        if ir.attribute(softmax, "axis") not in (-1, len(dims) - 1) or (softmax.version or 0) < 13:
+            return f"softmax over axis {ir.attribute(softmax, 'axis')} of {self.shapes.show(scores)}"
+        weights = self.dims(mixed)
+        if weights is None or len(dims) < 2 or weights[-2:] != dims[-2:]:
+            return f"{self.shapes.show(mixed)} regroups the rows of {self.shapes.show(scores)}"
+        reasons = []
+        for stage in self.products(_Stage(scores)):
+            found = self.from_product(root, softmax, stage)
+            if not isinstance(found, str):
+                return found
+            reasons.append(found)
+        return (reasons or self.obstacles or ["no product of queries and keys"])[0]
+
+    def products(self, stage: _Stage, depth: int = 0) -> Iterator[_Stage]:
+        """The products that the scores may come from, nearest first, with what was met on the way to each."""
+        value = stage.value
+        node, dims = value.producer(), self.dims(value)
+        if node is None or node.domain or dims is None or len(dims) < 2 or depth > 12 or not ir.is_private(value):
+            return
+        here = replace(stage, nodes=(*stage.nodes, node))
+        if node.op_type == "MatMul":
+            yield here
+            return
+        steps = list(self.steps(node, here, dims))
+        if not steps:
+            self.obstacles.append(f"{node.op_type} of {value.name!r} is neither scale nor mask")
+        for step in steps:
+            yield from self.products(step, depth + 1)
+
+    def steps(self, node: ir.Node, here: _Stage, dims: Dims) -> Iterator[_Stage]:
+        """Where to go on behind an operator on scores."""
+        a, b = (*node.inputs, None, None)[:2]
+        if a is None:
+            return
+        takes_terms = here.softcap == 0 and not here.scales
+        match node.op_type:
+            case "Reshape" | "Squeeze" | "Unsqueeze":
+                before = self.dims(a)
+                if before is not None and len(before) >= 2 and before[-2:] == dims[-2:]:
+                    yield replace(here, value=a)
+            case "Mul" | "Div":
+                yield from self.scaled(node, here, a, b)
+                yield from self.scaled_by_row(node, here, dims)
+            case "Add" | "Sum" if b is not None and len(node.inputs) == 2 and takes_terms:
+                for inner, term in ((a, b), (b, a)):
+                    if self.is_inner(inner, dims):
+                        yield replace(here, value=inner, terms=(*here.terms, (term, dims, here.factor, None, False)))
+            case "Sub" if b is not None and takes_terms and self.is_inner(a, dims):
+                yield replace(here, value=a, terms=(*here.terms, (b, dims, -here.factor, None, False)))
+            case "Where" if takes_terms:
+                yield from self.replaced(node, here, dims)
+            case "Tanh" if here.softcap == 0 and here.factor > 0:
+                yield replace(here, value=a, softcap=here.factor, factor=1.0)
+            case _:
+                return
+
+    def is_inner(self, value: ir.Value, dims: Dims) -> bool:
+        """Whether `value` has these dims; the number of its columns may be one that broadcasts to theirs.
+
+        Where it does not, the product with the values, of which there is one for each column, fails in any run.
+        """
+        own = self.dims(value)
+        if own is None or len(own) != len(dims) or own[:-1] != dims[:-1]:
+            return False
+        return own[-1] == dims[-1] or (own[-1] != 1 and broadcast(own[-1], dims[-1]) == dims[-1])
+
+    def scaled(self, node: ir.Node, here: _Stage, a: ir.Value, b: ir.Value | None) -> Iterator[_Stage]:
+        for inner, constant in ((a, b), (b, a)) if node.op_type == "Mul" else ((a, b),):
+            number = None if constant is None else _positive(constant)
+            if inner is not None and number is not None:
+                yield replace(here, value=inner, factor=here.factor * (number if node.op_type == "Mul" else 1 / number))
+
+    def scaled_by_row(self, node: ir.Node, here: _Stage, dims: Dims) -> Iterator[_Stage]:
+        """Scores that are multiplied by one number for each head or query, which the queries may be instead."""
+        a, b = node.inputs
+        for inner, scale in ((a, b), (b, a)) if node.op_type == "Mul" else ():
+            own = None if scale is None else self.dims(scale)
+            if inner is not None and scale is not None and own and own[-1] == 1 and self.dims(inner) == dims:
+                yield replace(here, value=inner, scales=(*here.scales, (scale, dims)))
+
+    def replaced(self, node: ir.Node, here: _Stage, dims: Dims) -> Iterator[_Stage]:
+        """Scores that a Where replaces by a number so low that it is as good as added."""
+        condition, yes, no = node.inputs
+        if condition is None or yes is None or no is None:
+            return
+        for inner, low, keeps in ((yes, no, True), (no, yes, False)):
+            number = ir.scalar(low)
+            if number is not None and number <= -LARGE and self.is_inner(inner, dims):
+                term = (condition, dims, here.factor, low, not keeps)
+                yield replace(here, value=inner, terms=(*here.terms, term))
+
+    # --- from the product on ----------------------------------------------------------------------------------------
+
+    def from_product(self, root: ir.Node, softmax: ir.Node, stage: _Stage) -> Attention | str:
+        node = stage.value.producer()
+        first, second, third = (*(node.inputs if node is not None else ()), root.inputs[1])
+        scores, result = self.dims(stage.value), self.dims(root.outputs[0])
+        if first is None or second is None or third is None or scores is None or result is None:
+            return "the shapes of queries, keys and values are not known"
+        q, scale_of_q = self.unscaled(first)
+        k, scale_of_k = self.unscaled(second)
+        v = chain(third, self.shapes, self.dims)
+        scale = stage.factor * (stage.softcap or 1.0) * scale_of_q * scale_of_k
+        for batch, heads in self.splits(scores, result, stage, q[-1][1] if q else None):
+            dims = (batch, heads, *scores[-2:])
+            found, terms = self.arrange(q, k, v, dims, scores, result), self.terms(stage, dims)
+            scales = self.scales(stage, dims)
+            if found is not None and terms is not None and scales is not None:
+                nodes = (root, *self.nodes, *stage.nodes, *_private(q), *_private(k), *_private(v))
+                return Attention(softmax, *found, dims, scale, scales, stage.softcap, terms, self.is_guarded, nodes)
+            if found is not None:
+                values = [*(term[0] for term in stage.terms), *(scale[0] for scale in stage.scales)]
+                others = ", ".join(map(self.shapes.show, values))
+                return f"{others} neither shift nor scale {self.shapes.show(stage.value)} by rows"
+        shown = ", ".join(self.shapes.show(value) for value in (first, second, third))
+        return f"{shown} have no batch and heads in common"
+
+    def unscaled(self, value: ir.Value) -> tuple[list[Source], float]:
+        """What an operand is a view of, nearest first, behind the positive factors that multiply it on the way."""
+        found, factor = chain(value, self.shapes, self.dims), 1.0
+        while found and (scaled := self.scaled_operand(found[-1][0])) is not None:
+            inner, number = scaled
+            view = found[-1][1]
+            composed = [(source, outer.then(view)) for source, outer in chain(inner, self.shapes, self.dims)]
+            found = [(source, whole) for source, whole in composed if whole is not None]
+            factor *= number
+        return found, factor
+
+    def scaled_operand(self, value: ir.Value) -> tuple[ir.Value, float] | None:
+        node = value.producer()
+        if node is None or node.op_type not in ("Mul", "Div") or node.domain or not ir.is_private(value):
+            return None
+        a, b = node.inputs
+        steps = () if a is None else self.scaled(node, _Stage(value), a, b)
+        return next(((step.value, step.factor) for step in steps
+                     if self.dims(step.value) == self.dims(value)), None)  # fmt: skip
+
+    def splits(self, scores: Dims, result: Dims, stage: _Stage, q: View | None) -> Iterator[tuple[Dim, Dim]]:
+        """Candidates for the dims batch and heads: two leading dims somewhere, or factors of the only one."""
+        leading = [scores[:-2], *(dims[:-2] for _, dims, *_ in stage.terms), result[:-2]]
+        seen = [(product(dims[:-1]), dims[-1]) for dims in leading if len(dims) >= 2]
+        if all(len(dims) == 1 for dims in leading):
+            (total,) = scores[:-2]
+            for factor in reversed(q.groups[0] if q is not None and q.groups else ()):
+                batch = exact_quotient(total, factor.count) if factor.count != 0 else None
+                if batch is not None:
+                    seen.append((batch, factor.count))
+            seen.append((total, 1))
+        elif not any(leading):
+            seen.append((1, 1))
+        yield from dict.fromkeys(seen)
+
+    def arrange(
+        self, q: list[Source], k: list[Source], v: list[Source], dims: Dims, scores: Dims, result: Dims
+    ) -> tuple[Heads, Heads, Heads] | None:
+        """Queries, keys and values as [batch, heads, length, size], heads that are repeated in a row once."""
+        batch, heads, rows, columns = dims
+        queries = _split(q, (*scores[:-2], rows), (batch, heads), swapped=False)
+        keys = _split(k, (*scores[:-2], columns), (batch, heads), swapped=True)
+        values = _split(v, (*result[:-2], columns), (batch, heads), swapped=False)
+        if not queries or not keys or not values:
+            return None
+        sizes = [sources[0][1].dims[3] for sources in (queries, keys, values)]
+        if sizes[0] != sizes[1] or not all(isinstance(number, int) for number in (heads, *sizes)):
+            return None
+        times = math.gcd(_repeats(keys[-1][1]), _repeats(values[-1][1]))
+        return Heads(tuple(queries)), _shared(keys, times), _shared(values, times)
+
+    def terms(self, stage: _Stage, dims: Dims) -> tuple[Term, ...] | None:
+        terms = []
+        for value, at, factor, low, hides in stage.terms:
+            view = self.term_view(value, at, dims)
+            if (
+                view is None
+                or view.dims[-1] == 1
+                or (low is None and self.shapes.dtype(value) != self.shapes.dtype(stage.value))
+            ):
+                return None
+            terms.append(Term(value, view.dims, self.plan(value, view), factor, low, hides))
+        if terms and not any(equals_if_broadcast(term.dims[-1], dims[-1]) for term in terms):
+            return None  # their sum may broadcast over the columns
+        return tuple(terms)
+
+    def scales(self, stage: _Stage, dims: Dims) -> tuple[Plan, ...] | None:
+        """What multiplies the scores of each row."""
+        plans = []
+        for value, at in stage.scales:
+            view = self.term_view(value, at, dims)
+            plan = None if view is None else self.plan(value, view)
+            if plan is None or self.shapes.dtype(value) != self.shapes.dtype(stage.value):
+                return None
+            plans.append(plan)
+        return tuple(plans)
+
+    def plan(self, value: ir.Value, view: View) -> Plan | None:
+        """The fewest operators that give a view of `value`; none for leading dims of 1 alone, over two dims or four."""
+        views = [(source, inner.then(view)) for source, inner in chain(value, self.shapes, self.dims)]
+        heads = Heads(tuple((source, whole) for source, whole in views if whole is not None))
+        for source, whole in heads.sources:
+            missing = len(whole.groups) - len(whole.axes)
+            if missing in (0, 2) and whole.is_reshape and (*(1,) * missing, *whole.source) == whole.dims:
+                return Plan(source, (), frozenset())
+        return heads.cheapest(merged=False)
+
+    def term_view(self, value: ir.Value, at: Dims, dims: Dims) -> View | None:
+        """A term that broadcasts to the scores `at` one place, as a term of [batch, heads, rows, columns]."""
+        own = self.dims(value)
+        if own is None or len(own) > len(at):
+            return None
+        view = identity(own).expand((*(1,) * (len(at) - len(own)), *own))
+        if view is None:
+            return None
+        if not all(dim == 1 or equals_if_broadcast(dim, full) for dim, full in zip(view.dims[:-1], at, strict=False)):
+            return None
+        leading = at[:-2]
+        if len(leading) >= 2 and leading[-1] == dims[1] and product(leading[:-1]) == dims[0]:
+            batches = view.dims[:-3]
+            if any(dim != 1 for dim in batches) and (view := view.expand((*leading[:-1], *view.dims[-3:]))) is None:
+                return None
+            target = (product(view.dims[:-3]), *view.dims[-3:])
+        elif any(dim != 1 for dim in view.dims[:-2]):
+            if (view := view.expand((*leading, *view.dims[-2:]))) is None:
+                return None
+            target = (*dims[:2], *view.dims[-2:])
+        else:
+            target = (1, 1, *view.dims[-2:])
+        return view.reshape(target)
+
+
+def _private(sources: list[Source]) -> Iterator[ir.Node]:
+    """The producers of the nearest sources, as far as these have no other user."""
+    for value, _ in sources:
+        node = value.producer()
+        if node is None or not ir.is_private(value):
+            return
+        yield node
+
+
+def _split(sources: list[Source], leading: Dims, split: tuple[Dim, Dim], *, swapped: bool) -> list[Source]:
+    """The views [batch, heads, length, size] of sources of [..., length, size], or the last two dims swapped."""
+    found = []
+    for source, view in sources:
+        if swapped:
+            rank = len(view.groups)
+            view = view.transpose((*range(rank - 2), rank - 1, rank - 2))
+        expanded = view.expand((*leading, view.dims[-1])) if view.dims[-2] == leading[-1] else None
+        heads = None if expanded is None else expanded.reshape((*split, *expanded.dims[-2:]))
+        if heads is not None:
+            found.append((source, heads))
+    return found
+
+
+def _repeats(view: View) -> int:
+    """How many times in a row each head is repeated."""
+    group = view.groups[1]
+    last = group[-1] if group else None
+    return last.count if last is not None and last.is_broadcast and isinstance(last.count, int) else 1
+
+
+def _shared(sources: list[Source], times: int) -> Heads:
+    """The heads once, where each is repeated a multiple of `times` in a row."""
+    found = []
+    for source, view in sources:
+        count = _repeats(view)
+        if count % times:
+            continue
+        group = view.groups[1][:-1] if count > 1 else view.groups[1]
+        once = replace(view, groups=(view.groups[0], group, *view.groups[2:]))
+        found.append((source, once.expand_dim(1, count // times)))
+    return Heads(tuple(found))
+
+
+def _positive(value: ir.Value) -> float | None:
+    """The number of a constant of one element that is positive and finite."""
+    content = ir.constant(value)
+    if content is None or content.size != 1 or content.ndim > 4 or content.dtype.kind not in "fV":
+        return None
+    number = float(np.asarray(content, dtype=np.float64).reshape(()))
+    return number if 0 < number < math.inf else None
+
+
+def _nan_guarded(node: ir.Node) -> ir.Value | None:
+    """`p` of Where(IsNaN(p), 0, p)."""
+    if node.op_type != "Where" or len(node.inputs) != 3:
+        return None
+    condition, zero, value = node.inputs
+    test = None if condition is None else condition.producer()
+    content = None if zero is None else ir.constant(zero)
+    is_guard = (
+        test is not None and test.op_type == "IsNaN" and test.inputs[0] is value and ir.is_private(test.outputs[0])
+    )
+    return value if is_guard and content is not None and content.size == 1 and not np.any(content) else None
