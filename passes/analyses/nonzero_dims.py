@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ... import ir
+from .shapes import Shapes
 from .symbolic import Atom, Dim, Expr, broadcast, floordiv, maximum, minimum, mod
 
 
@@ -16,6 +18,12 @@ def unless_empty(dim: Dim) -> Dim:
             term = _atom(atom) * term
         total = total + term
     return total
+
+
+def dims_unless_empty(shapes: Shapes, value: ir.Value) -> tuple[Dim, ...] | None:
+    """The dims of a value on the assumption that no size is 0; None where not even the rank is known."""
+    dims = shapes.dims(value)
+    return None if dims is None else tuple(map(unless_empty, dims))
 
 
 def _atom(atom: Atom) -> Dim:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from .... import ir
-from ...analyses import Dim
 from ...analyses.attention_mask import lowest_becomes_next, may_hold_infinities, may_hold_lowest
-from ...analyses.nonzero_dims import unless_empty
+from ...analyses.nonzero_dims import dims_unless_empty
 from ...pipeline.exactness import Exactness
 from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
@@ -22,7 +22,8 @@ from ...views.emit import Step
 from ...views.node_view import node_view
 from ...views.view import View, identity
 from .block import Attention, Plan, Term
-from .recognize_block import Cache, cache_of, recognize, softmax_before
+from .kv_cache import Cache, cache_of
+from .recognize_block import recognize, softmax_before
 
 probabilities, v = values("probabilities v")
 
@@ -136,15 +137,9 @@ def operands_of(m: Match, *, layouts: Sequence[bool] = (True, False)) -> Operand
 OPERANDS = let("queries, keys and values that can be moved into place", operands_of)
 
 
-def _dims(m: Match, value: ir.Value) -> tuple[Dim, ...] | None:
-    """The dims on the assumption that none is 0: attention over nothing gives nothing."""
-    dims = m.shapes.dims(value)
-    return None if dims is None else tuple(map(unless_empty, dims))
-
-
 def _result_view(m: Match, block: Attention, *, merged: bool) -> View | None:
     """The product that is replaced as a view of what the attention gives."""
-    (batch, heads, rows, _), size, dims = block.dims, block.v.dims[3], _dims(m, m.root.outputs[0])
+    (batch, heads, rows, _), size, dims = block.dims, block.v.dims[3], dims_unless_empty(m.shapes, m.root.outputs[0])
     if dims is None:
         return None
     if not merged:
@@ -156,12 +151,16 @@ def _result_view(m: Match, block: Attention, *, merged: bool) -> View | None:
 def _following(m: Match) -> View:
     """The view that the users of the product make of it, as long as each has one user."""
     value = m.root.outputs[0]
-    dims = _dims(m, value)
+    dims = dims_unless_empty(m.shapes, value)
     assert dims is not None
     view = identity(dims)
     while ir.is_private(value):
         (user,) = set(value.consumers())
-        step = node_view(user.outputs[0], m.shapes, lambda each: _dims(m, each)) if user.inputs[0] is value else None
+        step = (
+            node_view(user.outputs[0], m.shapes, partial(dims_unless_empty, m.shapes))
+            if user.inputs[0] is value
+            else None
+        )
         composed = None if step is None else view.then(step)
         if composed is None:
             break

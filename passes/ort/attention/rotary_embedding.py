@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from .... import ir
 from ...analyses import Shapes
-from ...analyses.nonzero_dims import unless_empty
+from ...analyses.nonzero_dims import dims_unless_empty
 from ...pipeline.exactness import Exactness
 from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
@@ -28,11 +29,6 @@ from ...views.node_view import chain
 from ...views.view import Dims, View, identity
 
 x, cos, sin, turned, rotated, passed, positions = values("x cos sin turned rotated passed positions")
-
-
-def _dims(shapes: Shapes, value: ir.Value) -> Dims | None:
-    dims = shapes.dims(value)
-    return None if dims is None else tuple(map(unless_empty, dims))
 
 
 # --- turned pairs -----------------------------------------------------------------------------------------------------
@@ -109,13 +105,13 @@ class Table:
 def _find_table(m: Match, name: Var, axis: int) -> Table | None:
     """The table whose rows are repeated for the pairs of each head, the heads being on `axis` of x."""
     value, shapes = m[name].value, m.shapes
-    own, dims = _dims(shapes, value), _dims(shapes, m.x.value)
+    own, dims = dims_unless_empty(shapes, value), dims_unless_empty(shapes, m.x.value)
     if own is None or dims is None or len(own) > 4:
         return None
     outer = identity(own).expand((*(1,) * (4 - len(own)), *own))
     operators: list[ir.Node] = []
     for _ in range(6):
-        sources = chain(value, shapes, lambda each: _dims(shapes, each))
+        sources = chain(value, shapes, partial(dims_unless_empty, shapes))
         for source, inner in sources:
             whole = None if outer is None else inner.then(outer)
             half = None if whole is None else _half(whole, axis, m[IS_INTERLEAVED][0])
@@ -176,7 +172,7 @@ class Rotation:
 
 
 def _candidates(m: Match) -> Iterator[Rotation]:
-    dims = _dims(m.shapes, m.x.value)
+    dims = dims_unless_empty(m.shapes, m.x.value)
     for axis in (1, 2):
         first, second = (_find_table(m, name, axis) for name in (cos, sin))
         if first is None or second is None or first.dims != second.dims or dims is None:
