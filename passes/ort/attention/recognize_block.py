@@ -19,7 +19,8 @@ from ...analyses import Dim, Shapes
 from ...analyses.nonzero_dims import dims_unless_empty
 from ...analyses.symbolic import broadcast, equals_if_broadcast, exact_quotient, product
 from ...views.node_view import chain
-from ...views.view import Dims, View, identity
+from ...views.view import Dims, Factor, View, identity, whole
+from ...views.view import broadcast as broadcasting
 from .block import Attention, Heads, Plan, Source, Term
 
 LARGE = 1e9
@@ -198,19 +199,25 @@ class _Walk:
         k, scale_of_k = self.unscaled(second)
         v = chain(third, self.shapes, self.dims)
         scale = stage.factor * (stage.softcap or 1.0) * scale_of_q * scale_of_k
+        blocks, reason = [], ""
         for batch, heads in self.splits(scores, result, stage, q[-1][1] if q else None):
             dims = (batch, heads, *scores[-2:])
-            found, terms = self.arrange(q, k, v, dims, scores, result), self.terms(stage, dims)
-            scales = self.scales(stage, dims)
-            if found is not None and terms is not None and scales is not None:
-                nodes = (root, *self.nodes, *stage.nodes, *_private(q), *_private(k), *_private(v))
-                return Attention(softmax, *found, dims, scale, scales, stage.softcap, terms, self.is_guarded, nodes)
-            if found is not None:
+            found = self.arrange(q, k, v, dims, scores, result)
+            if found is None:
+                continue
+            terms, scales = self.terms(stage, dims), self.scales(stage, dims)
+            if terms is None or scales is None:
                 values = [*(term[0] for term in stage.terms), *(scale[0] for scale in stage.scales)]
                 others = ", ".join(map(self.shapes.show, values))
-                return f"{others} neither shift nor scale {self.shapes.show(stage.value)} by rows"
+                reason = f"{others} neither shift nor scale {self.shapes.show(stage.value)} by rows"
+                continue
+            nodes = (root, *self.nodes, *stage.nodes, *_private(q), *_private(k), *_private(v))
+            block = Attention(softmax, *found, dims, scale, scales, stage.softcap, terms, self.is_guarded, nodes)
+            if all(term.plan is not None for term in terms):
+                return block
+            blocks.append(block)
         shown = ", ".join(self.shapes.show(value) for value in (first, second, third))
-        return f"{shown} have no batch and heads in common"
+        return blocks[0] if blocks else reason or f"{shown} have no batch and heads in common"
 
     def unscaled(self, value: ir.Value) -> tuple[list[Source], float]:
         """What an operand is a view of, nearest first, behind the positive factors that multiply it on the way."""
@@ -235,7 +242,11 @@ class _Walk:
     def splits(self, scores: Dims, result: Dims, stage: _Stage, q: View | None) -> Iterator[tuple[Dim, Dim]]:
         """Candidates for the dims batch and heads: two leading dims somewhere, or factors of the only one."""
         leading = [scores[:-2], *(dims[:-2] for _, dims, *_ in stage.terms), result[:-2]]
-        seen = [(product(dims[:-1]), dims[-1]) for dims in leading if len(dims) >= 2]
+        seen = [
+            (product(dims[:at]), product(dims[at:]))
+            for dims in sorted(leading, key=len)
+            for at in range(len(dims) - 1, 0, -1)
+        ]
         if all(len(dims) == 1 for dims in leading):
             (total,) = scores[:-2]
             for factor in reversed(q.groups[0] if q is not None and q.groups else ()):
@@ -292,36 +303,41 @@ class _Walk:
     def plan(self, value: ir.Value, view: View) -> Plan | None:
         """The fewest operators that give a view of `value`; none for leading dims of 1 alone, over two dims or four."""
         views = [(source, inner.then(view)) for source, inner in chain(value, self.shapes, self.dims)]
-        heads = Heads(tuple((source, whole) for source, whole in views if whole is not None))
-        for source, whole in heads.sources:
-            missing = len(whole.groups) - len(whole.axes)
-            if missing in (0, 2) and whole.is_reshape and (*(1,) * missing, *whole.source) == whole.dims:
+        heads = Heads(tuple((source, outer) for source, outer in views if outer is not None))
+        for source, inner in heads.sources:
+            missing = len(inner.groups) - len(inner.axes)
+            if missing in (0, 2) and inner.is_reshape and (*(1,) * missing, *inner.source) == inner.dims:
                 return Plan(source, (), frozenset())
         return heads.cheapest(merged=False)
 
     def term_view(self, value: ir.Value, at: Dims, dims: Dims) -> View | None:
-        """A term that broadcasts to the scores `at` one place, as a term of [batch, heads, rows, columns]."""
-        own = self.dims(value)
-        if own is None or len(own) > len(at):
+        """What broadcasts to the scores `at` one place, as a view [batch or 1, heads or 1, rows or 1, columns or 1].
+
+        Dims of 1 stay so, but where batch or heads are a product of one that broadcasts and one that does not.
+        """
+        own, spread = self.dims(value), identity(at[:-2]).reshape(dims[:2])
+        if own is None or spread is None or not 0 < len(own) <= len(at):
             return None
-        view = identity(own).expand((*(1,) * (len(at) - len(own)), *own))
-        if view is None:
-            return None
-        if not all(dim == 1 or equals_if_broadcast(dim, full) for dim, full in zip(view.dims[:-1], at, strict=False)):
-            return None
-        leading = at[:-2]
-        if len(leading) >= 2 and leading[-1] == dims[1] and product(leading[:-1]) == dims[0]:
-            batches = view.dims[:-3]
-            if any(dim != 1 for dim in batches) and (view := view.expand((*leading[:-1], *view.dims[-3:]))) is None:
+        missing = len(at) - len(own)
+        axes: list[tuple[Factor, ...]] = []
+        for dim, full, group in zip(own, at[missing:], [*spread.axes, (), ()][missing:], strict=True):
+            if dim == 1 or not group:
+                axes.append((whole(dim),))
+            elif dim == full:
+                axes.append(group)
+            else:
                 return None
-            target = (product(view.dims[:-3]), *view.dims[-3:])
-        elif any(dim != 1 for dim in view.dims[:-2]):
-            if (view := view.expand((*leading, *view.dims[-2:]))) is None:
-                return None
-            target = (*dims[:2], *view.dims[-2:])
-        else:
-            target = (1, 1, *view.dims[-2:])
-        return view.reshape(target)
+        if len(own) > 1 and own[-2] != 1 and not equals_if_broadcast(own[-2], at[-2]):
+            return None
+        taken = {factor for axis in axes[:-2] for factor in axis}
+        leading = [
+            tuple(factor if factor in taken else broadcasting(factor.count) for factor in group)
+            if taken.intersection(group)
+            else ()
+            for group in spread.groups
+        ]
+        inner = [tuple(factor for factor in axis if factor.count != 1) for axis in axes[-2:]]
+        return View(tuple(axes), (*leading, *((),) * (2 - len(inner)), *inner))
 
 
 def _private(sources: list[Source]) -> Iterator[ir.Node]:
