@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .... import ir
 from ...analyses import Dim
@@ -111,3 +111,37 @@ class Attention:
 def _number(dim: Dim) -> int:
     assert isinstance(dim, int), "heads and their sizes are numbers"
     return dim
+
+
+def split_heads(sources: list[Source], leading: Dims, split: tuple[Dim, Dim], *, swapped: bool) -> list[Source]:
+    """The views [batch, heads, length, size] of sources of [..., length, size], or the last two dims swapped."""
+    found = []
+    for source, view in sources:
+        if swapped:
+            rank = len(view.groups)
+            view = view.transpose((*range(rank - 2), rank - 1, rank - 2))
+        expanded = view.expand((*leading, view.dims[-1])) if view.dims[-2] == leading[-1] else None
+        heads = None if expanded is None else expanded.reshape((*split, *expanded.dims[-2:]))
+        if heads is not None:
+            found.append((source, heads))
+    return found
+
+
+def repeats(view: View) -> int:
+    """How many times in a row each head is repeated."""
+    group = view.groups[1]
+    last = group[-1] if group else None
+    return last.count if last is not None and last.is_broadcast and isinstance(last.count, int) else 1
+
+
+def shared_heads(sources: list[Source], times: int) -> Heads:
+    """The heads once, where each is repeated a multiple of `times` in a row."""
+    found = []
+    for source, view in sources:
+        count = repeats(view)
+        if count % times:
+            continue
+        group = view.groups[1][:-1] if count > 1 else view.groups[1]
+        once = replace(view, groups=(view.groups[0], group, *view.groups[2:]))
+        found.append((source, once.expand_dim(1, count // times)))
+    return Heads(tuple(found))

@@ -18,10 +18,11 @@ from .... import ir
 from ...analyses import Dim, Shapes
 from ...analyses.nonzero_dims import dims_unless_empty
 from ...analyses.symbolic import broadcast, equals_if_broadcast, exact_quotient, product
+from ...targets.cuda import FLOAT16_TYPES
 from ...views.node_view import chain
 from ...views.view import Dims, Factor, View, identity, whole
 from ...views.view import broadcast as broadcasting
-from .block import Attention, Heads, Plan, Source, Term
+from .block import Attention, Heads, Plan, Source, Term, repeats, shared_heads, split_heads
 
 LARGE = 1e9
 """Scores that a Where replaces by less than -LARGE are as good as shifted by it: their weights are 0."""
@@ -81,7 +82,7 @@ class _Walk:
             self.nodes.append(node)
             if node.op_type == "Softmax":
                 return node
-            if node.op_type in ("Reshape", "Squeeze", "Unsqueeze"):
+            if node.op_type in ("Reshape", "Squeeze", "Unsqueeze", "Cast"):
                 value, users = node.inputs[0], {node}
             elif (guarded := _nan_guarded(node)) is not None and not self.is_guarded:
                 value, users = guarded, {node, *(user for user in guarded.consumers() if user.op_type == "IsNaN")}
@@ -136,6 +137,8 @@ class _Walk:
                 before = self.dims(a)
                 if before is not None and len(before) >= 2 and before[-2:] == dims[-2:]:
                     yield replace(here, value=a)
+            case "Cast" if self.is_upcast(node):
+                yield replace(here, value=a)
             case "Mul" | "Div":
                 yield from self.scaled(node, here, a, b)
                 yield from self.scaled_by_row(node, here, dims)
@@ -151,6 +154,11 @@ class _Walk:
                 yield replace(here, value=a, softcap=here.factor, factor=1.0)
             case _:
                 return
+
+    def is_upcast(self, node: ir.Node) -> bool:
+        """Whether scores of 16 bits go on in float32, in which the kernels add up and take exponentials, too."""
+        before, after = (None if value is None else self.shapes.dtype(value) for value in (*node.inputs, *node.outputs))
+        return before in FLOAT16_TYPES and after == ir.DataType.FLOAT
 
     def is_inner(self, value: ir.Value, dims: Dims) -> bool:
         """Whether `value` has these dims; the number of its columns may be one that broadcasts to theirs.
@@ -195,6 +203,8 @@ class _Walk:
         scores, result = self.dims(stage.value), self.dims(root.outputs[0])
         if first is None or second is None or third is None or scores is None or result is None:
             return "the shapes of queries, keys and values are not known"
+        if len({self.shapes.dtype(value) for value in (first, second, third)}) > 1:
+            return "queries, keys and values of several types"
         q, scale_of_q = self.unscaled(first)
         k, scale_of_k = self.unscaled(second)
         v = chain(third, self.shapes, self.dims)
@@ -263,16 +273,16 @@ class _Walk:
     ) -> tuple[Heads, Heads, Heads] | None:
         """Queries, keys and values as [batch, heads, length, size], heads that are repeated in a row once."""
         batch, heads, rows, columns = dims
-        queries = _split(q, (*scores[:-2], rows), (batch, heads), swapped=False)
-        keys = _split(k, (*scores[:-2], columns), (batch, heads), swapped=True)
-        values = _split(v, (*result[:-2], columns), (batch, heads), swapped=False)
+        queries = split_heads(q, (*scores[:-2], rows), (batch, heads), swapped=False)
+        keys = split_heads(k, (*scores[:-2], columns), (batch, heads), swapped=True)
+        values = split_heads(v, (*result[:-2], columns), (batch, heads), swapped=False)
         if not queries or not keys or not values:
             return None
         sizes = [sources[0][1].dims[3] for sources in (queries, keys, values)]
         if sizes[0] != sizes[1] or not all(isinstance(number, int) for number in (heads, *sizes)):
             return None
-        times = math.gcd(_repeats(keys[-1][1]), _repeats(values[-1][1]))
-        return Heads(tuple(queries)), _shared(keys, times), _shared(values, times)
+        times = math.gcd(repeats(keys[-1][1]), repeats(values[-1][1]))
+        return Heads(tuple(queries)), shared_heads(keys, times), shared_heads(values, times)
 
     def terms(self, stage: _Stage, dims: Dims) -> tuple[Term, ...] | None:
         terms = []
@@ -347,40 +357,6 @@ def _private(sources: list[Source]) -> Iterator[ir.Node]:
         if node is None or not ir.is_private(value):
             return
         yield node
-
-
-def _split(sources: list[Source], leading: Dims, split: tuple[Dim, Dim], *, swapped: bool) -> list[Source]:
-    """The views [batch, heads, length, size] of sources of [..., length, size], or the last two dims swapped."""
-    found = []
-    for source, view in sources:
-        if swapped:
-            rank = len(view.groups)
-            view = view.transpose((*range(rank - 2), rank - 1, rank - 2))
-        expanded = view.expand((*leading, view.dims[-1])) if view.dims[-2] == leading[-1] else None
-        heads = None if expanded is None else expanded.reshape((*split, *expanded.dims[-2:]))
-        if heads is not None:
-            found.append((source, heads))
-    return found
-
-
-def _repeats(view: View) -> int:
-    """How many times in a row each head is repeated."""
-    group = view.groups[1]
-    last = group[-1] if group else None
-    return last.count if last is not None and last.is_broadcast and isinstance(last.count, int) else 1
-
-
-def _shared(sources: list[Source], times: int) -> Heads:
-    """The heads once, where each is repeated a multiple of `times` in a row."""
-    found = []
-    for source, view in sources:
-        count = _repeats(view)
-        if count % times:
-            continue
-        group = view.groups[1][:-1] if count > 1 else view.groups[1]
-        once = replace(view, groups=(view.groups[0], group, *view.groups[2:]))
-        found.append((source, once.expand_dim(1, count // times)))
-    return Heads(tuple(found))
 
 
 def _positive(value: ir.Value) -> float | None:
