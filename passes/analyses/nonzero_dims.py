@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ... import ir
 from .shapes import Shapes
 from .symbolic import Atom, Dim, Expr, broadcast, floordiv, maximum, minimum, mod
@@ -27,11 +29,11 @@ def dims_unless_empty(shapes: Shapes, value: ir.Value) -> tuple[Dim, ...] | None
 
 
 def _atom(atom: Atom) -> Dim:
+    if not atom.arguments and atom.low == 0:  # a size: those that may be negative have no lower bound
+        return Expr({(replace(atom, low=1),): 1})
     arguments = tuple(unless_empty(each) for each in atom.arguments)
     if atom.name == "nonzero_or":
         return arguments[0]
-    if arguments == atom.arguments:
-        return Expr({(atom,): 1})
     match atom.name:
         case "broadcast":
             return broadcast(*arguments)

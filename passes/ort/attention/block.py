@@ -13,6 +13,9 @@ from ...views.view import Dims, View
 
 Source = tuple[ir.Value, View]
 
+ABSORBING = -1e30
+"""A sum of scores and this or less is this: scores are far below its last place in float32."""
+
 
 @dataclass(frozen=True)
 class Heads:
@@ -64,7 +67,8 @@ def merge_heads(view: View) -> View | None:
 
 @dataclass(frozen=True)
 class Term:
-    """An addend of the scores: `value`, or what a Where selects: 0 where it is true (false: `hides`), `low` elsewhere.
+    """An addend of the scores: `value`, or what a Where selects: the terms before it (or 0) where it is true
+    (false: `hides`), `low` elsewhere.
 
     `dims` are [batch or 1, heads or 1, rows or 1, columns], which `plan` gives; `factor` multiplies it.
     """
@@ -73,7 +77,7 @@ class Term:
     dims: Dims
     plan: Plan | None
     factor: float = 1.0
-    low: ir.Value | None = None
+    low: float | None = None
     hides: bool = False
 
 

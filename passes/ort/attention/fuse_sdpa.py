@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from .... import ir
 from ...analyses.attention_mask import lowest_becomes_next, may_hold_infinities, may_hold_lowest
 from ...analyses.nonzero_dims import dims_unless_empty
@@ -21,7 +23,7 @@ from ...views import emit
 from ...views.emit import Step
 from ...views.node_view import node_view
 from ...views.view import View, identity
-from .block import Attention, Plan, Term
+from .block import ABSORBING, Attention, Plan, Term
 from .kv_cache import Cache, cache_of
 from .recognize_block import recognize, softmax_before
 
@@ -179,10 +181,10 @@ def mask_of(m: Match, op: Builder, queries: ir.Value, *, merged: bool, rank: int
     block = m[ATTENTION]
     if not block.terms:
         return None
-    first, *others = [_term(op, term) for term in block.terms]
-    total = first
-    for other in others:
-        total = op.Add(total, other)
+    total: ir.Value | None = None
+    for term in reversed(block.terms):
+        total = _apply_term(op, term, total, m[ELEMENT_TYPE])
+    assert total is not None
     m.shapes.learn_all(op.nodes)
     total = _adapt_to_kernel(m, op, total, block)
     m.shapes.learn_all(op.nodes)
@@ -195,15 +197,16 @@ def mask_of(m: Match, op: Builder, queries: ir.Value, *, merged: bool, rank: int
     return op.Expand(total, op.Concat(rows, [1], axis=0))
 
 
-def _term(op: Builder, term: Term) -> ir.Value:
-    """A term as [batch or 1, heads or 1, rows or 1, columns], or [rows or 1, columns]."""
+def _apply_term(op: Builder, term: Term, total: ir.Value | None, dtype: ir.DataType) -> ir.Value:
+    """The terms so far and this one: [batch or 1, heads or 1, rows or 1, columns], or [rows or 1, columns]."""
     assert term.plan is not None, "required before"
     value = term.plan.build(op)
-    if term.low is not None:
-        value = op.Where(value, term.low, 0) if term.hides else op.Where(value, 0, term.low)
-    if term.factor != 1:
-        value = op.Mul(value, term.factor)
-    return value
+    if term.low is None:
+        addend = value if term.factor == 1 else op.Mul(value, term.factor)
+        return addend if total is None else op.Add(total, addend)
+    number = term.low if term.low <= ABSORBING else float(dtype.min) * lowest_becomes_next(dtype)
+    low, kept = op.constant(np.array(number).astype(dtype.numpy())), 0 if total is None else total
+    return op.Where(value, low, kept) if term.hides else op.Where(value, kept, low)
 
 
 def _adapt_to_kernel(m: Match, op: Builder, total: ir.Value, block: Attention) -> ir.Value:

@@ -22,10 +22,10 @@ from ...targets.cuda import FLOAT16_TYPES
 from ...views.node_view import chain
 from ...views.view import Dims, Factor, View, identity, whole
 from ...views.view import broadcast as broadcasting
-from .block import Attention, Heads, Plan, Source, Term, repeats, shared_heads, split_heads
+from .block import ABSORBING, Attention, Heads, Plan, Source, Term, repeats, shared_heads, split_heads
 
 LARGE = 1e9
-"""Scores that a Where replaces by less than -LARGE are as good as shifted by it: their weights are 0."""
+"""Scores that a Where replaces by -LARGE or less have weights of 0 beside others."""
 
 
 def softmax_before(root: ir.Node, shapes: Shapes) -> ir.Node | None:
@@ -48,7 +48,7 @@ class _Stage:
     factor: float = 1.0
     softcap: float = 0.0
     scales: tuple[tuple[ir.Value, Dims], ...] = ()
-    terms: tuple[tuple[ir.Value, Dims, float, ir.Value | None, bool], ...] = ()
+    terms: tuple[tuple[ir.Value, Dims, float, float | None, bool], ...] = ()
     nodes: tuple[ir.Node, ...] = ()
 
 
@@ -185,14 +185,17 @@ class _Walk:
                 yield replace(here, value=inner, scales=(*here.scales, (scale, dims)))
 
     def replaced(self, node: ir.Node, here: _Stage, dims: Dims) -> Iterator[_Stage]:
-        """Scores that a Where replaces by a number so low that it is as good as added."""
+        """Scores that a Where replaces by a number so low that their weights are 0, or equal if all of a row are.
+
+        The mask that is added instead has a number that absorbs any score.
+        """
         condition, yes, no = node.inputs
         if condition is None or yes is None or no is None:
             return
         for inner, low, keeps in ((yes, no, True), (no, yes, False)):
             number = ir.scalar(low)
-            if number is not None and number <= -LARGE and self.is_inner(inner, dims):
-                term = (condition, dims, here.factor, low, not keeps)
+            if number is not None and number * here.factor <= -LARGE and self.is_inner(inner, dims):
+                term = (condition, dims, 1.0, float(number), not keeps)
                 yield replace(here, value=inner, terms=(*here.terms, term))
 
     # --- from the product on ----------------------------------------------------------------------------------------
@@ -285,15 +288,17 @@ class _Walk:
         return Heads(tuple(queries)), shared_heads(keys, times), shared_heads(values, times)
 
     def terms(self, stage: _Stage, dims: Dims) -> tuple[Term, ...] | None:
-        terms = []
+        terms, dtype = [], self.shapes.dtype(stage.value)
         for value, at, factor, low, hides in stage.terms:
             view = self.term_view(value, at, dims)
-            if (
-                view is None
-                or view.dims[-1] == 1
-                or (low is None and self.shapes.dtype(value) != self.shapes.dtype(stage.value))
-            ):
+            if view is None or view.dims[-1] == 1:
                 return None
+            if low is None and self.shapes.dtype(value) != dtype:
+                return None  # added in float32, whose lowest number the 16 bits of the scores lack
+            if low is not None and math.isfinite(low) and dtype == ir.DataType.FLOAT16:
+                return None  # no number of float16 absorbs the scores
+            if low is not None and low > ABSORBING and len(stage.terms) > 1:
+                return None  # another term may be as low: then the scores decide
             terms.append(Term(value, view.dims, self.plan(value, view), factor, low, hides))
         if terms and not any(equals_if_broadcast(term.dims[-1], dims[-1]) for term in terms):
             return None  # their sum may broadcast over the columns
