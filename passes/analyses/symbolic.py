@@ -348,7 +348,8 @@ def nonzero_or(a: Dim, b: Dim) -> Dim:
         return b if a == 0 else a
     if isinstance(b, int) and b == 0:
         return a
-    if len(a.terms) == 1 and exact_quotient(b, _monic(a)) is not None:
+    dividend = next(iter(_arguments(b, "floordiv")), b)
+    if len(a.terms) == 1 and exact_quotient(dividend, _monic(a)) is not None:
         return a  # where a is 0, so is b
     one, other = low(a), low(b)
     if one is not None and other is not None:

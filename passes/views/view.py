@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..analyses.symbolic import Dim, exact_quotient, product
 
@@ -93,17 +94,17 @@ class View:
 
     # --- what it is -------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def dims(self) -> Dims:
         """The dims of the result."""
         return tuple(map(_size, self.groups))
 
-    @property
+    @cached_property
     def source(self) -> Dims:
         """The dims of the source."""
         return tuple(product(factor.size for factor in axis) for axis in self.axes)
 
-    @property
+    @cached_property
     def factors(self) -> Group:
         """All factors in the order of the source."""
         return tuple(factor for axis in self.axes for factor in axis)

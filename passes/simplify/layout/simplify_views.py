@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from .... import ir
 from ...analyses import Dim, Shapes
+from ...analyses.nonzero_dims import unless_empty
 from ...analyses.symbolic import at_least, product
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, structural
@@ -16,19 +18,31 @@ from ...rewriting.pattern import OneOf, any_call
 from ...rewriting.rule import rule
 from ...views.emit import Step, build, constant_target, cost, emit, moved
 from ...views.node_view import BUILDERS, chain, node_view
+from ...views.view import Dims, View
 
 _FREE: Final = frozenset({"Identity", *ir.VIEWS})
+"""Operators that move no element."""
+
 _BLOCKS: Final = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
 """Element types of ONNX Runtime's CPU kernels of DepthToSpace and SpaceToDepth in every known release."""
 
+_SIMPLE: Final = "optimize_graph.simple_views"
+"""Metadata of a node, in memory: the chain, when nothing simpler was found for it."""
+
 
 @dataclass(frozen=True)
-class _Chain:
-    """Operators that compute the root from `source`, and the nodes that they replace."""
+class _Plan:
+    """`steps` from `source` instead of `nodes`: `saved` operators and `less` moved elements."""
 
     source: ir.Value
     steps: Sequence[Step]
-    nodes: tuple[ir.Node, ...]
+    nodes: Sequence[ir.Node]
+    saved: int
+    less: Dim
+
+    def is_better(self, other: _Plan) -> bool:
+        """Whether it saves more, or as much from a source that is farther away."""
+        return self.saved > other.saved or (self.saved == other.saved and at_least(self.less, other.less))
 
 
 def _is_end(m: Match) -> bool:
@@ -44,7 +58,45 @@ def _is_end(m: Match) -> bool:
     return not any(node_view(each, m.shapes) for each in user.outputs if ir.is_read(each))
 
 
-def _dying(nodes: Sequence[ir.Node]) -> tuple[ir.Node, ...]:
+def _simplest(m: Match) -> _Plan | None:
+    """The fewest operators, of those the ones that move least, of those from the farthest source.
+
+    If nothing is saved, the chain must at least get shorter: operators with other users lose one.
+    """
+    nodes = _chain_of(m.root)
+    dying = _without_other_users(nodes)
+    seen = len(dying), [(node, node.inputs, m.shapes.dims(node.outputs[0])) for node in nodes]
+    if m.root.meta.get(_SIMPLE) == seen:
+        return None
+    best: _Plan | None = None
+    for at, source, view, steps in _candidates(m, nodes, dying):
+        replaced = dying[:at]
+        saved = len(replaced) - cost(steps) - (not steps and m.root.outputs[0].is_graph_output())
+        before = _moved(replaced, m.shapes) if saved >= 0 else None
+        if before is None:
+            continue
+        plan = _Plan(source, steps, replaced, saved, before - (0 if view is None else moved(steps, view)))
+        pays = saved > 0 or plan.less != 0 or at > len(replaced)
+        if pays and at_least(plan.less, 0) and (best is None or plan.is_better(best)):
+            best = plan
+    if best is None:
+        m.root.meta[_SIMPLE] = seen
+    else:
+        m.found.extend(best.nodes)
+    return best
+
+
+def _chain_of(root: ir.Node) -> list[ir.Node]:
+    """Operators of movement of one graph that follow each other up to `root`, the nearest first."""
+    nodes: list[ir.Node] = []
+    node: ir.Node | None = root
+    while node is not None and node.domain == "" and node.op_type in BUILDERS and node.graph is root.graph:
+        nodes.append(node)
+        node = node.inputs[0].producer() if node.inputs[0] is not None else None
+    return nodes
+
+
+def _without_other_users(nodes: Sequence[ir.Node]) -> list[ir.Node]:
     """Those of a chain, from its end on, that nothing else uses."""
     dying = [*nodes[:1]]
     for node in nodes[1:]:
@@ -52,36 +104,54 @@ def _dying(nodes: Sequence[ir.Node]) -> tuple[ir.Node, ...]:
         if any(value.is_graph_output() or not set(value.consumers()) <= {*dying} for value in values):
             break
         dying.append(node)
-    return tuple(dying)
+    return dying
 
 
 def _moved(nodes: Sequence[ir.Node], shapes: Shapes) -> Dim | None:
     """How many elements the nodes move; None where that is not known."""
     total: Dim = 0
     for value in (value for node in nodes if node.op_type not in _FREE for value in node.outputs):
-        dims = shapes.dims(value)
+        dims = _dims_unless_empty(shapes, value)
         if dims is None:
             return None
         total = total + product(dims)
     return total
 
 
-def _candidates(m: Match) -> Iterator[tuple[ir.Value, Sequence[Step], Dim]]:
-    """Sources, the nearest first, the operators that compute the root from them, and what these move."""
-    result, shapes = m.root.outputs[0], m.shapes
-    opset, seen = m.root.version or 0, {result}
-    blocks = opset >= 11 and shapes.dtype(result) in _BLOCKS
-    for source, view in chain(result, shapes)[1:]:
-        seen.add(source)
+def _candidates(
+    m: Match, nodes: Sequence[ir.Node], dying: Sequence[ir.Node]
+) -> Iterator[tuple[int, ir.Value, View | None, Sequence[Step]]]:
+    """How many nodes a source is away, the source, the view over it, if it is more than a Reshape, and operators."""
+    result, opset = m.root.outputs[0], m.root.version or 0
+    blocks = opset >= 11 and m.shapes.dtype(result) in _BLOCKS
+    sources = chain(result, m.shapes, partial(_dims_unless_empty, m.shapes))[1 : len(nodes) + 1]
+    is_exact = True
+    for at, (source, view) in enumerate(sources, 1):
+        # Empty values may have other dims; those of the source and of the result decide, if nothing is sliced.
+        is_equal = view.source == m.shapes.dims(source)
+        is_exact = is_exact and is_equal
+        if not is_equal or view.dims != m.shapes.dims(result) or _is_least(nodes[0], view, at, len(dying)):
+            continue
         steps = emit(view, blocks=blocks)
-        if steps is not None and (opset >= 10 or all(step.op_type != "Slice" for step in steps)):
-            yield source, steps, moved(steps, view)
-    node: ir.Node | None = m.root
-    while node is not None and node.op_type in ir.VIEWS and node.domain == "" and (value := node.inputs[0]) is not None:
-        target = _target(m, value) if value not in seen else None
-        if target is not None:
-            yield value, [Step("Reshape", tuple(target))], 0
-        node = value.producer()
+        slices = any(step.op_type == "Slice" for step in steps or ())
+        if steps is not None and (not slices or (is_exact and opset >= 10)):
+            yield at, source, view, steps
+    for at, node in enumerate(nodes, 1):
+        if node.op_type not in ir.VIEWS or node.inputs[0] is None:
+            break
+        target = _target(m, node.inputs[0]) if at > len(sources) else None
+        if target is not None and at > 1:
+            yield at, node.inputs[0], None, [Step("Reshape", tuple(target))]
+
+
+def _dims_unless_empty(shapes: Shapes, value: ir.Value) -> Dims | None:
+    dims = shapes.dims(value)
+    return None if dims is None else tuple(map(unless_empty, dims))
+
+
+def _is_least(root: ir.Node, view: View, at: int, dying: int) -> bool:
+    """Whether one operator is known to be the least: a test that is cheaper than its emission."""
+    return min(at, dying) == 1 and (at == 1 or root.op_type in _FREE) and not view.is_reshape
 
 
 def _target(m: Match, source: ir.Value) -> Sequence[int] | None:
@@ -93,41 +163,13 @@ def _target(m: Match, source: ir.Value) -> Sequence[int] | None:
     return target
 
 
-def _simplest(m: Match) -> _Chain | None:
-    """The fewest operators, of those the ones that move least, of those from the farthest source."""
-    nodes: list[ir.Node] = []
-    node: ir.Node | None = m.root
-    while node is not None and node.domain == "" and node.op_type in BUILDERS and node.graph is m.root.graph:
-        nodes.append(node)
-        node = node.inputs[0].producer() if node.inputs[0] is not None else None
-    dying = _dying(nodes)
-    index = {node.inputs[0]: at for at, node in enumerate(nodes, 1)}
-    best: tuple[_Chain, int, Dim] | None = None
-    for source, steps, elements in _candidates(m):
-        at = index.get(source, 0)
-        replaced = dying[:at]
-        before = _moved(replaced, m.shapes) if replaced else None
-        if before is None:
-            continue
-        saved = len(replaced) - cost(steps) - (not steps and m.root.outputs[0].is_graph_output())
-        less = before - elements
-        if saved < 0 or not at_least(less, 0) or not (saved or less != 0 or at > len(replaced)):
-            continue
-        if best is None or saved > best[1] or (saved == best[1] and at_least(less, best[2])):
-            best = _Chain(source, steps, replaced), saved, less
-    if best is None:
-        return None
-    m.found.extend(best[0].nodes)
-    return best[0]
-
-
-_simplest_chain = let("fewer operators, or as many that move less", _simplest, is_structural=True)
+_plan = let("fewer operators, or as many that move less", _simplest, is_structural=True)
 
 
 @rule(
     OneOf(tuple(any_call(name).opset(since=5) for name in BUILDERS if name != "Identity")),
-    requires=[structural("the end of a chain", _is_end), _simplest_chain],
-    source="ONNX: the index map of each operator; views as in einops and tinygrad's ShapeTracker",
+    requires=[structural("the end of a chain", _is_end), _plan],
+    source="ONNX: the index map of each operator",
 )
 def simplify_views(m: Match, op: Builder) -> ir.Value:
     """Compute a chain of data movement by the fewest operators, of those by the ones that move the fewest elements.
@@ -135,5 +177,4 @@ def simplify_views(m: Match, op: Builder) -> ir.Value:
     before:  y = Reshape(Transpose<perm = [0, 2, 1]>(Transpose<perm = [0, 2, 1]>(x)), %[0, 12, 64])
     after:   y = Reshape(x, %[0, 12, 64])
     """
-    found = m[_simplest_chain]
-    return build(found.steps, found.source, op)
+    return build(m[_plan].steps, m[_plan].source, op)
