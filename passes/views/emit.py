@@ -275,20 +275,20 @@ Granularity = Callable[[Factor], Hashable]
 
 
 def _granularities(view: View) -> Iterator[Granularity]:
-    """What neighbours must have in common to be one dim of a Transpose: the fewest dims first, then the most.
+    """What neighbours must have in common to be one dim of a Transpose.
 
-    Symbolic ones stay apart at first, since a target copies dims, but no products; then the dims of the result, or of
-    the source, are kept, so that no Reshape follows, or precedes.
+    First they are the dims of the result, so that no Reshape follows (queries, keys and values are then split into
+    heads alike), or of the source, so that none precedes; then all factors; then the fewest, where symbolic ones stay
+    apart since a target copies dims, but no products.
     """
-    yield lambda factor: True if isinstance(factor.count, int) else id(factor)
-    order = [factor for group in view.groups for factor in group if not factor.is_broadcast]
     place = {factor: at for at, factor in enumerate(view.factors)}
-    if [place[factor] for factor in order] == sorted(map(place.__getitem__, order)):
-        return
-    yield id
-    for groups in (view.groups, view.axes):
-        index = {factor: at for at, group in enumerate(groups) for factor in group}
-        yield index.__getitem__
+    order = [place[factor] for group in view.groups for factor in group if not factor.is_broadcast]
+    if order != sorted(order):
+        for groups in (view.groups, view.axes):
+            index = {factor: at for at, group in enumerate(groups) for factor in group}
+            yield index.__getitem__
+        yield id
+    yield lambda factor: True if isinstance(factor.count, int) else id(factor)
 
 
 def _chain(view: View, joined: Granularity, *, computed: bool = False) -> list[Step] | None:
@@ -323,13 +323,17 @@ def _arrange(view: View, steps: Steps, dims: Dims, joined: Granularity) -> Dims 
     runs = _runs(perm, [joined(factor) for factor in order])
     rows = sorted(runs)
     sizes: Dims = tuple(product(order[at].count for at in run) for run in rows)
+    result = tuple(product(order[at].count for at in run) for run in runs)
     if _without_ones(dims) == sizes:
         sizes = dims
-    elif not steps.reshape(dims, sizes):
-        lead = next((axis for axis, dim in enumerate(dims) if dim != 1), 0)
-        sizes = (1,) * lead + sizes  # so that targets copy symbolic dims at their indices
-        if not steps.reshape(dims, sizes):
+    else:
+        lead = next((axis for axis, dim in enumerate(dims) if dim != 1), 0)  # so that targets copy symbolic dims
+        ones = view.dims.count(1) if _without_ones(view.dims) == result else 0  # so that no Reshape follows
+        options = ((1,) * count + sizes for count in dict.fromkeys((ones, 0, lead)))
+        found = next((option for option in options if steps.reshape(dims, option)), None)
+        if found is None:
             return None
+        sizes = found
     axes = [axis for axis, dim in enumerate(sizes) if dim != 1]
     ones = [axis for axis, dim in enumerate(sizes) if dim == 1]
     moved_axes = [axes[rows.index(run)] for run in runs]

@@ -61,7 +61,8 @@ def _is_end(m: Match) -> bool:
 def _simplest(m: Match) -> _Plan | None:
     """The fewest operators, of those the ones that move least, of those from the farthest source.
 
-    If nothing is saved, the chain must at least get shorter: operators with other users lose one.
+    If nothing is saved, the chain must at least get shorter: operators with other users lose one. Not by slices, which
+    would no longer tile the same source: see `slices-to-split`.
     """
     nodes = _chain_of(m.root)
     dying = _without_other_users(nodes)
@@ -76,7 +77,8 @@ def _simplest(m: Match) -> _Plan | None:
         if before is None:
             continue
         plan = _Plan(source, steps, replaced, saved, before - (0 if view is None else moved(steps, view)))
-        pays = saved > 0 or plan.less != 0 or at > len(replaced)
+        is_shorter = at > len(replaced) and not any(step.op_type in ("Slice", "Gather") for step in steps)
+        pays = saved > 0 or plan.less != 0 or is_shorter
         if pays and at_least(plan.less, 0) and (best is None or plan.is_better(best)):
             best = plan
     if best is None:
@@ -125,6 +127,7 @@ def _candidates(
     result, opset = m.root.outputs[0], m.root.version or 0
     blocks = opset >= 11 and m.shapes.dtype(result) in _BLOCKS
     sources = chain(result, m.shapes, partial(_dims_unless_empty, m.shapes))[1 : len(nodes) + 1]
+    is_size = m.shapes.shape_value(result) is not None  # read with Gather by all rules of shape arithmetic
     is_exact = True
     for at, (source, view) in enumerate(sources, 1):
         # Empty values may have other dims; those of the source and of the result decide, if nothing is sliced.
@@ -134,7 +137,7 @@ def _candidates(
             continue
         steps = emit(view, blocks=blocks)
         slices = any(step.op_type == "Slice" for step in steps or ())
-        if steps is not None and (not slices or (is_exact and opset >= 10)):
+        if steps is not None and (not slices or (is_exact and opset >= 10 and not is_size)):
             yield at, source, view, steps
     for at, node in enumerate(nodes, 1):
         if node.op_type not in ir.VIEWS or node.inputs[0] is None:
