@@ -17,7 +17,7 @@ from ...rewriting.match import Match
 from ...rewriting.pattern import OneOf, any_call
 from ...rewriting.rule import rule
 from ...views.emit import Step, build, constant_target, cost, emit, moved
-from ...views.node_view import BUILDERS, chain, node_view
+from ...views.node_view import BUILDERS, chain
 from ...views.view import Dims, View
 
 _FREE: Final = frozenset({"Identity", *ir.VIEWS})
@@ -43,19 +43,6 @@ class _Plan:
     def is_better(self, other: _Plan) -> bool:
         """Whether it saves more, or as much from a source that is farther away."""
         return self.saved > other.saved or (self.saved == other.saved and at_least(self.less, other.less))
-
-
-def _is_end(m: Match) -> bool:
-    """Whether no movement alone goes on from the result: it belongs to that chain."""
-    if m.context.hides_operators():
-        return False
-    result = m.root.outputs[0]
-    if not ir.is_private(result):
-        return True
-    ((user, index), *others) = result.uses()
-    if others or index != 0 or user.op_type not in BUILDERS:
-        return True
-    return not any(node_view(each, m.shapes) for each in user.outputs if ir.is_read(each))
 
 
 def _simplest(m: Match) -> _Plan | None:
@@ -124,26 +111,26 @@ def _candidates(
     m: Match, nodes: Sequence[ir.Node], dying: Sequence[ir.Node]
 ) -> Iterator[tuple[int, ir.Value, View | None, Sequence[Step]]]:
     """How many nodes a source is away, the source, the view over it, if it is more than a Reshape, and operators."""
-    result, opset = m.root.outputs[0], m.root.version or 0
-    blocks = opset >= 11 and m.shapes.dtype(result) in _BLOCKS
-    sources = chain(result, m.shapes, partial(_dims_unless_empty, m.shapes))[1 : len(nodes) + 1]
-    is_size = m.shapes.shape_value(result) is not None  # read with Gather by all rules of shape arithmetic
-    is_exact = True
-    for at, (source, view) in enumerate(sources, 1):
-        # Empty values may have other dims; those of the source and of the result decide, if nothing is sliced.
-        is_equal = view.source == m.shapes.dims(source)
-        is_exact = is_exact and is_equal
-        if not is_equal or view.dims != m.shapes.dims(result) or _is_least(nodes[0], view, at, len(dying)):
+    result, opset, shapes = m.root.outputs[0], m.root.version or 0, m.shapes
+    blocks = opset >= 11 and shapes.dtype(result) in _BLOCKS
+    is_size = shapes.shape_value(result) is not None  # read with Gather by all rules of shape arithmetic
+    sources = chain(result, shapes)[: len(nodes) + 1]
+    exact = len(sources)
+    if exact <= len(nodes):  # empty values may have other dims: those of the source and of the result decide
+        sources += chain(result, shapes, partial(_dims_unless_empty, shapes))[exact : len(nodes) + 1]
+    for at, (source, view) in enumerate(sources[1:], 1):
+        is_known = at < exact or (view.source == shapes.dims(source) and view.dims == shapes.dims(result))
+        if not is_known or _is_least(m.root, view, at, len(dying)):
             continue
         steps = emit(view, blocks=blocks)
         slices = any(step.op_type == "Slice" for step in steps or ())
-        if steps is not None and (not slices or (is_exact and opset >= 10 and not is_size)):
+        if steps is not None and (not slices or (at < exact and opset >= 10 and not is_size)):
             yield at, source, view, steps
     for at, node in enumerate(nodes, 1):
         if node.op_type not in ir.VIEWS or node.inputs[0] is None:
             break
-        target = _target(m, node.inputs[0]) if at > len(sources) else None
-        if target is not None and at > 1:
+        target = _target(m, node.inputs[0]) if at >= max(len(sources), 2) else None
+        if target is not None:
             yield at, node.inputs[0], None, [Step("Reshape", tuple(target))]
 
 
@@ -171,7 +158,7 @@ _plan = let("fewer operators, or as many that move less", _simplest, is_structur
 
 @rule(
     OneOf(tuple(any_call(name).opset(since=5) for name in BUILDERS if name != "Identity")),
-    requires=[structural("the end of a chain", _is_end), _plan],
+    requires=[structural("operators of the standard", lambda m: not m.context.hides_operators()), _plan],
     source="ONNX: the index map of each operator",
 )
 def simplify_views(m: Match, op: Builder) -> ir.Value:
