@@ -54,7 +54,8 @@ def _simplest(m: Match) -> _Plan | None:
     nodes = _chain_of(m.root)
     dying = _without_other_users(nodes)
     seen = len(dying), [(node, node.inputs, m.shapes.dims(node.outputs[0])) for node in nodes]
-    if m.root.meta.get(_SIMPLE) == seen:
+    is_lone_view = len(nodes) == 1 and m.root.op_type in _FREE
+    if is_lone_view or m.root.meta.get(_SIMPLE) == seen:
         return None
     best: _Plan | None = None
     for at, source, view, steps in _candidates(m, nodes, dying):
@@ -116,8 +117,11 @@ def _candidates(
     is_size = shapes.shape_value(result) is not None  # read with Gather by all rules of shape arithmetic
     sources = chain(result, shapes)[: len(nodes) + 1]
     exact = len(sources)
-    if exact <= len(nodes):  # empty values may have other dims: those of the source and of the result decide
-        sources += chain(result, shapes, partial(_dims_unless_empty, shapes))[exact : len(nodes) + 1]
+    rest = [value for node in nodes[exact - 1 :] for value in (node.inputs[0], node.outputs[0]) if value is not None]
+    unless_zero = partial(_dims_unless_empty, shapes)
+    if any(unless_zero(value) != shapes.dims(value) for value in rest):
+        # Empty values may have other dims: those of the source and of the result decide.
+        sources += chain(result, shapes, unless_zero)[exact : len(nodes) + 1]
     for at, (source, view) in enumerate(sources[1:], 1):
         is_known = at < exact or (view.source == shapes.dims(source) and view.dims == shapes.dims(result))
         if not is_known or _is_least(m.root, view, at, len(dying)):
