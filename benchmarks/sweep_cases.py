@@ -445,7 +445,7 @@ def _resize(batch: Size, channels: Size, size: Size) -> str:
         r = Resize<mode = "linear">(x, , s)  y = Conv(r, w, b) }}"""
 
 
-@subject("depth-to-space", IMAGES)
+@subject("simplify-views", IMAGES)
 def _depth_to_space(batch: Size, channels: Size, size: Size) -> str:
     c, s = int(channels), int(size)
     return f"""g (float[{batch},{4 * c},{s},{s}] x) => (float[{batch},{c},{2 * s},{2 * s}] y)
@@ -453,7 +453,7 @@ def _depth_to_space(batch: Size, channels: Size, size: Size) -> str:
         a = Reshape(x, s)  b = Transpose<perm = [0, 1, 4, 2, 5, 3]>(a)  c = Reshape(b, t)  y = Neg(c) }}"""
 
 
-@subject("space-to-depth", IMAGES)
+@subject("simplify-views", IMAGES)
 def _space_to_depth(batch: Size, channels: Size, size: Size) -> str:
     c, s = int(channels), int(size)
     return f"""g (float[{batch},{c},{2 * s},{2 * s}] x) => (float[{batch},{4 * c},{s},{s}] y)
@@ -461,7 +461,7 @@ def _space_to_depth(batch: Size, channels: Size, size: Size) -> str:
         a = Reshape(x, s)  b = Transpose<perm = [0, 3, 5, 1, 2, 4]>(a)  c = Reshape(b, t)  y = Neg(c) }}"""
 
 
-@subject("channel-shuffle-to-gather", IMAGES)
+@subject("simplify-views", IMAGES)
 def _shuffle(batch: Size, channels: Size, size: Size) -> str:
     c, s = int(channels), int(size)
     return f"""g (float[{batch},{2 * c},{s},{s}] x) => (float[{batch},{2 * c},{s},{s}] y)

@@ -11,7 +11,7 @@ from .symbolic import Atom, Dim, Expr, broadcast, floordiv, maximum, minimum, mo
 
 def unless_empty(dim: Dim) -> Dim:
     """`dim` on the assumption that no size is 0. A rewrite that uses it may give empty results another empty shape."""
-    if isinstance(dim, int):
+    if isinstance(dim, int) or not any(atom.arguments for atoms in dim.terms for atom in atoms):
         return dim
     total: Dim = 0
     for atoms, factor in dim.terms.items():

@@ -237,16 +237,16 @@ def floordiv(a: Dim, b: Dim) -> Dim:
                 return whole + rest // b
             lowest = low(rest)
             return whole + _apply("floordiv", (rest, b), None if lowest is None else lowest // b)
-    elif len(b.terms) == 1 and (exact := exact_quotient(a, b)) is not None:
+    elif (exact := exact_quotient(a, b)) is not None:
         return exact
     return _apply("floordiv", (a, b), 0 if nonnegative(a) and nonnegative(b) else None)
 
 
 def exact_quotient(a: Dim, b: Dim) -> Dim | None:
-    """`q` with `a == q * b` as polynomials, where `b` has one term; None when there is none."""
+    """`q` with `a == q * b` as polynomials; None when there is none, or none is found."""
     terms = _terms(b)
     if len(terms) != 1:
-        return 1 if a == b else None
+        return 1 if a == b else _long_division(a, b)
     ((divisor, number),) = terms.items()
     if number == 0:
         return None
@@ -261,6 +261,24 @@ def exact_quotient(a: Dim, b: Dim) -> Dim | None:
             return None
         quotient[tuple(left)] = factor // number
     return _polynomial(quotient)
+
+
+def _long_division(a: Dim, b: Dim) -> Dim | None:
+    """The quotient of polynomials by their leading terms."""
+    quotient: Dim = 0
+    for _ in range(len(_terms(a))):
+        part = exact_quotient(_leading(a), _leading(b))
+        if part is None:
+            return None
+        quotient, a = quotient + part, a - b * part
+        if a == 0:
+            return quotient
+    return None
+
+
+def _leading(dim: Dim) -> Dim:
+    atoms, factor = max(_terms(dim).items(), key=lambda term: (len(term[0]), *map(_text, term[0])))
+    return _polynomial({atoms: factor})
 
 
 def mod(a: Dim, b: Dim) -> Dim:
@@ -348,7 +366,8 @@ def nonzero_or(a: Dim, b: Dim) -> Dim:
         return b if a == 0 else a
     if isinstance(b, int) and b == 0:
         return a
-    if len(a.terms) == 1 and exact_quotient(b, _monic(a)) is not None:
+    dividend = next(iter(_arguments(b, "floordiv")), b)
+    if len(a.terms) == 1 and exact_quotient(dividend, _monic(a)) is not None:
         return a  # where a is 0, so is b
     one, other = low(a), low(b)
     if one is not None and other is not None:

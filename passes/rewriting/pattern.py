@@ -244,7 +244,8 @@ def match_node(pattern: Pattern, node: ir.Node, trace: Trace | None = None) -> I
     """
     if isinstance(pattern, OneOf):
         for choice in pattern.choices:
-            yield from match_node(choice, node, trace)
+            if trace is not None or not isinstance(choice, Call) or choice.op_type == node.op_type:
+                yield from match_node(choice, node, trace)
     elif isinstance(pattern, Roots):
         for bound in _call(pattern.calls[0], node, {}, trace):
             yield from _further_roots(pattern.calls[1:], node, bound, trace)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -15,7 +15,8 @@ from ..rewriting.builder import Builder
 from .slice_ranges import Range, slice_parameters
 from .view import Dims, Factor, Group, View, identity
 
-_MOST_INDICES = 1 << 12  # of a Gather that repeats
+_MOST_INDICES = 1 << 12  # of a Gather that repeats or reorders
+_LEAST_ROW = 16  # contiguous elements for each index of one that reorders: see `_gathered`
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Step:
 
     op_type: str
     target: int | tuple[int | InputDim, ...] | None = None
-    parameters: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
+    parameters: Mapping[str, int | str | Sequence[int]] = field(default_factory=dict)
 
     @property
     def cost(self) -> int:
@@ -79,17 +80,42 @@ def build(steps: Sequence[Step], value: ir.Value, op: Builder) -> ir.Value:
     return value
 
 
-def emit(view: View, *, computed: bool = False) -> list[Step] | None:
+def moved(steps: Sequence[Step], view: View) -> Dim:
+    """How many elements the operators move that `emit` gives for `view`; those of one element type are compared."""
+    once = product(factor.count for group in view.groups for factor in group if not factor.is_broadcast)
+    sizes = {"Slice": once, "Transpose": once, **dict.fromkeys(ir.VIEWS, 0)}
+    return sum((sizes.get(step.op_type, product(view.dims)) for step in steps), start=0)
+
+
+def emit(view: View, *, computed: bool = False, blocks: bool = False) -> list[Step] | None:
     """The fewest operators that compute `view` from its source; None where no target says its dims.
 
-    Targets of Reshapes are constant, or `computed` from the dims of their inputs where that is allowed.
+    Targets of Reshapes are constant, or `computed` from the dims of their inputs where that is allowed. `blocks`:
+    whether DepthToSpace and SpaceToDepth are.
     """
     if view.is_identity:
         return []
-    chains = [_selection(view), _chain(view, fine=False), _chain(view, fine=True), _repetition(view)]
-    if computed and not any(chain is not None for chain in chains):
-        chains = [_chain(view, fine=True, computed=True)]
-    return min((steps for steps in chains if steps is not None), key=cost, default=None)
+    best: list[Step] | None = None
+    for steps in _candidates(view, computed=computed, blocks=blocks):
+        if steps is not None and (best is None or cost(steps) < cost(best)):
+            best = steps
+            if cost(best) == 1:
+                break
+    return best
+
+
+def _candidates(view: View, *, computed: bool, blocks: bool) -> Iterator[list[Step] | None]:
+    yield _selection(view)
+    if blocks:
+        yield _blocks(view)
+    found = []
+    for joined in _granularities(view):
+        found.append(_chain(view, joined))
+        yield found[-1]
+    found.append(_gathered(view))
+    yield found[-1]
+    if computed and not any(steps is not None for steps in found):
+        yield _chain(view, id, computed=True)
 
 
 def constant_target(source: Sequence[Dim] | None, result: Sequence[Dim] | None) -> list[int] | None:
@@ -195,24 +221,77 @@ def _axis_range(group: Group) -> Range | None:
     return Range(offset, stop if stop >= 0 else -(1 << 63), step)
 
 
-def _repetition(view: View) -> list[Step] | None:
-    """One dim whose elements are repeated, by a Gather behind everything else."""
-    mixed = [axis for axis, group in enumerate(view.groups) if len({factor.is_broadcast for factor in group}) == 2]
-    if len(mixed) != 1:
+def _blocks(view: View) -> list[Step] | None:
+    """DepthToSpace or SpaceToDepth.
+
+    With ONNX Runtime 1.32 on one CPU thread 1.6 to 3.5 and 7 to 11 times as fast as the Transpose of rank 6.
+    """
+    if len(view.axes) != 4 or len(view.groups) != 4:
         return None
-    (axis,) = mixed
-    group = view.groups[axis]
+    source, whole = view.source, identity(view.source)
+    block = exact_quotient(view.dims[2], source[2])
+    if isinstance(block, int) and block > 1:
+        for mode in ("DCR", "CRD"):
+            other = whole.depth_to_space(block, mode)
+            if other is not None and other.same(view):
+                return [Step("DepthToSpace", parameters={"blocksize": block, "mode": mode})]
+    block = exact_quotient(source[2], view.dims[2])
+    other = whole.space_to_depth(block) if isinstance(block, int) and block > 1 else None
+    fits = other is not None and other.same(view)
+    return [Step("SpaceToDepth", parameters={"blocksize": block})] if fits and isinstance(block, int) else None
+
+
+def _gathered(view: View) -> list[Step] | None:
+    """One dim whose elements are repeated or reordered, by a Gather behind everything else.
+
+    A channel shuffle (Zhang et al. 2018, ShuffleNet, arXiv:1707.01083) with `_LEAST_ROW` contiguous elements for each
+    channel is 1.5 to 1.8 times as fast so on ONNX Runtime's CPU kernels as by a Transpose.
+    """
+    place = {factor: at for at, factor in enumerate(view.factors)}
+    once = [tuple(sorted((f for f in group if not f.is_broadcast), key=place.__getitem__)) for group in view.groups]
+    changed = [
+        axis for axis, (group, parts) in enumerate(zip(view.groups, once, strict=True)) if parts and group != parts
+    ]
+    if len(changed) != 1:
+        return None
+    (axis,) = changed
+    group, parts = view.groups[axis], once[axis]
     counts = [factor.count for factor in group if isinstance(factor.count, int)]
     if len(counts) < len(group) or prod(counts) > _MOST_INDICES:
         return None
-    once = tuple(factor for factor in group if not factor.is_broadcast)
-    steps = emit(replace(view, groups=(*view.groups[:axis], once, *view.groups[axis + 1 :])))
-    sizes = [1 if factor.is_broadcast else count for factor, count in zip(group, counts, strict=True)]
-    repeated = np.broadcast_to(np.arange(prod(sizes)).reshape(sizes), counts).reshape(-1)
-    return None if steps is None else [*steps, Step("Gather", tuple(repeated.tolist()), {"axis": axis})]
+    kept = [factor for factor in group if not factor.is_broadcast]
+    row = prod(dim if isinstance(dim, int) else _LEAST_ROW for dim in view.dims[axis + 1 :])
+    if kept != list(parts) and row < _LEAST_ROW:
+        return None
+    steps = emit(replace(view, groups=(*view.groups[:axis], parts, *view.groups[axis + 1 :])))
+    sizes = [count for factor in parts for count, each in zip(counts, group, strict=True) if each is factor]
+    order = np.arange(prod(sizes)).reshape(sizes).transpose([parts.index(factor) for factor in kept])
+    once_each = [1 if factor.is_broadcast else count for factor, count in zip(group, counts, strict=True)]
+    indices = np.broadcast_to(order.reshape(once_each), counts).reshape(-1)
+    return None if steps is None else [*steps, Step("Gather", tuple(indices.tolist()), {"axis": axis})]
 
 
-def _chain(view: View, *, fine: bool, computed: bool = False) -> list[Step] | None:
+Granularity = Callable[[Factor], Hashable]
+
+
+def _granularities(view: View) -> Iterator[Granularity]:
+    """What neighbours must have in common to be one dim of a Transpose.
+
+    First they are the dims of the result, so that no Reshape follows (queries, keys and values are then split into
+    heads alike), or of the source, so that none precedes; then all factors; then the fewest, where symbolic ones stay
+    apart since a target copies dims, but no products.
+    """
+    place = {factor: at for at, factor in enumerate(view.factors)}
+    order = [place[factor] for group in view.groups for factor in group if not factor.is_broadcast]
+    if order != sorted(order):
+        for groups in (view.groups, view.axes):
+            index = {factor: at for at, group in enumerate(groups) for factor in group}
+            yield index.__getitem__
+        yield id
+    yield lambda factor: True if isinstance(factor.count, int) else id(factor)
+
+
+def _chain(view: View, joined: Granularity, *, computed: bool = False) -> list[Step] | None:
     """Slice, reshape, transpose, reshape, expand, reshape, as far as each is needed."""
     steps = Steps(computed=computed)
     dims = view.source
@@ -230,27 +309,31 @@ def _chain(view: View, *, fine: bool, computed: bool = False) -> list[Step] | No
     if known:
         steps.append(Step("Slice", parameters=slice_parameters(known)))
         dims = tuple(product(factor.count for factor in group) for group in parts)
-    arranged = _arrange(view, steps, dims, fine=fine)
+    arranged = _arrange(view, steps, dims, joined)
     return list(steps) if arranged is not None and _repeat(view, steps, arranged) else None
 
 
-def _arrange(view: View, steps: Steps, dims: Dims, *, fine: bool) -> Dims | None:
+def _arrange(view: View, steps: Steps, dims: Dims, joined: Granularity) -> Dims | None:
     """Permute the factors, which are whole now; the dims afterwards."""
     order = [factor for factor in view.factors if factor.count != 1]
     moved = [factor for group in view.groups for factor in group if not factor.is_broadcast]
     perm = [order.index(factor) for factor in moved]
     if perm == sorted(perm):
         return dims
-    runs = [[at] for at in perm] if fine else _runs(perm, order)
+    runs = _runs(perm, [joined(factor) for factor in order])
     rows = sorted(runs)
     sizes: Dims = tuple(product(order[at].count for at in run) for run in rows)
+    result = tuple(product(order[at].count for at in run) for run in runs)
     if _without_ones(dims) == sizes:
         sizes = dims
-    elif not steps.reshape(dims, sizes):
-        lead = next((axis for axis, dim in enumerate(dims) if dim != 1), 0)
-        sizes = (1,) * lead + sizes  # so that targets copy symbolic dims at their indices
-        if not steps.reshape(dims, sizes):
+    else:
+        lead = next((axis for axis, dim in enumerate(dims) if dim != 1), 0)  # so that targets copy symbolic dims
+        needed = view.dims.count(1) if _without_ones(view.dims) == result else 0  # so that no Reshape follows
+        options = ((1,) * count + sizes for count in dict.fromkeys((needed, 0, lead)))
+        found = next((option for option in options if steps.reshape(dims, option)), None)
+        if found is None:
             return None
+        sizes = found
     axes = [axis for axis, dim in enumerate(sizes) if dim != 1]
     ones = [axis for axis, dim in enumerate(sizes) if dim == 1]
     moved_axes = [axes[rows.index(run)] for run in runs]
@@ -262,11 +345,11 @@ def _arrange(view: View, steps: Steps, dims: Dims, *, fine: bool) -> Dims | None
     return tuple(sizes[axis] for axis in order_of_dims)
 
 
-def _runs(perm: Sequence[int], order: Sequence[Factor]) -> list[list[int]]:
-    """Consecutive factors that stay so; symbolic ones apart, since a target copies dims, but no products."""
+def _runs(perm: Sequence[int], labels: Sequence[Hashable]) -> list[list[int]]:
+    """Consecutive factors of one label that stay so."""
     runs: list[list[int]] = []
     for at in perm:
-        if runs and runs[-1][-1] == at - 1 and all(isinstance(order[each].count, int) for each in (at - 1, at)):
+        if runs and runs[-1][-1] == at - 1 and labels[at - 1] == labels[at]:
             runs[-1].append(at)
         else:
             runs.append([at])

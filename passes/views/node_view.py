@@ -27,7 +27,7 @@ def node_view(value: ir.Value, shapes: Shapes, dims_of: DimsOf | None = None) ->
     node, dims_of = value.producer(), dims_of or shapes.dims
     if node is None or node.domain != "" or not node.inputs or node.inputs[0] is None:
         return None
-    build, source, result = _VIEWS.get(node.op_type), dims_of(node.inputs[0]), dims_of(value)
+    build, source, result = BUILDERS.get(node.op_type), dims_of(node.inputs[0]), dims_of(value)
     if build is None or source is None or result is None or 0 in source:
         return None
     view = build(node, identity(source), result, value, shapes)
@@ -174,26 +174,18 @@ def _tile(node: ir.Node, view: View, _result: Dims, _value: ir.Value, _shapes: S
     return view
 
 
-def _depth_to_space(node: ir.Node, view: View, result: Dims, _value: ir.Value, _shapes: Shapes) -> View | None:
-    block, (n, _, height, width) = ir.attribute(node, "blocksize"), view.dims
-    if not isinstance(block, int):
-        return None
-    is_crd = ir.attribute(node, "mode") in ("CRD", b"CRD")
-    grouping = (n, result[1], block, block, height, width) if is_crd else (n, block, block, result[1], height, width)
-    blocks = view.reshape(grouping)
-    perm = (0, 1, 4, 2, 5, 3) if is_crd else (0, 3, 4, 1, 5, 2)
-    return None if blocks is None else blocks.transpose(perm).reshape(result)
+def _depth_to_space(node: ir.Node, view: View, _result: Dims, _value: ir.Value, _shapes: Shapes) -> View | None:
+    block, mode = ir.attribute(node, "blocksize"), ir.attribute(node, "mode")
+    mode = "CRD" if mode in ("CRD", b"CRD") else "DCR"
+    return view.depth_to_space(block, mode) if isinstance(block, int) and len(view.dims) == 4 else None
 
 
-def _space_to_depth(node: ir.Node, view: View, result: Dims, _value: ir.Value, _shapes: Shapes) -> View | None:
-    block, (n, channels, _, _) = ir.attribute(node, "blocksize"), view.dims
-    if not isinstance(block, int):
-        return None
-    blocks = view.reshape((n, channels, result[2], block, result[3], block))
-    return None if blocks is None else blocks.transpose((0, 3, 5, 1, 2, 4)).reshape(result)
+def _space_to_depth(node: ir.Node, view: View, _result: Dims, _value: ir.Value, _shapes: Shapes) -> View | None:
+    block = ir.attribute(node, "blocksize")
+    return view.space_to_depth(block) if isinstance(block, int) and len(view.dims) == 4 else None
 
 
-_VIEWS: Final[Mapping[str, _Build]] = {
+BUILDERS: Final[Mapping[str, _Build]] = {
     "Concat": _concat,
     "DepthToSpace": _depth_to_space,
     "Expand": _expand,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..analyses.symbolic import Dim, exact_quotient, product
 
@@ -93,17 +94,17 @@ class View:
 
     # --- what it is -------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def dims(self) -> Dims:
         """The dims of the result."""
         return tuple(map(_size, self.groups))
 
-    @property
+    @cached_property
     def source(self) -> Dims:
         """The dims of the source."""
         return tuple(product(factor.size for factor in axis) for axis in self.axes)
 
-    @property
+    @cached_property
     def factors(self) -> Group:
         """All factors in the order of the source."""
         return tuple(factor for axis in self.axes for factor in axis)
@@ -213,6 +214,28 @@ class View:
                     return None
                 view = view.expand_dim(axis, dim)
         return view
+
+    def depth_to_space(self, block: int, mode: str) -> View | None:
+        """Move blocks of the second of four dims into the last two, in the order that `mode` says, DCR or CRD."""
+        n, depth, height, width = self.dims
+        channels = exact_quotient(depth, block * block)
+        if channels is None:
+            return None
+        is_crd = mode == "CRD"
+        grouping = (n, channels, block, block, height, width) if is_crd else (n, block, block, channels, height, width)
+        blocks = self.reshape(grouping)
+        moved = None if blocks is None else blocks.transpose((0, 1, 4, 2, 5, 3) if is_crd else (0, 3, 4, 1, 5, 2))
+        return None if moved is None else moved.reshape((n, channels, height * block, width * block))
+
+    def space_to_depth(self, block: int) -> View | None:
+        """Move blocks of the last two of four dims into the second."""
+        n, channels, *plane = self.dims
+        height, width = (exact_quotient(dim, block) for dim in plane)
+        if height is None or width is None:
+            return None
+        blocks = self.reshape((n, channels, height, block, width, block))
+        moved = None if blocks is None else blocks.transpose((0, 3, 5, 1, 2, 4))
+        return None if moved is None else moved.reshape((n, block * block * channels, height, width))
 
     def then(self, outer: View) -> View | None:
         """Compose with `outer`, a view of the result; None where that is not proven to be a view."""

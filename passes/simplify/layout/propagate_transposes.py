@@ -15,7 +15,6 @@ from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext
 from ...registry import register
 from .layout_region import PASS_NAME, LayoutRegion
-from .transpose_reshape import is_view
 from .transpose_semantics import Layout, is_positional
 
 Permutation = tuple[int, ...]
@@ -67,6 +66,11 @@ class PropagateTransposes(Pass):
             region.shrink()
             if region.saves() > 0:
                 region.rewrite(positions)
+
+
+def _is_view(node: ir.Node | None) -> bool:
+    """Whether `node` only changes the dims of a value, not the order of its elements."""
+    return node is not None and node.op_type in ir.VIEWS and node.domain == ""
 
 
 def _permutation(node: ir.Node, shapes: Shapes) -> Permutation | None:
@@ -131,7 +135,7 @@ class SqueezedRegion(LayoutRegion):
     @staticmethod
     def layout_of(node: ir.Node, shapes: Shapes) -> Layout | None:
         """See `LayoutRegion.layout_of`."""
-        source = node.inputs[0] if is_view(node) else None
+        source = node.inputs[0] if _is_view(node) else None
         before = shapes.dims(source) if source is not None else None
         after = shapes.dims(node.outputs[0])
         if before is None or after is None or len(after) >= len(before):
@@ -148,7 +152,7 @@ class SqueezedRegion(LayoutRegion):
         return node.op_type in ir.REDUCTIONS and is_positional(node.op_type, self.shapes.dtype(node.outputs[0]))
 
     def _undoes(self, node: ir.Node) -> bool:
-        source = node.inputs[0] if node.graph is self.graph and is_view(node) else None
+        source = node.inputs[0] if node.graph is self.graph and _is_view(node) else None
         if source is None or self.shapes.rank(source) != len(self.layout.axes):
             return False
         axes = ir.parameter(node, "axes") if node.op_type == "Unsqueeze" else None

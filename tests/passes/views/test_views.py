@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from optimize_graph import ir
+from optimize_graph.passes import Pipeline, VerifyEach
 from optimize_graph.passes.analyses import Shapes
 from optimize_graph.passes.analyses.manager import AnalysisManager
 from optimize_graph.passes.analyses.symbolic import evaluate, named_dim
@@ -93,6 +94,32 @@ def test_a_view_and_its_operators_give_the_elements_of_the_chain(seeds: np.ndarr
                 np.testing.assert_array_equal(gathered(view, np.asarray(results[source_name]), sizes), expected)
                 if emitted is not None:
                     np.testing.assert_array_equal(np.asarray(results[emitted]), expected)
+    assert after < 0.7 * before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", np.array_split(np.arange(MODELS), 8), ids=lambda seeds: f"from seed {seeds[0]}")
+def test_simplified_chains_give_the_same_elements_by_fewer_operators(seeds: np.ndarray) -> None:
+    before = after = 0
+    for seed in seeds:
+        proto = random_chains(int(seed))
+        model = ir.from_proto(proto)
+        Pipeline.parse("dce").run(model)
+        most = len(model.graph)
+        simplify = Pipeline.parse("rewrite{rules=simplify-views},dce")
+        simplify.run(model, [VerifyEach()])
+        least = len(model.graph)
+        assert least <= most
+        before, after = before + most, after + least
+        sessions = [
+            open_session(each.SerializeToString(), SessionOptions(optimize=False))
+            for each in (proto, ir.to_proto(model))
+        ]
+        for sizes in SIZES:
+            expected, results = (session.run(feeds(**sizes)) for session in sessions)
+            for name, value in expected.items():
+                np.testing.assert_array_equal(np.asarray(results[name]), np.asarray(value))
+        assert not simplify.run(model).rewrites
     assert after < 0.7 * before
 
 

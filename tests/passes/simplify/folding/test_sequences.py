@@ -79,7 +79,7 @@ HITS = [
     (
         "s = SplitToSequence <axis = 1, keepdims = 0> (x)  a = SequenceAt(s, five)  y = Neg(a)",
         "float[n] y",
-        ["Split", "Squeeze", "Neg"],
+        ["Gather", "Neg"],
     ),
     ("s = SplitToSequence <axis = 1> (x, five)  y = SequenceLength(s)", "int64 y", ["Identity"]),
     ("o = Optional(x)  e = OptionalGetElement(o)  y = Neg(e)", "float[n,6] y", ["Neg"]),
