@@ -56,12 +56,12 @@ class FuseAttention(Pass):
         if current > 24:
             return  # from 25 on the definition differs, and ONNX Runtime has no kernel
         rules = rules_of(STANDARD)
-        if current < OPSET and (not _any_would_match(rules, model, context) or not self._raise(model, context)):
+        gains = current < OPSET and _any_would_match(rules, model, context)
+        if current < OPSET and not (gains and self._raise(model, context)):
             rules = rules_of(CONTRIB) if _has_contrib(context.settings) else []
         run_rules(rules, model, context, None)
-        current = ir.standard_opset(model) or OPSET
         waiting = [rule for rule, since in NORMALIZATIONS if current < since and quantizer_in(model) is None]
-        if _any_would_match(waiting, model, context):
+        if not gains and _any_would_match(waiting, model, context):
             self._raise(model, context)
 
     def _raise(self, model: ir.Model, context: PassContext) -> bool:
