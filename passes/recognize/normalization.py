@@ -116,13 +116,13 @@ class _Walk:
     def product(self, value: ir.Value) -> Normalization | None:
         factors = list(self.factors(value, 1, self.shapes.dims(value)))
         outer = len(self.nodes)
-        for factor, sign in factors if len(factors) <= 3 else ():
-            others = [each for each in factors if each[0] is not factor]
+        for index, (factor, sign) in enumerate(factors if len(factors) <= 3 else ()):
+            others = factors[:index] + factors[index + 1 :]
             found = self.deviation(factor, sign) if all(power == 1 for _, power in others) else None
-            values = [other for other, _ in others]
-            if found is not None and found[0] in values:
-                values.remove(found[0])
-                scale = values[0] if values else None
+            scales = [other for other, _ in others]
+            if found is not None and found[0] in scales:
+                scales.remove(found[0])
+                scale = scales[0] if scales else None
                 return replace(found[1], nodes=tuple(self.nodes), scale=scale, is_narrow=self.is_narrow)
             del self.nodes[outer:]
         return None
@@ -147,12 +147,8 @@ class _Walk:
         while node is not None and (value := node.inputs[0]) is not None:
             match node.op_type:
                 case "Add" if power == -0.5:
-                    sums = [
-                        self.mean_of_squares(mean, each)
-                        for mean, each in _operands(node)
-                        if ir.scalar(each) is not None
-                    ]
-                    found = sums[0] if sums else None
+                    mean, epsilon = next((pair for pair in _operands(node) if ir.is_constant(pair[1])), (value, value))
+                    found = self.mean_of_squares(mean, epsilon)
                     return found if found and self.is_statistic(factor, found[0], found[1].axes[0]) else None
                 case "Sqrt":
                     power /= 2
@@ -184,7 +180,8 @@ class _Walk:
             self.nodes.append(difference)
             x, subtrahend = next(_operands(difference))
             mean = self.mean(subtrahend)
-            if mean is not None and mean[0] is x and self.is_statistic(subtrahend, x, mean[1]):
+            is_plain = self.nodes[-1].op_type != "ReduceSumSquare"
+            if mean is not None and is_plain and mean[0] is x and self.is_statistic(subtrahend, x, mean[1]):
                 return d, Normalization(x, (axes, mean[1]), epsilon)
         del self.nodes[inner:]
         return d, Normalization(d, (axes,), epsilon)
@@ -200,29 +197,22 @@ class _Walk:
         dims = self.shapes.dims(data) if data is not None else None
         if node is None or data is None or not dims:
             return None
-        axes = self.reduced(node, len(dims))
-        sizes = [dim for axis in axes if isinstance(dim := dims[axis], int)]
-        count = float(np.prod(sizes)) if len(sizes) == len(axes) else 0.0
-        match node.op_type:
-            case "ReduceMean" | "GlobalAveragePool":
-                count = 1.0
-            case "MatMul":
-                weights = ir.constant(node.inputs[1]) if node.inputs[1] is not None else None
-                is_even = weights is not None and weights.shape == (dims[-1], 1) and np.all(weights == weights[:1])
-                count *= float(weights[0, 0]) if weights is not None and is_even else 0.0
-        return (data, axes) if axes and abs(share * count - 1) < 1e-6 else None
-
-    def reduced(self, node: ir.Node, rank: int) -> Axes:
-        """The axes over which an operator sums or averages its first input."""
+        axes: Axes = ()
         match node.op_type:
             case "ReduceMean" | "ReduceSum" | "ReduceSumSquare":
-                axes = ir.parameter(node, "axes")
-                return tuple(sorted(int(axis) % rank for axis in axes.flat)) if isinstance(axes, np.ndarray) else ()
+                given = ir.parameter(node, "axes")
+                axes = (
+                    tuple(sorted(int(axis) % len(dims) for axis in given.flat)) if isinstance(given, np.ndarray) else ()
+                )
             case "GlobalAveragePool":
-                return tuple(range(2, rank))
-            case "MatMul":
-                return (rank - 1,)
-        return ()
+                axes = tuple(range(2, len(dims)))
+            case "MatMul" if node.inputs[1] is not None and (weights := ir.constant(node.inputs[1])) is not None:
+                is_even = weights.shape == (dims[-1], 1) and np.all(weights == weights[:1])
+                axes, share = (len(dims) - 1,), share * float(weights.flat[0]) if is_even else 0.0
+        if node.op_type not in ("ReduceMean", "GlobalAveragePool"):
+            sizes = [dim for axis in axes if isinstance(dim := dims[axis], int)]
+            share *= float(np.prod(sizes)) if len(sizes) == len(axes) else 0.0
+        return (data, axes) if axes and abs(share - 1) < 1e-6 else None
 
     def step(self, value: ir.Value) -> ir.Node | None:
         """The producer of `value`, behind those that reshape it."""
