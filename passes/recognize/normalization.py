@@ -306,7 +306,7 @@ def recognize_layer_normalization(m: Match, op: Builder) -> ir.Value:
 @rule(
     any_call("Mul") | any_call("Div"),
     requires=[NORMALIZATION, structural("no mean subtracted", lambda m: len(m[NORMALIZATION].axes) == 1), *REQUIRES],
-    exactness=Exactness.ROUNDING,
+    exactness=Exactness.SPECIAL_VALUES,  # in another order, squares and products overflow elsewhere
     source="Zhang and Sennrich 2019 (arXiv:1910.07467), in the form of ONNX RMSNormalization-23",
 )
 def recognize_rms_normalization(m: Match, op: Builder) -> ir.Value:
