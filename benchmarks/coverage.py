@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 from optimize_graph import Options, ir, optimize
 
@@ -214,7 +215,7 @@ KINDS = (
             "SkipLayerNormalization SkipSimplifiedLayerNormalization GroupNorm SkipGroupNorm".split()
         ),
         is_norm,
-        ("norm",),
+        ("-normalization",),
     ),
     Kind("rotary", frozenset({"RotaryEmbedding"}), is_rotary, ("rotary",)),
     Kind(
@@ -244,7 +245,7 @@ def rows(path: Path, target: str) -> Iterator[tuple[str, ...]]:
             if not before + spelled + fused + left:
                 continue
             missed = Counter(
-                f"{each.rule}: requires {each.condition}: {each.because}"
+                f"{each.rule}: requires {each.condition}: {shorten(each.because, 160)}"
                 for each in result.missed
                 if any(part in each.rule for part in kind.rules) and not each.condition.startswith("target ")
             )
