@@ -51,10 +51,10 @@ _argument = (
     | _times(op.Mul(x, _factor).any_order().named("sum"), _slope).named("argument")
 )
 
-GELU = _gated(_one_more(op.Erf(_over_root)))
+ERF = _gated(_one_more(op.Erf(_over_root)))
+TANH = _gated(_one_more(op.Tanh(_argument)))
 
 REQUIRES = [
-    structural("opset 20", lambda m: (m.root.version or 0) >= 20),
     require("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
     require(
         "constants that do not broadcast x",
@@ -62,11 +62,12 @@ REQUIRES = [
         lambda m: m.shapes.show(m.x.value),
     ),
 ]
+_SINCE = structural("opset 20", lambda m: (m.root.version or 0) >= 20)
 
 
 @rule(
-    GELU,
-    requires=REQUIRES,
+    ERF,
+    requires=[_SINCE, *REQUIRES],
     exactness=Exactness.ROUNDING,
     source=SOURCE,
 )
@@ -80,8 +81,8 @@ def recognize_gelu(m: Match, op: Builder) -> ir.Value:
 
 
 @rule(
-    _gated(_one_more(op.Tanh(_argument))),
-    requires=REQUIRES,
+    TANH,
+    requires=[_SINCE, *REQUIRES],
     exactness=Exactness.ROUNDING,
     source=SOURCE,
 )

@@ -39,6 +39,7 @@ FOR_GOLDEN_MODELS = {  # those of other targets, and those that random models se
     "ort.cuda.skip_norm",
     "ort.cpu.conv.lrn",
     "ort.cpu.conv.winograd",
+    "ort.contrib_gelu",
     "ort.cpu.flash_attention",
     "ort.cpu.upcast_fp16_functions",
     "ort.cpu.scatter_elements",
@@ -48,7 +49,6 @@ FOR_GOLDEN_MODELS = {  # those of other targets, and those that random models se
     "simplify.shape.gather_nd",
     "ort.attention.rotary_embedding",
     "recognize.group_normalization",
-    "recognize.rms_normalization",
     "simplify.attention.attention_heads",
 }
 

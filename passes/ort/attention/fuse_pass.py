@@ -1,4 +1,4 @@
-"""Fuse attention, and raise the opset to the first that has the operator where a rule would match."""
+"""Fuse attention, and raise the opset to the first that has it and RMS normalization where a rule would match."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import ClassVar
 
 from .... import ir
 from ...analyses import Shapes
-from ...phases import rules_of, run_rules
+from ...phases import quantizer_in, rules_of, run_rules
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, Settings
 from ...pipeline.phase import Phase
 from ...pipeline.rewrite_log import MissedRewrite
+from ...recognize.normalization import recognize_layer_normalization, recognize_rms_normalization
 from ...registry import register
 from ...rewriting.convert_for_target import Obstacle, convert_for_target
 from ...rewriting.rewrite_rule import Rule
@@ -22,12 +23,14 @@ OPSET = 23
 STANDARD = (Phase.ATTENTION, Phase.CAUSAL_ATTENTION)
 CONTRIB = (Phase.CONTRIB_ATTENTION,)
 ANY_OPSET = (Phase.CAUSAL_ATTENTION,)
+NORMALIZATIONS = ((recognize_layer_normalization, 17), (recognize_rms_normalization, OPSET))
+"""Rules, and the first opset that has their operators. The contrib forms below are no valid ONNX."""
 
 
 @register
 @dataclass(frozen=True)
 class FuseAttention(Pass):
-    """Apply the rules of phase `attention`, and raise the opset to 23 before, if possible.
+    """Apply the rules of phase `attention`, and raise the opset to 23 before, if possible; for normalizations, after.
 
     That is where the target is ONNX Runtime, no opset was requested, the oldest ONNX Runtime that must load the result
     has kernels for that opset, every operator of the model keeps its kernel (RandomNormal has none at 22 on the CPU,
@@ -53,9 +56,13 @@ class FuseAttention(Pass):
         if current > 24:
             return  # from 25 on the definition differs, and ONNX Runtime has no kernel
         rules = rules_of(STANDARD)
-        if current < OPSET and (not _any_would_match(rules, model, context) or not self._raise(model, context)):
+        gains = current < OPSET and _any_would_match(rules, model, context)
+        if current < OPSET and not (gains and self._raise(model, context)):
             rules = rules_of(CONTRIB) if _has_contrib(context.settings) else []
         run_rules(rules, model, context, None)
+        waiting = [rule for rule, since in NORMALIZATIONS if current < since and quantizer_in(model) is None]
+        if not gains and _any_would_match(waiting, model, context):
+            self._raise(model, context)
 
     def _raise(self, model: ir.Model, context: PassContext) -> bool:
         """Raise the opset and return True, or log what prevents it."""

@@ -7,8 +7,8 @@ from math import prod
 
 from .... import ir
 from ...analyses import Dim
-from ...recognize.gelu import GELU
-from ...recognize.norm_patterns import affine, over_deviation
+from ...recognize.gelu import ERF
+from ...recognize.normalization import find
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, profitable
 from ...rewriting.match import Match
@@ -22,8 +22,7 @@ _VARIADIC = ("Max", "Min", "Sum", "Mean")
 
 x, slope = values("x slope")
 
-_ACTIVATIONS = (GELU, op.Mul(x, op.Sigmoid(op.Mul(x, slope).any_order().named("inner"))).any_order())
-_NORMALIZATION = affine(over_deviation(x))
+_ACTIVATIONS = (ERF, op.Mul(x, op.Sigmoid(op.Mul(x, slope).any_order().named("inner"))).any_order())
 _LONGEST = 6
 """Nodes between the first scalar of these patterns and their last node."""
 _ROWS = 1 << 9
@@ -79,7 +78,9 @@ def _is_fused(m: Match) -> bool:
     if any(_is_within(m, pattern) for pattern in _ACTIVATIONS):
         return True
     rows = prod(dim if isinstance(dim, int) else 1 for dim in m[COLUMN])
-    return rows < _ROWS and _is_within(m, _NORMALIZATION)
+    return rows < _ROWS and any(
+        m.root in found.nodes for node in _users(m.root, _LONGEST) if (found := find(node, m.shapes)) is not None
+    )
 
 
 @rule(
