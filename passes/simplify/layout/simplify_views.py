@@ -9,7 +9,7 @@ from typing import Final
 
 from .... import ir
 from ...analyses import Dim, Shapes
-from ...analyses.nonzero_dims import unless_empty
+from ...analyses.nonzero_dims import dims_unless_empty
 from ...analyses.symbolic import at_least, product
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, structural
@@ -18,7 +18,7 @@ from ...rewriting.pattern import OneOf, any_call
 from ...rewriting.rule import rule
 from ...views.emit import Step, build, constant_target, cost, emit, moved
 from ...views.node_view import BUILDERS, chain
-from ...views.view import Dims, View
+from ...views.view import View
 
 _FREE: Final = frozenset({"Identity", *ir.VIEWS})
 """Operators that move no element."""
@@ -101,7 +101,7 @@ def _moved(nodes: Sequence[ir.Node], shapes: Shapes) -> Dim | None:
     """How many elements the nodes move; None where that is not known."""
     total: Dim = 0
     for value in (value for node in nodes if node.op_type not in _FREE for value in node.outputs):
-        dims = _dims_unless_empty(shapes, value)
+        dims = dims_unless_empty(shapes, value)
         if dims is None:
             return None
         total = total + product(dims)
@@ -118,7 +118,7 @@ def _candidates(
     sources = chain(result, shapes)[: len(nodes) + 1]
     exact = len(sources)
     rest = [value for node in nodes[exact - 1 :] for value in (node.inputs[0], node.outputs[0]) if value is not None]
-    unless_zero = partial(_dims_unless_empty, shapes)
+    unless_zero = partial(dims_unless_empty, shapes)
     if any(unless_zero(value) != shapes.dims(value) for value in rest):
         # Empty values may have other dims: those of the source and of the result decide.
         sources += chain(result, shapes, unless_zero)[exact : len(nodes) + 1]
@@ -136,11 +136,6 @@ def _candidates(
         target = _target(m, node.inputs[0]) if at >= max(len(sources), 2) else None
         if target is not None:
             yield at, node.inputs[0], None, [Step("Reshape", tuple(target))]
-
-
-def _dims_unless_empty(shapes: Shapes, value: ir.Value) -> Dims | None:
-    dims = shapes.dims(value)
-    return None if dims is None else tuple(map(unless_empty, dims))
 
 
 def _is_least(root: ir.Node, view: View, at: int, dying: int) -> bool:
