@@ -26,7 +26,7 @@ from support.variations import VARIATIONS, Subject, Variation, subjects
 
 pytestmark = pytest.mark.slow
 
-SHARDS = 16
+SHARDS = 8
 SHARE = 0.2
 SHARE_OF_WHOLE_PIPELINES = 0.05
 

@@ -95,6 +95,8 @@ class _Resolver:
         axis, stacks = ir.attribute(node, "axis"), ir.attribute(node, "new_axis") == 1
         if not isinstance(axis, int) or not self._length(source):
             return
+        if stacks and (node.version or 0) < 13:
+            return  # one Unsqueeze for each element: more operators, for which the rules of newer opsets make up
         if self._ranks_differ(source) or not self._permitted(node, "Concat"):
             return
         pieces = self._elements(source)
