@@ -11,7 +11,12 @@ from .symbolic import Atom, Dim, Expr, broadcast, floordiv, maximum, minimum, mo
 
 def unless_empty(dim: Dim) -> Dim:
     """`dim` on the assumption that no size is 0. A rewrite that uses it may give empty results another empty shape."""
-    if isinstance(dim, int) or not any(atom.arguments for atoms in dim.terms for atom in atoms):
+    has_functions = isinstance(dim, Expr) and any(atom.arguments for atoms in dim.terms for atom in atoms)
+    return _simplify(dim) if has_functions else dim
+
+
+def _simplify(dim: Dim) -> Dim:
+    if isinstance(dim, int):
         return dim
     total: Dim = 0
     for atoms, factor in dim.terms.items():
@@ -31,7 +36,7 @@ def dims_unless_empty(shapes: Shapes, value: ir.Value) -> tuple[Dim, ...] | None
 def _atom(atom: Atom) -> Dim:
     if not atom.arguments and atom.low == 0:  # a size: those that may be negative have no lower bound
         return Expr({(replace(atom, low=1),): 1})
-    arguments = tuple(unless_empty(each) for each in atom.arguments)
+    arguments = tuple(_simplify(each) for each in atom.arguments)
     if atom.name == "nonzero_or":
         return arguments[0]
     match atom.name:

@@ -5,6 +5,7 @@ import random
 
 import pytest
 from optimize_graph.passes.analyses import symbolic as d
+from optimize_graph.passes.analyses.nonzero_dims import unless_empty
 
 N, M = d.named_dim("N"), d.named_dim("M")
 FUNCTIONS = {
@@ -106,3 +107,10 @@ def test_numbers_beyond_the_range_of_integers_are_not_kept() -> None:
     for _ in range(200):
         grown = grown + grown
     assert d.born(grown) > 0
+
+
+def test_sizes_that_are_not_empty_leave_one_case_of_min_and_max() -> None:
+    clipped = d.maximum(d.minimum(1, d.maximum(1 - N, 0)) * -1 + 1, 0)
+    assert clipped != 1
+    assert unless_empty(clipped) == 1
+    assert unless_empty(N * 2) == N * 2
