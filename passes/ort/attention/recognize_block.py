@@ -150,7 +150,7 @@ class _Walk:
                 yield replace(here, value=a, terms=(*here.terms, (b, dims, -here.factor, None, False)))
             case "Where" if takes_terms:
                 yield from self.replaced(node, here, dims)
-            case "Tanh" if here.softcap == 0 and here.factor > 0:
+            case "Tanh" if takes_terms:  # what scales rows outside of it is no scale of queries
                 yield replace(here, value=a, softcap=here.factor, factor=1.0)
             case _:
                 return
@@ -195,7 +195,7 @@ class _Walk:
         for inner, low, keeps in ((yes, no, True), (no, yes, False)):
             number = ir.scalar(low)
             if number is not None and number * here.factor <= -LARGE and self.is_inner(inner, dims):
-                term = (condition, dims, 1.0, float(number), not keeps)
+                term = (condition, dims, 1.0, float(number) * here.factor, not keeps)
                 yield replace(here, value=inner, terms=(*here.terms, term))
 
     # --- from the product on ----------------------------------------------------------------------------------------
