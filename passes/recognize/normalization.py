@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ... import ir
-from ..analyses import Dim, Shapes
+from ..analyses import Shapes
+from ..analyses.facts import Dims
 from ..pipeline.exactness import Exactness
 from ..rewriting.builder import Builder
 from ..rewriting.constraints import let, profitable, require, structural
@@ -23,7 +24,6 @@ from ..rewriting.pattern import any_call
 from ..rewriting.rule import rule
 
 Axes = tuple[int, ...]
-Dims = tuple[Dim, ...]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class Normalization:
         """The scale, ones where there is none, and the bias, of the dims that are normalized."""
         dims = self.dims(shapes) or ()
         found: list[ir.Value | ir.Content] = []
-        if self.scale is None and all(isinstance(dim, int) for dim in dims):
-            found.append(np.ones([int(str(dim)) for dim in dims], dtype=np.float32))
+        sizes = [dim for dim in dims if isinstance(dim, int)]
+        if self.scale is None and len(sizes) == len(dims):
+            found.append(np.ones(sizes, dtype=np.float32))
         for value in (self.scale, self.bias):
             own, content = (None, None) if value is None else (shapes.dims(value), ir.constant(value))
             if value is not None and own == dims:

@@ -10,10 +10,11 @@ import numpy as np
 
 from ... import ir
 from ..analyses import Dim
+from ..analyses.facts import Dims
 from ..analyses.symbolic import exact_quotient, low, product
 from ..rewriting.builder import Builder
 from .slice_ranges import Range, slice_parameters
-from .view import Dims, Factor, Group, View, identity
+from .view import Factor, Group, View, identity
 
 _MOST_INDICES = 1 << 12  # of a Gather that repeats or reorders
 _LEAST_ROW = 16  # contiguous elements for each index of one that reorders: see `_gathered`

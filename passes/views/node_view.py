@@ -9,14 +9,14 @@ import numpy as np
 
 from ... import ir
 from ..analyses import Dim, Shapes
+from ..analyses.facts import Dims
 from ..analyses.shape_inference.indexing import slice_indices
-from .slice_ranges import axis_of, ranges
+from .slice_ranges import axis_of, ranges, split_window
 from .view import View, identity
 
 _MOST_INDICES: Final = 1 << 14  # of a constant Gather
 
-
-DimsOf = Callable[[ir.Value], "Dims | None"]
+DimsOf = Callable[[ir.Value], Dims | None]
 
 
 def node_view(value: ir.Value, shapes: Shapes, dims_of: DimsOf | None = None) -> View | None:
@@ -49,7 +49,6 @@ def chain(value: ir.Value, shapes: Shapes, dims_of: DimsOf | None = None) -> lis
     return found
 
 
-Dims = tuple[Dim, ...]
 _Build = Callable[[ir.Node, View, Dims, ir.Value, Shapes], View | None]
 
 
@@ -91,23 +90,12 @@ def _slice(node: ir.Node, view: View, result: Dims, _value: ir.Value, shapes: Sh
 def _is_kept(start: int, count: Dim, size: Dim) -> bool:
     """Whether a range from `start` of `count` elements lies within an axis of symbolic size."""
     rest = size - (count + start)
-    return rest == 0 or (isinstance(rest, int) and rest > 0)
+    return isinstance(rest, int) and rest >= 0
 
 
 def _split(node: ir.Node, view: View, _result: Dims, value: ir.Value, shapes: Shapes) -> View | None:
-    axis = axis_of(node, shapes)
-    if axis is None:
-        return None
-    start = 0
-    for output in node.outputs:
-        dims = shapes.dims(output)
-        size = None if dims is None else dims[axis]
-        if output is value:
-            return None if size is None or size == 0 else view.slice(axis, start, 1, size)
-        if not isinstance(size, int):
-            return None
-        start += size
-    return None
+    part = split_window(node, value, shapes)
+    return None if part is None or part[2] == 0 else view.slice(*part[:2], 1, part[2])
 
 
 def _gather(node: ir.Node, view: View, result: Dims, _value: ir.Value, shapes: Shapes) -> View | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ... import ir
-from ..analyses import Shapes
+from ..analyses import Dim, Shapes
 from ..analyses.shape_inference.indexing import slice_indices
 
 _LAST = (1 << 63) - 1
@@ -95,6 +95,24 @@ def window(node: ir.Node, shapes: Shapes) -> tuple[int, int, int, int] | None:
     if not isinstance(size, int) or (bounds := taken.window(size)) is None:
         return None
     return axis, *bounds, size
+
+
+def split_window(node: ir.Node, value: ir.Value, shapes: Shapes) -> tuple[int, int, Dim] | None:
+    """`axis, start, size` of an output of a Split; None where a size before it is not known."""
+    axis, start = axis_of(node, shapes), 0
+    if axis is None:
+        return None
+    for output in node.outputs:
+        dims = shapes.dims(output)
+        if dims is None:
+            return None
+        size = dims[axis]
+        if output is value:
+            return axis, start, size
+        if not isinstance(size, int):
+            return None
+        start += size
+    return None
 
 
 def slice_parameters(taken: Mapping[int, Range]) -> dict[str, list[int]]:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from ..analyses.facts import Dims
 from ..analyses.symbolic import Dim, exact_quotient, product
 
-Dims = tuple[Dim, ...]
 Strides = tuple[Dim, tuple[tuple[tuple[Dim, Dim], ...], ...]]
 
 

@@ -126,7 +126,7 @@ def test_no_node_of_the_golden_models_reads_what_was_replaced(watched: list[str]
 
 
 def test_a_rotary_embedding_over_a_part_of_the_head_is_split_twice() -> None:
-    """GPT-NeoX and Phi: the first half of a head is rotated, and its halves swap places."""
+    """GPT-NeoX and Phi: a part of a head is rotated, and the two parts of that swap places."""
     model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
         g (float[2,4,16] x) => (float[2,4,16] y)
         <int64[1] z = {0}, int64[1] f = {4}, int64[1] e = {8}, int64[1] s = {16}, int64[1] o = {2}> {

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from .... import ir
 from ...analyses import Dim
+from ...analyses.facts import Dims
 from ...rewriting.builder import Builder
 from ...views.emit import Step, build, cost, emit
-from ...views.view import Dims, View
+from ...views.view import View
 
 Source = tuple[ir.Value, View]
 
@@ -89,7 +90,6 @@ class Attention:
     are multiplied.
     """
 
-    softmax: ir.Node
     q: Heads
     k: Heads
     v: Heads

@@ -6,15 +6,12 @@ from .... import ir
 from ...pipeline.exactness import Exactness
 from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import let, require
+from ...rewriting.constraints import require
 from ...rewriting.match import Condition, Match
 from ...rewriting.rule import rule
 from ...targets.kernel_table import CONTRIB
 from . import fuse_sdpa as sdpa
 from .fuse_sdpa import ATTENTION
-
-OPERANDS = let("queries, keys and values that can be moved into place", lambda m: sdpa.operands_of(m, layouts=(True,)))
-"""This operator takes queries [batch, length, heads * size] alone."""
 
 
 def _why_not_fused(m: Match) -> str | None:
@@ -29,10 +26,10 @@ def _why_not_fused(m: Match) -> str | None:
         sdpa.SOFTMAX,
         ATTENTION,
         sdpa.ELEMENT_TYPE,
-        OPERANDS,
+        sdpa.MERGED_OPERANDS,
         sdpa.TERMS,
         require("no guard against rows of NaN", lambda m: not m[ATTENTION].is_guarded, lambda m: "Where(IsNaN(…))"),
-        require("no softcap", lambda m: not m[ATTENTION].softcap, lambda m: f"softcap {m[ATTENTION].softcap}"),
+        sdpa.NO_SOFTCAP,
         Condition("a kernel that fuses MultiHeadAttention", _why_not_fused, functions=(_why_not_fused,)),
     ],
     exactness=Exactness.SPECIAL_VALUES,
@@ -50,7 +47,7 @@ def fuse_mha_cuda(m: Match, op: Builder) -> ir.Value:
     before:  s = MatMul(heads(q), Transpose(heads(k))); p = Softmax(s * scale + mask); y = MatMul(p, heads(v))
     after:   y, _, _ = com.microsoft.MultiHeadAttention(q, k, v, , , mask, past_keys, past_values)
     """
-    block, operands = m[ATTENTION], m[OPERANDS]
+    block, operands = m[ATTENTION], m[sdpa.MERGED_OPERANDS]
     q, k, v = operands.build(op)
     outputs = op.node(
         "MultiHeadAttention",

@@ -25,24 +25,24 @@ from ...views.node_view import node_view
 from ...views.view import View, identity
 from .block import ABSORBING, Attention, Plan, Term
 from .kv_cache import Cache, cache_of
-from .recognize_block import recognize, softmax_before
+from .recognize_block import find_softmax
 
 probabilities, v = values("probabilities v")
 
 PRODUCT = op.MatMul(probabilities, v)
 """The product of probabilities and values; everything else is found from the softmax outward."""
 
-SOFTMAX = let("a softmax before the product", lambda m: softmax_before(m.root, m.shapes), is_structural=True)
+SOFTMAX = let("a softmax before the product", lambda m: find_softmax(m.root, m.shapes), is_structural=True)
 
 
-def _recognize(m: Match) -> Attention | str | None:
-    block = recognize(m.root, m.shapes)
+def _find_block(m: Match) -> Attention | str:
+    block = m[SOFTMAX].block()
     if isinstance(block, Attention):
         m.found.extend(block.nodes)
     return block
 
 
-ATTENTION = let("an attention block", _recognize)
+ATTENTION = let("an attention block", _find_block)
 
 
 # --- what a kernel takes ----------------------------------------------------------------------------------------------
@@ -72,10 +72,9 @@ FUSED_ON_CUDA = Condition(
     "a kernel that fuses it, on CUDA",
     lambda m: (attention_call(m).why_not_fused() or None) if m.context.settings.target.is_cuda else None,
 )
-NO_SOFTCAP_ON_CUDA = require(
-    "no softcap, on CUDA",
-    lambda m: not (m.context.settings.target.is_cuda and m[ATTENTION].softcap),
-    lambda m: f"softcap {m[ATTENTION].softcap}",
+NO_SOFTCAP = require("no softcap", lambda m: not m[ATTENTION].softcap, lambda m: f"softcap {m[ATTENTION].softcap}")
+NO_SOFTCAP_ON_CUDA = Condition(
+    "no softcap, on CUDA", lambda m: NO_SOFTCAP.fault(m) if m.context.settings.target.is_cuda else None
 )
 
 
@@ -118,17 +117,16 @@ def operands_of(m: Match, *, layouts: Sequence[bool] = (True, False)) -> Operand
     if cache is not None:
         m.found.extend(node for value in (cache.all_k, cache.all_v) if (node := value.producer()) is not None)
     k, v = (cache.k, cache.v) if cache is not None else (block.k, block.v)
+    following = _following(m)
     options = []
-    for merged in layouts:
+    for merged in (layout for layout in layouts if not (layout and block.scales)):
         q_plan, k_plan, v_plan = (heads.cheapest(merged=merged) for heads in (block.q, k, v))
         result = _result_view(m, block, merged=merged)
         steps = None if result is None else emit.emit(result, computed=True)
         if result is None or steps is None or q_plan is None or k_plan is None or v_plan is None:
             continue
-        if merged and block.scales:
-            continue
         plans = (q_plan, k_plan, v_plan)
-        later = emit.emit(result.then(_following(m)) or result, computed=True)
+        later = emit.emit(result.then(following) or result, computed=True)
         kept = frozenset[ir.Node]().union(*(plan.kept for plan in plans))
         cost = len(kept) + sum(emit.cost(plan.steps) for plan in plans) + emit.cost(steps if later is None else later)
         options.append((cost, Operands(merged, *plans, block.scales, cache, steps)))
@@ -137,6 +135,8 @@ def operands_of(m: Match, *, layouts: Sequence[bool] = (True, False)) -> Operand
 
 
 OPERANDS = let("queries, keys and values that can be moved into place", operands_of)
+MERGED_OPERANDS = let(OPERANDS.text, lambda m: operands_of(m, layouts=(True,)))
+"""For operators that take queries [batch, length, heads * size] alone."""
 
 
 def _result_view(m: Match, block: Attention, *, merged: bool) -> View | None:
@@ -153,16 +153,13 @@ def _result_view(m: Match, block: Attention, *, merged: bool) -> View | None:
 def _following(m: Match) -> View:
     """The view that the users of the product make of it, as long as each has one user."""
     value = m.root.outputs[0]
-    dims = dims_unless_empty(m.shapes, value)
+    dims_of = partial(dims_unless_empty, m.shapes)
+    dims = dims_of(value)
     assert dims is not None
     view = identity(dims)
     while ir.is_private(value):
         (user,) = set(value.consumers())
-        step = (
-            node_view(user.outputs[0], m.shapes, partial(dims_unless_empty, m.shapes))
-            if user.inputs[0] is value
-            else None
-        )
+        step = node_view(user.outputs[0], m.shapes, dims_of) if user.inputs[0] is value else None
         composed = None if step is None else view.then(step)
         if composed is None:
             break

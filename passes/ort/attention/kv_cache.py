@@ -39,11 +39,10 @@ def cache_of(block: Attention, shapes: Shapes) -> Cache | None:
         past, new = node.inputs
         if past is None or new is None:
             return None
-        sources = [(source, view) for source, view in chain(new, shapes, dims_of) if len(view.dims) == 4]
         before, after = dims_of(past), dims_of(new)
         if before is None or after is None or before[:2] != after[:2] or before[3] != after[3]:
             return None
-        parts.append((past, joined, Heads(tuple(sources))))
+        parts.append((past, joined, Heads(tuple(chain(new, shapes, dims_of)))))
     (past_k, all_k, k), (past_v, all_v, v) = parts
     return Cache(past_k, past_v, all_k, all_v, k, v) if k.dims[:3] == v.dims[:3] else None
 

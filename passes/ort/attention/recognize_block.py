@@ -16,11 +16,12 @@ import numpy as np
 
 from .... import ir
 from ...analyses import Dim, Shapes
+from ...analyses.facts import Dims
 from ...analyses.nonzero_dims import dims_unless_empty
 from ...analyses.symbolic import broadcast, equals_if_broadcast, exact_quotient, product
 from ...targets.cuda import FLOAT16_TYPES
 from ...views.node_view import chain
-from ...views.view import Dims, Factor, View, identity, whole
+from ...views.view import Factor, View, identity, whole
 from ...views.view import broadcast as broadcasting
 from .block import ABSORBING, Attention, Heads, Plan, Source, Term, repeats, shared_heads, split_heads
 
@@ -28,16 +29,21 @@ LARGE = 1e9
 """Scores that a Where replaces by -LARGE or less have weights of 0 beside others."""
 
 
-def softmax_before(root: ir.Node, shapes: Shapes) -> ir.Node | None:
-    """The Softmax whose result is the first operand of a product and nothing else."""
-    return _Walk(shapes).probabilities(root)
+def find_softmax(root: ir.Node, shapes: Shapes) -> AfterSoftmax | None:
+    """What is between a Softmax and `root`, a product whose first operand is its result and nothing else."""
+    found = AfterSoftmax(root, shapes)
+    return found if found.reaches_softmax() else None
 
 
-def recognize(root: ir.Node, shapes: Shapes) -> Attention | str | None:
-    """The attention whose second product is `root`; a text says why it is none."""
-    walk = _Walk(shapes)
-    softmax = walk.probabilities(root)
-    return None if softmax is None else walk.block(root, softmax)
+@dataclass(frozen=True)
+class _Addend:
+    """What is added to scores of the dims `at`, times `factor`; see `Term` for `low` and `hides`."""
+
+    value: ir.Value
+    at: Dims
+    factor: float = 1.0
+    low: float | None = None
+    hides: bool = False
 
 
 @dataclass
@@ -48,12 +54,15 @@ class _Stage:
     factor: float = 1.0
     softcap: float = 0.0
     scales: tuple[tuple[ir.Value, Dims], ...] = ()
-    terms: tuple[tuple[ir.Value, Dims, float, float | None, bool], ...] = ()
+    terms: tuple[_Addend, ...] = ()
     nodes: tuple[ir.Node, ...] = ()
 
 
 @dataclass
-class _Walk:
+class AfterSoftmax:
+    """The nodes from a product with the values back to the Softmax, the last of them; `block` goes on from there."""
+
+    root: ir.Node
     shapes: Shapes
     nodes: list[ir.Node] = field(default_factory=list)
     obstacles: list[str] = field(default_factory=list)
@@ -65,36 +74,34 @@ class _Walk:
 
     # --- behind the softmax -----------------------------------------------------------------------------------------
 
-    def probabilities(self, root: ir.Node) -> ir.Node | None:
-        """The Softmax whose result, regrouped or guarded against NaN, is the first operand of `root`."""
-        value = root.inputs[0] if root.inputs else None
-        users = {root}
+    def reaches_softmax(self) -> bool:
+        """Whether the first operand of the product is the result of a Softmax, regrouped or guarded against NaN."""
+        value = self.root.inputs[0] if self.root.inputs else None
+        users = {self.root}
         for _ in range(6):
             node = None if value is None else value.producer()
-            if (
-                value is None
-                or node is None
-                or node.domain
-                or value.is_graph_output()
-                or set(value.consumers()) - users
-            ):
-                return None
+            if value is None or node is None or node.domain or value.is_graph_output():
+                return False
+            if set(value.consumers()) - users:
+                return False
             self.nodes.append(node)
             if node.op_type == "Softmax":
-                return node
+                return True
             if node.op_type in ("Reshape", "Squeeze", "Unsqueeze", "Cast"):
                 value, users = node.inputs[0], {node}
             elif (guarded := _nan_guarded(node)) is not None and not self.is_guarded:
                 value, users = guarded, {node, *(user for user in guarded.consumers() if user.op_type == "IsNaN")}
                 self.is_guarded = True
             else:
-                return None
-        return None
+                return False
+        return False
 
     # --- the block --------------------------------------------------------------------------------------------------
 
-    def block(self, root: ir.Node, softmax: ir.Node) -> Attention | str:
-        scores, result, mixed = softmax.inputs[0], self.dims(root.outputs[0]), root.inputs[0]
+    def block(self) -> Attention | str:
+        """The attention whose second product is the root; a text says why it is none."""
+        softmax = self.nodes[-1]
+        scores, result, mixed = softmax.inputs[0], self.dims(self.root.outputs[0]), self.root.inputs[0]
         if scores is None or result is None or mixed is None or (dims := self.dims(scores)) is None:
             return "the shape of the scores is not known"
         if ir.attribute(softmax, "axis") not in (-1, len(dims) - 1) or (softmax.version or 0) < 13:
@@ -104,7 +111,7 @@ class _Walk:
             return f"{self.shapes.show(mixed)} regroups the rows of {self.shapes.show(scores)}"
         reasons = []
         for stage in self.products(_Stage(scores)):
-            found = self.from_product(root, softmax, stage)
+            found = self.from_product(stage)
             if not isinstance(found, str):
                 return found
             reasons.append(found)
@@ -145,9 +152,9 @@ class _Walk:
             case "Add" | "Sum" if b is not None and len(node.inputs) == 2 and takes_terms:
                 for inner, term in ((a, b), (b, a)):
                     if self.is_inner(inner, dims):
-                        yield replace(here, value=inner, terms=(*here.terms, (term, dims, here.factor, None, False)))
+                        yield replace(here, value=inner, terms=(*here.terms, _Addend(term, dims, here.factor)))
             case "Sub" if b is not None and takes_terms and self.is_inner(a, dims):
-                yield replace(here, value=a, terms=(*here.terms, (b, dims, -here.factor, None, False)))
+                yield replace(here, value=a, terms=(*here.terms, _Addend(b, dims, -here.factor)))
             case "Where" if takes_terms:
                 yield from self.replaced(node, here, dims)
             case "Tanh" if takes_terms:  # what scales rows outside of it is no scale of queries
@@ -171,6 +178,7 @@ class _Walk:
         return own[-1] == dims[-1] or (own[-1] != 1 and broadcast(own[-1], dims[-1]) == dims[-1])
 
     def scaled(self, node: ir.Node, here: _Stage, a: ir.Value, b: ir.Value | None) -> Iterator[_Stage]:
+        """Scores that are multiplied by one positive number, or divided by one."""
         for inner, constant in ((a, b), (b, a)) if node.op_type == "Mul" else ((a, b),):
             number = None if constant is None else _positive(constant)
             if inner is not None and number is not None:
@@ -195,15 +203,16 @@ class _Walk:
         for inner, low, keeps in ((yes, no, True), (no, yes, False)):
             number = ir.scalar(low)
             if number is not None and number * here.factor <= -LARGE and self.is_inner(inner, dims):
-                term = (condition, dims, 1.0, float(number) * here.factor, not keeps)
+                term = _Addend(condition, dims, low=float(number) * here.factor, hides=not keeps)
                 yield replace(here, value=inner, terms=(*here.terms, term))
 
     # --- from the product on ----------------------------------------------------------------------------------------
 
-    def from_product(self, root: ir.Node, softmax: ir.Node, stage: _Stage) -> Attention | str:
+    def from_product(self, stage: _Stage) -> Attention | str:
+        """The attention whose first product is at `stage`; a text says why it is none."""
         node = stage.value.producer()
-        first, second, third = (*(node.inputs if node is not None else ()), root.inputs[1])
-        scores, result = self.dims(stage.value), self.dims(root.outputs[0])
+        first, second, third = (*(node.inputs if node is not None else ()), self.root.inputs[1])
+        scores, result = self.dims(stage.value), self.dims(self.root.outputs[0])
         if first is None or second is None or third is None or scores is None or result is None:
             return "the shapes of queries, keys and values are not known"
         if len({self.shapes.dtype(value) for value in (first, second, third)}) > 1:
@@ -220,12 +229,12 @@ class _Walk:
                 continue
             terms, scales = self.terms(stage, dims), self.scales(stage, dims)
             if terms is None or scales is None:
-                values = [*(term[0] for term in stage.terms), *(scale[0] for scale in stage.scales)]
+                values = [*(term.value for term in stage.terms), *(value for value, _ in stage.scales)]
                 others = ", ".join(map(self.shapes.show, values))
                 reason = f"{others} neither shift nor scale {self.shapes.show(stage.value)} by rows"
                 continue
-            nodes = (root, *self.nodes, *stage.nodes, *_private(q), *_private(k), *_private(v))
-            block = Attention(softmax, *found, dims, scale, scales, stage.softcap, terms, self.is_guarded, nodes)
+            nodes = (self.root, *self.nodes, *stage.nodes, *_private(q), *_private(k), *_private(v))
+            block = Attention(*found, dims, scale, scales, stage.softcap, terms, self.is_guarded, nodes)
             if all(term.plan is not None for term in terms):
                 return block
             blocks.append(block)
@@ -239,11 +248,12 @@ class _Walk:
             inner, number = scaled
             view = found[-1][1]
             composed = [(source, outer.then(view)) for source, outer in chain(inner, self.shapes, self.dims)]
-            found = [(source, whole) for source, whole in composed if whole is not None]
+            found = [(source, outer) for source, outer in composed if outer is not None]
             factor *= number
         return found, factor
 
     def scaled_operand(self, value: ir.Value) -> tuple[ir.Value, float] | None:
+        """An operand without the positive number that multiplies it, and that number."""
         node = value.producer()
         if node is None or node.op_type not in ("Mul", "Div") or node.domain or not ir.is_private(value):
             return None
@@ -254,7 +264,7 @@ class _Walk:
 
     def splits(self, scores: Dims, result: Dims, stage: _Stage, q: View | None) -> Iterator[tuple[Dim, Dim]]:
         """Candidates for the dims batch and heads: two leading dims somewhere, or factors of the only one."""
-        leading = [scores[:-2], *(dims[:-2] for _, dims, *_ in stage.terms), result[:-2]]
+        leading = [scores[:-2], *(term.at[:-2] for term in stage.terms), result[:-2]]
         seen = [
             (product(dims[:at]), product(dims[at:]))
             for dims in sorted(leading, key=len)
@@ -288,9 +298,11 @@ class _Walk:
         return Heads(tuple(queries)), shared_heads(keys, times), shared_heads(values, times)
 
     def terms(self, stage: _Stage, dims: Dims) -> tuple[Term, ...] | None:
+        """What is added, as terms of `dims`; None where it broadcasts otherwise, or a kernel would add it otherwise."""
         terms, dtype = [], self.shapes.dtype(stage.value)
-        for value, at, factor, low, hides in stage.terms:
-            view = self.term_view(value, at, dims)
+        for addend in stage.terms:
+            value, low = addend.value, addend.low
+            view = self.term_view(value, addend.at, dims)
             if view is None or view.dims[-1] == 1:
                 return None
             if low is None and self.shapes.dtype(value) != dtype:
@@ -299,7 +311,7 @@ class _Walk:
                 return None  # no number of float16 absorbs the scores
             if low is not None and low > ABSORBING and len(stage.terms) > 1:
                 return None  # another term may be as low: then the scores decide
-            terms.append(Term(value, view.dims, self.plan(value, view), factor, low, hides))
+            terms.append(Term(value, view.dims, self.plan(value, view), addend.factor, low, addend.hides))
         if terms and not any(equals_if_broadcast(term.dims[-1], dims[-1]) for term in terms):
             return None  # their sum may broadcast over the columns
         return tuple(terms)

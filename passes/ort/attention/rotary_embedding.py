@@ -7,7 +7,6 @@ computed for half a head, whatever their spelling, since all that happens to the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from .... import ir
 from ...analyses import Shapes
+from ...analyses.facts import Dims
 from ...analyses.nonzero_dims import dims_unless_empty
 from ...pipeline.exactness import Exactness
 from ...pipeline.phase import Phase
@@ -26,7 +26,7 @@ from ...rewriting.rule import rule
 from ...targets.cuda import FLOAT16_TYPES
 from ...views.emit import Step, build, constant_target, emit
 from ...views.node_view import chain
-from ...views.view import Dims, View, identity
+from ...views.view import View, identity
 
 x, cos, sin, turned, rotated, passed, positions = values("x cos sin turned rotated passed positions")
 
@@ -39,10 +39,9 @@ def _find_interleaved(m: Match) -> bool | None:
     dims = m.x.dims
     if dims is None or len(dims) != 4 or not isinstance(dims[-1], int) or dims[-1] % 2:
         return None
-    joined = m.turned.value.producer()
-    is_interleaved = joined is not None and joined.op_type == "Reshape" and joined.inputs[0] is not None
-    if is_interleaved and joined is not None and joined.inputs[0] is not None:
-        joined = joined.inputs[0].producer()
+    joined, is_interleaved = m.turned.value.producer(), False
+    if joined is not None and joined.op_type == "Reshape" and joined.inputs[0] is not None:
+        joined, is_interleaved = joined.inputs[0].producer(), True
     if joined is None or joined.op_type != "Concat" or joined.domain or len(joined.inputs) != 2:
         return None
     if ir.attribute(joined, "axis") not in (-1, len(dims) + is_interleaved - 1):
@@ -73,10 +72,7 @@ def _view_of(value: ir.Value, source: ir.Value, shapes: Shapes, *, is_negated: b
     return None
 
 
-IS_INTERLEAVED = let(
-    "pairs of x that are turned", lambda m: None if (found := _find_interleaved(m)) is None else (found,),
-    is_structural=True,
-)  # fmt: skip
+IS_INTERLEAVED = let("pairs of x that are turned", _find_interleaved, is_structural=True)
 
 
 # --- cosines and sines ------------------------------------------------------------------------------------------------
@@ -114,7 +110,7 @@ def _find_table(m: Match, name: Var, axis: int) -> Table | None:
         sources = chain(value, shapes, partial(dims_unless_empty, shapes))
         for source, inner in sources:
             whole = None if outer is None else inner.then(outer)
-            half = None if whole is None else _half(whole, axis, m[IS_INTERLEAVED][0])
+            half = None if whole is None else _half(whole, axis, m[IS_INTERLEAVED])
             steps = None if half is None else emit(half, computed=True)
             if half is not None and steps is not None:
                 return Table(source, half.dims, tuple(steps), tuple(reversed(operators)))
@@ -124,7 +120,7 @@ def _find_table(m: Match, name: Var, axis: int) -> Table | None:
         outer = inner.then(outer)
         content = ir.constant(value)
         if content is not None and outer is not None and not operators:
-            return _constant_table(content, outer, axis, m[IS_INTERLEAVED][0])
+            return _constant_table(content, outer, axis, m[IS_INTERLEAVED])
         node = value.producer()
         if node is None or node.domain or not _is_elementwise(node) or node.inputs[0] is None:
             return None
@@ -164,31 +160,30 @@ def _constant_table(content: ir.Array, view: View, axis: int, is_interleaved: bo
 
 @dataclass(frozen=True)
 class Rotation:
-    """The tables, and the axis of the heads: 1 in [batch, heads, length, size], 2 in [batch, length, heads, size]."""
+    """The tables of x [batch, heads, length, size], or with `heads` of [batch, length, heads, size]."""
 
     cos: Table
     sin: Table
-    axis: int
+    heads: int | None = None
 
 
-def _candidates(m: Match) -> Iterator[Rotation]:
+def _find_rotation(m: Match) -> Rotation | str:
     dims = dims_unless_empty(m.shapes, m.x.value)
     for axis in (1, 2):
         first, second = (_find_table(m, name, axis) for name in (cos, sin))
         if first is None or second is None or first.dims != second.dims or dims is None:
             continue
-        batch, length, _ = first.dims
-        if batch in (1, dims[0]) and length == dims[3 - axis] and (axis == 1 or isinstance(dims[2], int)):
-            yield Rotation(first, second, axis)
-
-
-def _show_tables(m: Match) -> str:
+        (batch, length, _), heads = first.dims, dims[2]
+        if batch not in (1, dims[0]) or length != dims[3 - axis]:
+            continue
+        if axis == 1:
+            return Rotation(first, second)
+        if isinstance(heads, int):
+            return Rotation(first, second, heads)
     return ", ".join(m.shapes.show(m[name].value) for name in (x, cos, sin))
 
 
-ROTATION = let(
-    "a cosine and a sine for each position and pair", lambda m: next(_candidates(m), None) or _show_tables(m)
-)
+ROTATION = let("a cosine and a sine for each position and pair", _find_rotation)
 
 
 def _has_kernel(m: Match) -> bool:
@@ -215,25 +210,26 @@ def fuse_rotary_embedding(m: Match, op: Builder) -> ir.Value:
     before:  y = Add(Mul(x, Cos(a)), Mul(Concat(Neg(x[half:]), x[:half]), Sin(a)))        x: [b, heads, s, size]
     after:   y = RotaryEmbedding(x, Cos(a'), Sin(a'))        a': [b, s, size / 2]
     """
-    rotation, attributes = m[ROTATION], {"interleaved": int(m[IS_INTERLEAVED][0])}
+    rotation, attributes = m[ROTATION], {"interleaved": int(m[IS_INTERLEAVED])}
     value, dims = m.x.value, m.x.dims
     assert dims is not None
-    if rotation.axis == 2:
-        attributes["num_heads"] = int(str(dims[2]))
+    if rotation.heads is not None:
+        attributes["num_heads"] = rotation.heads
         value = op.Reshape(value, constant_target(dims, _merged(dims)))
     tables = [rotation.cos.build(op), rotation.sin.build(op)]
     rows = None
     if rotation.cos.dims[0] == 1 != dims[0]:  # the operator needs a row for each sample
         batch = op.Shape(value, start=0, end=1)
-        if all(isinstance(table.source, np.ndarray) for table in (rotation.cos, rotation.sin)):
-            indices = op.constant(np.arange(int(str(rotation.cos.dims[1])), dtype=np.int64)[None])
+        contents = [table.source for table in (rotation.cos, rotation.sin) if isinstance(table.source, np.ndarray)]
+        if len(contents) == len(tables):
+            indices = op.constant(np.arange(contents[0].shape[1], dtype=np.int64)[None])
             rows = op.Expand(indices, op.Concat(batch, [1], axis=0))
-            tables = [op.constant(np.asarray(table.source)[0]) for table in (rotation.cos, rotation.sin)]
+            tables = [op.constant(content[0]) for content in contents]
         else:  # copied, which is cheaper than computed again
             sizes = op.Concat(batch, [1, 1], axis=0)
             tables = [op.Expand(table, sizes) for table in tables]
     result = op.RotaryEmbedding(value, *tables, *(() if rows is None else (rows,)), **attributes)
-    if rotation.axis == 1:
+    if rotation.heads is None:
         return result
     return op.Reshape(result, constant_target(_merged(dims), dims))
 
@@ -253,10 +249,12 @@ def _find_whole(m: Match) -> tuple[ir.Value, int] | str:
         if source not in parts or dims is None or len(dims) != 4 or not isinstance(dims[-1], int):
             continue
         size = parts[source].dims[-1]
-        first = identity(dims).slice(3, 0, 1, size) if isinstance(size, int) else None
-        rest = identity(dims).slice(3, size, 1, dims[-1] - size) if isinstance(size, int) else None
+        if not isinstance(size, int):
+            continue
+        first = identity(dims).slice(3, 0, 1, size)
+        rest = identity(dims).slice(3, size, 1, dims[-1] - size)
         if first is not None and rest is not None and parts[source].same(first) and view.same(rest):
-            return source, int(str(size))
+            return source, size
     return f"{m.shapes.show(m.x.value)} and {m.shapes.show(m.passed.value)}"
 
 

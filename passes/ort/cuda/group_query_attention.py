@@ -30,7 +30,6 @@ _ELEMENT_TYPE = let(
     "float16 or bfloat16",
     lambda m: m.v.dtype if m.v.dtype in FLOAT16_TYPES else str(m.v.dtype),
 )
-OPERANDS = let("queries, keys and values that can be moved into place", lambda m: sdpa.operands_of(m, layouts=(True,)))
 
 
 def _masks_all(m: Match, content: ir.Array) -> bool:
@@ -68,7 +67,7 @@ def _has_uniform_heads(m: Match) -> bool:
 
 def _is_one_call(m: Match) -> bool:
     """As many new keys as queries; behind a cache one sequence alone, or one token of each."""
-    block, cache = m[ATTENTION], m[OPERANDS].cache
+    block, cache = m[ATTENTION], m[sdpa.MERGED_OPERANDS].cache
     batch, _, queries, keys = block.dims
     if cache is None:
         return queries == keys
@@ -105,7 +104,7 @@ def _length_inputs(m: Match, op: Builder, queries: ir.Value) -> tuple[ir.Value, 
             _has_uniform_heads,
             lambda m: "sizes {} and {}".format(*m[ATTENTION].sizes),
         ),
-        OPERANDS,
+        sdpa.MERGED_OPERANDS,
         require(
             "a mask that is proven causal, and no other addend",
             _is_causal,
@@ -116,7 +115,7 @@ def _length_inputs(m: Match, op: Builder, queries: ir.Value) -> tuple[ir.Value, 
             _is_one_call,
             _show_lengths,
         ),
-        require("no softcap", lambda m: not m[ATTENTION].softcap, lambda m: f"softcap {m[ATTENTION].softcap}"),
+        sdpa.NO_SOFTCAP,
     ],
     exactness=Exactness.SPECIAL_VALUES,
     source=(
@@ -136,7 +135,7 @@ def fuse_gqa_cuda(m: Match, op: Builder) -> ir.Value:
     before:  s = MatMul(heads(q), Transpose(heads(k))); p = Softmax(s * scale + causal); y = MatMul(p, heads(v))
     after:   y, _, _ = com.microsoft.GroupQueryAttention(q, k, v, past_keys, past_values, length - 1, length)
     """
-    block, operands = m[ATTENTION], m[OPERANDS]
+    block, operands = m[ATTENTION], m[sdpa.MERGED_OPERANDS]
     q, k, v = operands.build(op)
     heads, kv_heads = block.counts
     outputs = op.node(

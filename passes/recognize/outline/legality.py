@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .... import ir
-from ...analyses import Dim, Shapes
+from ...analyses import Shapes
+from ...analyses.facts import Dims
 from ...analyses.nonzero_dims import unless_empty
-
-Dims = tuple[Dim, ...]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ...analyses.manager import Analysis
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, spell, where
 from ...registry import register
-from ...views.slice_ranges import axis_of, window
+from ...views.slice_ranges import axis_of, split_window, window
 
 _FEWEST: Final = 3  # slices
 
@@ -158,19 +158,11 @@ def _sliced(node: ir.Node, result: ir.Value, shapes: Shapes) -> _Sliced | None:
     if node.op_type == "Slice":
         taken = window(node, shapes)
         return None if taken is None else _Sliced(source, *taken[:3], (node,))
-    axis = axis_of(node, shapes) if node.op_type == "Split" else None
-    if axis is None:
+    part = split_window(node, result, shapes) if node.op_type == "Split" else None
+    if part is None:
         return None
-    start = 0
-    for value in node.outputs:
-        dims = shapes.dims(value)
-        length = None if dims is None else dims[axis]
-        if not isinstance(length, int):
-            return None
-        if value is result:
-            return _Sliced(source, axis, start, start + length, (node,))
-        start += length
-    return None
+    axis, start, length = part
+    return _Sliced(source, axis, start, start + length, (node,)) if isinstance(length, int) else None
 
 
 def _tiles(group: list[_Product], shapes: Shapes) -> bool:

@@ -24,6 +24,11 @@ MODELS = 105
 SIZES = ({"n": 3, "m": 2}, {"n": 1, "m": 4}, {"n": 2, "m": 1})
 
 
+in_batches = pytest.mark.parametrize(
+    "seeds", np.array_split(np.arange(MODELS), 8), ids=lambda seeds: f"from seed {seeds[0]}"
+)
+
+
 def gathered(view: View, array: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
     """The elements that the strides of a view say."""
 
@@ -66,7 +71,7 @@ def add_output(proto: onnx.ModelProto, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", np.array_split(np.arange(MODELS), 8), ids=lambda seeds: f"from seed {seeds[0]}")
+@in_batches
 def test_a_view_and_its_operators_give_the_elements_of_the_chain(seeds: np.ndarray) -> None:
     before = after = 0
     for seed in seeds:
@@ -98,7 +103,7 @@ def test_a_view_and_its_operators_give_the_elements_of_the_chain(seeds: np.ndarr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", np.array_split(np.arange(MODELS), 8), ids=lambda seeds: f"from seed {seeds[0]}")
+@in_batches
 def test_simplified_chains_give_the_same_elements_by_fewer_operators(seeds: np.ndarray) -> None:
     before = after = 0
     for seed in seeds:
