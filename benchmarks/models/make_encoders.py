@@ -1,6 +1,6 @@
 """Two encoders of real size to measure with: 12 layers of size 768, as torch's exporter leaves them; random weights.
 
-    python benchmarks/make_encoders.py DIRECTORY      # needs torch, transformers and onnxscript
+    python benchmarks/models/make_encoders.py DIRECTORY      # needs torch, transformers and onnxscript
 
 Writes `bert_768.onnx` (batch 1, 128 tokens) and `vit_768.onnx` (one picture of 224 x 224) with their inputs, 0.8 GB.
 """

@@ -1,6 +1,6 @@
 """Small models of many architectures, as torch's two exporters leave them; random weights, norms and biases perturbed.
 
-    python benchmarks/make_zoo.py DIRECTORY [--only NAME …]      # needs torch, transformers, timm and onnxscript
+    python benchmarks/models/make_zoo.py DIRECTORY [--only NAME …]      # needs torch, transformers, timm and onnxscript
 
 Writes `NAME__ROUTE.onnx` with two sets of inputs each (`.inputs.npz`; `.inputs2.npz` of other sizes where dims are
 dynamic). Routes: `dynamo` (attention by scaled_dot_product_attention), `static` (the same, sizes fixed), `ts` (the
