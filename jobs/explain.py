@@ -11,7 +11,7 @@ from ..passes.analyses.manager import AnalysisManager
 from ..passes.pipeline.pass_ import Pass, PassContext, where
 from ..passes.pipeline.rewrite_log import MissedRewrite, Rewrite, RewriteLog
 from ..passes.registry import REGISTRY
-from ..passes.rewriting.pattern import Trace
+from ..passes.rewriting.matcher import Trace
 from ..passes.rewriting.rewrite_rule import Rule
 from .model_source import Given, Source
 from .optimization.pipeline_runner import PipelineRunner

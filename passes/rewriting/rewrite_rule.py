@@ -14,8 +14,9 @@ from ..pipeline.phase import Phase
 from ..pipeline.rewrite_log import MissedRewrite
 from .builder import Builder
 from .match import Condition, Match
+from .matcher import Trace, match_node
 from .operand import Operand
-from .pattern import Bindings, Call, OneOf, Output, Pattern, Roots, Trace, calls_in, match_node, parts_of
+from .pattern import Bindings, Call, OneOf, Output, Pattern, Roots, calls_in, parts_of
 
 Result = Operand | ir.Value | None
 Body = Callable[[Match, Builder], Result | Sequence[Result]]

@@ -12,7 +12,8 @@ from ...recognize.normalization import find
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, profitable
 from ...rewriting.match import Match
-from ...rewriting.pattern import Pattern, any_call, match_node, op, values
+from ...rewriting.matcher import match_node
+from ...rewriting.pattern import Pattern, any_call, op, values
 from ...rewriting.rule import rule
 
 _BINARY = (

@@ -11,7 +11,8 @@ from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, require
 from ...rewriting.match import Match
-from ...rewriting.pattern import Var, match_node, op, values
+from ...rewriting.matcher import match_node
+from ...rewriting.pattern import Var, op, values
 from ...rewriting.rule import rule
 from ...targets.cuda import FLOAT16_TYPES
 from ...targets.kernel_table import CONTRIB
