@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ... import ir
+from ..heap import trim_heap
 from ..ort.session import Session
 from ..ort.session_options import Datum, Feeds
 from .attention_masks import MaskKind
@@ -72,6 +73,7 @@ def usable_feeds(
             sets.append(FeedSet(accepted.source, description))
         elif not sets:
             raise accepted
+    trim_heap()
     return sets
 
 

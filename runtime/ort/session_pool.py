@@ -6,10 +6,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..heap import trim_heap
 from .session import Session, open_session, seconds_until
 from .session_options import Array, Feeds, Outputs, SessionOptions
 
-SMALL = 16 << 20
+SMALL = 2 << 20
 """Bytes of a model of which all sessions stay open: opening them again costs more than they hold."""
 MOST_OPEN = 2
 """Sessions of a larger model that are open at once."""
@@ -27,6 +28,7 @@ class SessionPool:
         if key not in self._open:
             while self.most is not None and len(self._open) >= self.most:
                 self._open.popitem(last=False)
+                trim_heap()
             self._open[key] = opener()
         self._open.move_to_end(key)
         return self._open[key]
@@ -34,6 +36,7 @@ class SessionPool:
     def close(self) -> None:
         """Close all sessions; what is run later is opened again."""
         self._open.clear()
+        trim_heap()
 
 
 class Subject:
