@@ -33,6 +33,11 @@ SCALES = (0.25, 0.02)
 What a rewrite may have proven of a value (its sign, that it is at most 1) still holds, so that a piece which disagrees
 is wrong. Where floats change their signs or places, one that agrees is confirmed, and one that disagrees may be right.
 """
+LARGE_SCALES = (1e3, 1e6, 1e9)
+"""Factors that make a product outweigh what is added to it: a bias hides one with untrained weights of 1e-10.
+
+They leave proven bounds behind, as changed signs do.
+"""
 
 Run = Callable[[Feeds], Outputs]
 
@@ -168,7 +173,7 @@ class _Pieces:
         weak = {name for name in weak if self.depends_on_floats(name) and not self.is_untouched(name)}
         refuted: set[str] = set()
         changed: set[str] = set()  # whole numbers that other values changed, in both models alike
-        for other, refutes in _other_values(self.given):
+        for other, refutes, is_large in _other_values(self.given):
             if not weak - refuted:
                 break
             try:
@@ -177,10 +182,11 @@ class _Pieces:
                 if is_out_of_time(error):
                     raise
                 continue  # beyond what an operator accepts
-            disagreeing = {name for name in weak if not again[name].agrees}
+            told = {name for name in weak if not (is_large and again[name].is_discrete)}
+            disagreeing = {name for name in told if not again[name].agrees}
             refuted |= disagreeing if refutes else set()
-            weak -= {name for name in weak - refuted if again[name].agrees and again[name].is_strong}
-            changed |= {name for name in weak if again[name].is_discrete and self.differs(name, judged, again)}
+            weak -= {name for name in told - refuted if again[name].agrees and again[name].is_strong}
+            changed |= {name for name in told & weak if again[name].is_discrete and self.differs(name, judged, again)}
             changed -= disagreeing
         weak -= changed - refuted
         reasons = "it hardly depends on what it is computed from, and that was rewritten", "scaled values give another"
@@ -212,17 +218,23 @@ def _computed(model: ir.Model) -> dict[str, ir.Value]:
     return {value.name or "": value for value in [*results, *model.graph.outputs]}
 
 
-def _other_values(given: Feeds) -> Iterator[tuple[Feeds, bool]]:
-    """Other values for a model cut in pieces, and whether a piece that disagrees on them is wrong."""
+def _other_values(given: Feeds) -> Iterator[tuple[Feeds, bool, bool]]:
+    """Other values for a model cut in pieces, whether a piece that disagrees on them is wrong, and if they are large.
+
+    Large ones say nothing of a comparison: any factor gives the same order.
+    """
     for scale in SCALES:
-        yield _changed(given, partial(_scaled, scale)), True
+        yield _changed(given, partial(_scaled, scale)), True, False
     random = np.random.default_rng(0)
-    yield _changed(given, partial(_scaled, -1.0)), False
-    yield _changed(given, lambda array: random.permutation(as_numbers(array).reshape(-1)).reshape(array.shape)), False
+    for scale in (-1.0, *LARGE_SCALES):
+        yield _changed(given, partial(_scaled, scale)), False, scale > 1
+    permuted = _changed(given, lambda array: random.permutation(as_numbers(array).reshape(-1)).reshape(array.shape))
+    yield permuted, False, False
 
 
 def _scaled(scale: float, array: Array) -> Array:
-    return as_numbers(array) * scale
+    with np.errstate(over="ignore"):
+        return as_numbers(array) * scale
 
 
 def _changed(given: Feeds, change: Callable[[Array], Array]) -> dict[str, Datum]:

@@ -69,6 +69,15 @@ def test_a_right_rewrite_before_an_output_that_hides_it_is_confirmed_inside(name
     assert "compared at inner values, too" in found.summary()
 
 
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_a_product_that_its_bias_outweighs_is_compared_on_large_values(factor: float) -> None:
+    tiny = W * np.float32(1e-10)
+    original = proto("g (float[4,16] x) => (float[4,16] y) { y = Gemm(x, w, b) }", w=tiny, b=HIGH)
+    text = "g (float[4,16] x) => (float[4,16] y) { half = Mul(x, s)  y = Gemm(half, w, b) }"
+    result = proto(text, w=tiny * np.float32(2 * factor), s=np.array(0.5, "f4"), b=HIGH)
+    assert checked(original, result).ok == (factor == 1.0)
+
+
 def test_what_scaled_values_show_to_be_another_function_is_not_confirmed() -> None:
     text = net("h = Relu(z)  y = Sigmoid(h)")
     found = checked(
