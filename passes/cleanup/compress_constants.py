@@ -8,8 +8,6 @@ from typing import ClassVar
 import numpy as np
 
 from ... import ir
-from ..analyses import Shapes
-from ..analyses.manager import Analysis
 from ..pipeline.pass_ import Pass, PassContext
 from ..registry import register
 
@@ -27,7 +25,6 @@ class CompressConstants(Pass):
     """
 
     name: ClassVar[str] = "compress-constants"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     bytes: int = 1 << 17
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import ir
-from ..analyses import Shapes
-from ..analyses.manager import Analysis
 from ..pipeline.pass_ import Pass, PassContext
 from ..registry import register
 
@@ -30,7 +28,6 @@ class InitializerDeduplication(Pass):
     """
 
     name: ClassVar[str] = "dedup-initializers"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     transposed_bytes: int = 1 << 17
 

@@ -24,17 +24,14 @@ from ..facts import (
 )
 from ..symbolic import Dim
 
-LIKE_THE_FIRST = """
-    Abs Acos Acosh Asin Asinh Atan Atanh Bernoulli BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh CumProd CumSum
-    DequantizeLinear Elu Erf Exp EyeLike Floor Gelu GroupNormalization HardSigmoid HardSwish Hardmax Identity
-    InstanceNormalization IsInf IsNaN LRN LeakyRelu Log LogSoftmax LpNormalization MeanVarianceNormalization Mish Neg
-    Not QuantizeLinear RMSNormalization RandomNormalLike RandomUniformLike Reciprocal Relu ReverseSequence
-    RotaryEmbedding Round Scatter ScatterElements ScatterND Selu Shrink Sigmoid Sign Sin Sinh Softmax Softplus Softsign
-    Sqrt Swish Tan Tanh TensorScatter ThresholdedRelu Trilu
-""".split()
+_LIKE_THE_FIRST = ir.UNARY | frozenset(
+    "Bernoulli CastLike CumProd CumSum EyeLike GroupNormalization Hardmax Identity InstanceNormalization LRN "
+    "LogSoftmax LpNormalization MeanVarianceNormalization RMSNormalization RandomNormalLike RandomUniformLike "
+    "ReverseSequence RotaryEmbedding Scatter ScatterElements ScatterND Softmax TensorScatter Trilu".split()
+)
 
 
-@dims_of(*LIKE_THE_FIRST)
+@dims_of(*_LIKE_THE_FIRST)
 def like_the_first(call: Call) -> Sequence[Dims | None]:
     """Infer the dims of like the first operators."""
     return (call.dims(0),)
@@ -77,10 +74,7 @@ def broadcast_dims(*shapes: Dims) -> Dims:
     return tuple(column[0] if len(set(column)) == 1 else d.broadcast(*column) for column in columns)
 
 
-@dims_of(
-    *"""Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min
-    Mod Mul Or PRelu Pow Sub Sum Where Xor""".split()
-)
+@dims_of(*ir.BROADCASTING)
 def broadcasting(call: Call) -> Sequence[Dims | None]:
     """Infer the dims of operators that broadcast their inputs."""
     if call.version < 7 and call.integer("broadcast"):
@@ -104,10 +98,7 @@ def _reduce(dims: Dims, axes: Sequence[int], keep: int) -> Dims:
     return tuple(dim for axis, dim in enumerate(dims) if axis not in axes)
 
 
-@dims_of(
-    *"""ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
-    ReduceSumSquare""".split()
-)
+@dims_of(*ir.REDUCTIONS)
 def reduction(call: Call) -> Sequence[Dims | None]:
     """Infer the dims of reductions."""
     dims, keep = call.dims(0), call.integer("keepdims", 1)

@@ -202,7 +202,6 @@ class LayoutRegion(ABC):
 
     def _insert(self, node: ir.Node, before: ir.Node) -> ir.Value:
         self.context.rewriter.insert(node, before=before)
-        self.shapes.learn(node)
         return node.outputs[0]
 
     def _input(self, node: ir.Node, index: int, moved: dict[ir.Value, ir.Value]) -> ir.Value | None:
@@ -229,7 +228,6 @@ class LayoutRegion(ABC):
         for user in dict.fromkeys(user for user, _ in old.uses()):
             merged = self._merge(user, new) if self._merges(user) else None
             if merged is not None:
-                self.shapes.adopt(user.outputs[0], merged)
                 self.context.rewriter.replace(user, [merged])
         return self._exited(new, node) if ir.is_read(old) else None
 

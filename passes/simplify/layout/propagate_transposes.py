@@ -10,7 +10,6 @@ import numpy as np
 
 from .... import ir
 from ...analyses import Dim, Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext
 from ...registry import register
@@ -38,14 +37,11 @@ class PropagateTransposes(Pass):
 
     name: ClassVar[str] = PASS_NAME
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     rounding: bool = False
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         """Apply the pass to every graph of the model."""
-        shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
         for graph in ir.graphs(model):
             positions = {node: position for position, node in enumerate(graph)}
             for kind in (SqueezedRegion, TransposedRegion):

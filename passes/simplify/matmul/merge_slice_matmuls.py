@@ -11,7 +11,6 @@ import numpy as np
 
 from .... import ir
 from ...analyses import Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, spell, where
 from ...registry import register
@@ -39,7 +38,6 @@ class MergeSliceMatmuls(Pass):
 
     name: ClassVar[str] = "merge-slice-matmuls"
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     least_elements: int = 1 << 15
 
@@ -48,7 +46,6 @@ class MergeSliceMatmuls(Pass):
         if context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
         for graph in ir.graphs(model):
             groups: dict[Hashable, list[_Product]] = {}
             for node in graph:
@@ -59,7 +56,7 @@ class MergeSliceMatmuls(Pass):
                 if not _tiles(group, shapes) or not self._is_profitable(group, shapes):
                     continue
                 if context.log.try_rewrite(self.name, where(products[0]), spell(products), "MatMul", self.exactness):
-                    _merge(group, shapes, context)
+                    _merge(group, context)
 
     def _is_profitable(self, group: list[_Product], shapes: Shapes) -> bool:
         rows = [shapes.dims(value) for each in group if (value := each.node.inputs[0]) is not None]
@@ -177,13 +174,12 @@ def _tiles(group: list[_Product], shapes: Shapes) -> bool:
     return all(start == end for (start, _), end in zip(ranges, ends, strict=False)) and ends[-1] == size
 
 
-def _merge(group: list[_Product], shapes: Shapes, context: PassContext) -> None:
+def _merge(group: list[_Product], context: PassContext) -> None:
     first = group[0]
     version = first.node.version
 
     def insert(node: ir.Node, *, before: ir.Node) -> ir.Node:
         context.rewriter.insert(node, before=before)
-        shapes.learn(node)
         return node
 
     def emit(operator: str, *inputs: ir.Value, **attributes: ir.AttributeValue) -> ir.Value:
@@ -219,5 +215,4 @@ def _merge(group: list[_Product], shapes: Shapes, context: PassContext) -> None:
             result = clone(slicer, product, before=each.node).outputs[0]
         for squeeze in squeezes:
             result = clone(squeeze, result, before=each.node).outputs[0]
-        shapes.adopt(each.node.outputs[0], result)
         context.rewriter.replace(each.node, [result])

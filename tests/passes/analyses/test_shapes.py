@@ -356,7 +356,7 @@ def test_a_broken_loop_leaves_no_assumptions_behind() -> None:
 def test_a_new_value_adopts_what_was_known_of_the_old_one() -> None:
     known = Known("g (float[N, 3] x) => (float[a, b] y) { y = Relu(x) }")
     new = ir.new_node("Custom", [known.values["x"]], domain="my", version=1)
-    known.shapes.adopt(known.values["y"], new.outputs[0])
+    known.shapes.replaced(known.values["y"], new.outputs[0])
     assert known.shapes.dims(new.outputs[0]) == (N, 3)
     assert known.shapes.same_type_and_shape(new.outputs[0], known.values["x"])
 
@@ -386,7 +386,7 @@ def test_refresh_learns_of_new_nodes_and_passes_on_what_became_known() -> None:
     node = ir.new_node("Reshape", [known.values["x"], ir.pending_constant(np.array([-1, 4], np.int64))], version=17)
     rewriter.insert(node, before=reshape)
     known.shapes.learn(node)
-    known.shapes.adopt(known.values["y"], node.outputs[0])
+    known.shapes.replaced(known.values["y"], node.outputs[0])
     rewriter.replace(reshape, [node.outputs[0]])
     known.shapes.refresh(known.model)
     assert known.dims("z") == (3 * N, 4)
