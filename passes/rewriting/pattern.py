@@ -235,8 +235,10 @@ def spell(pattern: Pattern | None) -> str:
         case Call():
             operands = ", ".join(map(spell, pattern.inputs)) if pattern.inputs is not None else "…"
             return f"{spell_call(pattern)}({operands})"
-        case _:
+        case Variadic() | None:
             return "…"
+        case _:
+            return str(pattern)
 
 
 def spell_call(call: Call) -> str:
