@@ -36,7 +36,6 @@ class Canonicalize(Pass):
     limit: int | None = None
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """See `Pass.run`."""
         apply_rules(rules_of(self.phases), model, context, limit=self.limit)
 
 
@@ -66,7 +65,6 @@ class UnlessQuantized(Canonicalize):
     """Apply rules that change rounding, except in models with quantizers."""
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """See `Pass.run`."""
         quantizer = quantizer_in(model)
         if quantizer is None:
             super().run(model, context)
@@ -133,7 +131,6 @@ class RewriteNamed(Pass):
     limit: int | None = None
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """See `Pass.run`."""
         unknown = [name for name in self.rules if name not in REGISTRY.rules]
         if unknown:
             raise ir.PipelineError(

@@ -29,7 +29,6 @@ class CompressConstants(Pass):
     bytes: int = 1 << 17
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         for graph in ir.graphs(model):
             version = context.rewriter.imports_of(graph).get("", 0)
             if version < 9 or not len(graph):  # ConstantOfShape-9

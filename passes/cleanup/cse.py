@@ -39,7 +39,6 @@ class CommonSubexpressionElimination(Pass):
     name: ClassVar[str] = "cse"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         functions = context.functions()
         shapes = context.analyses.get(Shapes)
         keys = NodeKeys(shapes)

@@ -24,7 +24,6 @@ class DeadCodeElimination(Pass):
     name: ClassVar[str] = "dce"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         functions = context.functions()
         roots = [model.graph, *(function.graph for function in model.functions.values())]
         for root in roots:

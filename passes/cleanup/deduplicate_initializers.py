@@ -32,7 +32,6 @@ class InitializerDeduplication(Pass):
     transposed_bytes: int = 1 << 17
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         initializers = [value for graph in ir.graphs(model) for value in graph.initializers.values()]
         buckets = {value: _bucket(tensor) for value in initializers if (tensor := _shareable_tensor(value)) is not None}
         sizes = Counter(buckets.values())

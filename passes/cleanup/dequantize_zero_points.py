@@ -28,7 +28,6 @@ class NormalizeDequantizeZeroPoints(Pass):
     name: ClassVar[str] = "normalize-dequantize-zero-points"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
 
         def try_rewrite(node: ir.Node, before: str, after: str) -> bool:
             return context.log.try_rewrite(self.name, where(node), before, after)

@@ -22,7 +22,6 @@ class LiftConstants(Pass):
     name: ClassVar[str] = "lift-constants"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         bodies = {function.graph for function in model.functions.values()}
         for graph in ir.graphs(model):
             if graph in bodies:

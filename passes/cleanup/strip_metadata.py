@@ -22,7 +22,6 @@ class StripMetadata(Pass):
     name: ClassVar[str] = "strip-metadata"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         for node in ir.nodes(model):
             annotated: list[ir.Node | ir.Value] = [node, *(value for value in node.outputs if not ir.is_public(value))]
             if any(each.metadata_props or each.doc_string for each in annotated) and context.log.try_rewrite(

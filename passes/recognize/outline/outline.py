@@ -68,7 +68,6 @@ class OutlineFunctions(Pass):
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         functions = context.functions()
         owners = ir.owners_in(ir.nodes(model))
         for node in list(ir.nodes(model)):

@@ -22,7 +22,6 @@ class FoldConstantIf(Pass):
     name: ClassVar[str] = "fold-constant-if"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         for graph in ir.graphs(model):
             for node in graph:
                 if node.op_type != "If" or node.domain != "":

@@ -37,7 +37,6 @@ class HoistLoopInvariants(Pass):
     name: ClassVar[str] = "hoist-loop-invariants"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         functions = context.functions()
         loops = [node for node in model.graph.all_nodes() if _is_loop(node, functions)]
         for node in reversed(loops):  # inner before outer

@@ -30,7 +30,6 @@ class HoistLoopMatmul(Pass):
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         loops = [node for node in model.graph.all_nodes() if node.op_type == "Loop" and node.domain == ""]
         if not loops or context.hides_operators():
             return

@@ -37,7 +37,6 @@ class DropInfeasibleBranches(Pass):
     name: ClassVar[str] = "drop-infeasible-branches"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         functions = context.functions()
         for graph in ir.graphs(model):
             for node in islice(list(_branching(graph)), _MOST_BRANCHES):

@@ -49,7 +49,6 @@ class SimplifyLoopStates(Pass):
     name: ClassVar[str] = "simplify-loop-states"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         functions = context.functions()
         loops = [node for node in ir.nodes(model) if _is_loop(node, functions)]
         if not loops:

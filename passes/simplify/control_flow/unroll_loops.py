@@ -31,7 +31,6 @@ class UnrollLoops(Pass):
     most_nodes: int = 128
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         functions = context.functions()
         for graph in ir.graphs(model):
             for node in graph:

@@ -29,7 +29,6 @@ class DropZeroInitialState(Pass):
     name: ClassVar[str] = "drop-zero-initial-state"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         functions = context.functions()
         for node in list(ir.nodes(model)):
             if node.op_type not in ("GRU", "LSTM", "RNN") or node.domain != "" or node.op_identifier() in functions:

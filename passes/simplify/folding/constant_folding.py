@@ -42,7 +42,6 @@ class ConstantFolding(Pass):
     name: ClassVar[str] = "constant-fold"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         shapes = context.analyses.get(Shapes)
         functions = context.functions()
         for graph in ir.graphs(model):

@@ -35,7 +35,6 @@ class ResolveSequences(Pass):
     name: ClassVar[str] = "resolve-sequences"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         if context.hides_operators():
             return
         for graph in ir.graphs(model):

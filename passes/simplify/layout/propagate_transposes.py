@@ -41,7 +41,6 @@ class PropagateTransposes(Pass):
     rounding: bool = False
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         for graph in ir.graphs(model):
             positions = {node: position for position, node in enumerate(graph)}
             for kind in (SqueezedRegion, TransposedRegion):
@@ -84,7 +83,6 @@ class TransposedRegion(LayoutRegion):
 
     @staticmethod
     def layout_of(node: ir.Node, shapes: Shapes) -> Layout | None:
-        """See `LayoutRegion.layout_of`."""
         perm = _permutation(node, shapes)
         return None if perm is None else Layout(perm, len(perm))
 
@@ -130,7 +128,6 @@ class SqueezedRegion(LayoutRegion):
 
     @staticmethod
     def layout_of(node: ir.Node, shapes: Shapes) -> Layout | None:
-        """See `LayoutRegion.layout_of`."""
         source = node.inputs[0] if _is_view(node) else None
         before = shapes.dims(source) if source is not None else None
         after = shapes.dims(node.outputs[0])

@@ -39,7 +39,6 @@ class MergeMatmuls(Pass):
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         if context.settings.target.is_onnxruntime or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)

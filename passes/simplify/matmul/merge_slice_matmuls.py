@@ -42,7 +42,6 @@ class MergeSliceMatmuls(Pass):
     least_elements: int = 1 << 15
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         if context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)

@@ -40,7 +40,6 @@ class SlicesToSplit(Pass):
     name: ClassVar[str] = "slices-to-split"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         shapes = context.analyses.get(Shapes)
         if ("", "Slice", "") in context.functions() or ("", "Split", "") in context.functions():
             return

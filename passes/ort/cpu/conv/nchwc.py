@@ -56,7 +56,6 @@ class NchwcPass(Pass):
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Rewrite every graph of `model`."""
         if not context.settings.target.is_cpu or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
