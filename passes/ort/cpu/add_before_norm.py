@@ -28,7 +28,7 @@ def _is_fused(m: Match) -> bool:
 
 rewrite(
     "add-to-sum-before-norm",
-    "Write a residual addition as Sum, which computes the same and which no fusion matches.",
+    "Write an addition before a normalization as Sum, which computes the same and which no fusion matches.",
     op.Add(x, y),
     op.Sum(x, y),
     when=[

@@ -24,7 +24,7 @@ def _is_broadcast(shapes: Shapes, gate: ir.Value, data: ir.Value) -> bool:
 
 rewrite(
     "factor-residual-gate",
-    "Add 1 to the small gate instead of adding the large value.",
+    "Add 1 to the gate, which is broadcast against x, instead of adding the large value.",
     op.Add(x, op.Mul(x, g).any_order()).any_order(),
     op.Mul(x, op.Add(g, 1.0)),
     when=[

@@ -183,14 +183,8 @@ class LayoutRegion(ABC):
         moved: dict[ir.Value, ir.Value] = {}
         for node in order:
             form = self.nodes[node]
-            new = ir.new_node(
-                node.op_type,
-                [self._input(node, index, moved) for index in range(len(node.inputs))],
-                {**node.attributes, **form.attributes},
-                version=node.version,
-                outputs=len(node.outputs),
-                provenance=PASS_NAME,
-            )
+            inputs = [self._input(node, index, moved) for index in range(len(node.inputs))]
+            new = ir.similar_node(node, inputs, form.attributes, provenance=PASS_NAME)
             self._insert(new, node)
             positions[new] = positions[node]
             moved.update(zip(node.outputs, new.outputs, strict=True))

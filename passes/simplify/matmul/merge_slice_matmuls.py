@@ -177,25 +177,14 @@ def _merge(group: list[_Product], context: PassContext) -> None:
     first = group[0]
     version = first.node.version
 
-    def insert(node: ir.Node, *, before: ir.Node) -> ir.Node:
-        context.rewriter.insert(node, before=before)
-        return node
-
     def emit(operator: str, *inputs: ir.Value, **attributes: ir.AttributeValue) -> ir.Value:
         new = ir.new_node(operator, inputs, attributes, version=version, provenance=MergeSliceMatmuls.name)
-        return insert(new, before=first.node).outputs[0]
+        return context.rewriter.insert(new, before=first.node).outputs[0]
 
     def clone(view: ir.Node, source: ir.Value, *, before: ir.Node) -> ir.Node:
         """The same slice or Squeeze of another tensor."""
-        new = ir.new_node(
-            view.op_type,
-            [source, *view.inputs[1:]],
-            dict(view.attributes),
-            version=version,
-            outputs=len(view.outputs),
-            provenance=MergeSliceMatmuls.name,
-        )
-        return insert(new, before=before)
+        new = ir.similar_node(view, [source, *view.inputs[1:]], provenance=MergeSliceMatmuls.name)
+        return context.rewriter.insert(new, before=before)
 
     weight = emit("Transpose", first.weight, perm=[1, 0]) if first.is_transposed else first.weight
     product = emit("MatMul", first.sliced.source, weight)

@@ -146,7 +146,7 @@ def _lift(chain: Sequence[ir.Node], rewriter: ir.Rewriter) -> None:
             None if value is None else _image_of(value, index, node, images, rewriter)
             for index, value in enumerate(node.inputs)
         ]
-        made = ir.new_node(node.op_type, inputs, _spread(node), version=node.version, provenance=Conv1dToConv2d.name)
+        made = ir.similar_node(node, inputs, _spread(node), provenance=Conv1dToConv2d.name)
         images[node.outputs[0]] = rewriter.insert(made, before=node).outputs[0]
     members = set(chain)
     for node in reversed(chain):
@@ -180,15 +180,15 @@ def _image_of(
     return ir.pending_constant(np.expand_dims(content, -2), name=f"{value.name}_image")
 
 
-def _spread(node: ir.Node) -> dict[str, ir.AttributeValue | ir.Attr]:
+def _spread(node: ir.Node) -> dict[str, ir.AttributeValue]:
     """The attributes of a window, for two axes instead of one."""
-    attributes: dict[str, ir.AttributeValue | ir.Attr] = dict(node.attributes)
+    attributes: dict[str, ir.AttributeValue] = {}
     for name, number in _SPREAD.items():
         given = ir.attribute(node, name)
-        if isinstance(given, (list, tuple)) and name in attributes:
+        if isinstance(given, (list, tuple)) and name in node.attributes:
             attributes[name] = [number, *(int(each) for each in given)]
     pads = ir.attribute(node, "pads")
-    if isinstance(pads, (list, tuple)) and "pads" in attributes:
+    if isinstance(pads, (list, tuple)) and "pads" in node.attributes:
         attributes["pads"] = [0, int(pads[0]), 0, int(pads[1])]
     return attributes
 

@@ -208,11 +208,9 @@ def _rebuild(
     filled: dict[ir.Value, ir.Value] = {}
     written: list[ir.Node] = []
     for node in nodes:
-        attributes: dict[str, ir.AttributeValue | ir.Attr] = dict(node.attributes)
-        if _is_depthwise(node, size):
-            attributes["group"] = size + more
+        attributes = {"group": size + more} if _is_depthwise(node, size) else {}
         inputs = _filled_inputs(node, filled, _ragged_axes(node, size, node in ends, is_inner=True), more)
-        made = ir.new_node(node.op_type, inputs, attributes, version=node.version, provenance=PadConvChannels.name)
+        made = ir.similar_node(node, inputs, attributes, provenance=PadConvChannels.name)
         rewriter.insert(made, before=node)
         filled[node.outputs[0]] = made.outputs[0]
         written.append(made)

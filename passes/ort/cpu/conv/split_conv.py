@@ -129,6 +129,4 @@ def _rebuild(split: ir.Node, branch: _Branch, sizes: Sequence[int], rewriter: ir
 
 
 def _insert(like: ir.Node, inputs: Sequence[ir.Value | None], before: ir.Node, rewriter: ir.Rewriter) -> ir.Value:
-    made = ir.new_node(like.op_type, inputs, dict(like.attributes), version=like.version, provenance=SplitConv.name)
-    rewriter.insert(made, before=before)
-    return made.outputs[0]
+    return rewriter.insert(ir.similar_node(like, inputs, provenance=SplitConv.name), before=before).outputs[0]
