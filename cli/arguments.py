@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..options import SECONDS, Group, Option, Options, declarations, defaults
+from ..option_kinds import SECONDS
+from ..options import Group, Option, Options, declarations, defaults
 
 if TYPE_CHECKING:
     from ..runtime import SessionOptions

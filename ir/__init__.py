@@ -51,9 +51,9 @@ from .io.repair_proto import repair
 from .io.save import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
 from .loop_states import LoopState, drop_loop_states, loop_states, state_offsets
 from .mutation.insertion import Listener
-from .mutation.new_nodes import PROVENANCE, Content, discard, new_node, pending_constant
+from .mutation.new_nodes import PROVENANCE, Content, discard, new_node, pending_constant, similar_node
 from .mutation.rewriter import Rewriter
-from .op_traits import MOVEMENT, REDUCTIONS, VIEWS
+from .op_traits import ALIASES, BROADCASTING, COMMUTATIVE, MOVEMENT, REDUCTIONS, UNARY, VIEWS
 from .printer import text
 from .schema import (
     UNKNOWN,
@@ -92,10 +92,14 @@ from .values import (
 from .verifier import schema_problems, type_problems, verify
 
 __all__ = [
+    "ALIASES",
+    "BROADCASTING",
+    "COMMUTATIVE",
     "MOVEMENT",
     "PROVENANCE",
     "REDUCTIONS",
     "SINGLE_FILE_LIMIT",
+    "UNARY",
     "UNKNOWN",
     "VIEWS",
     "Array",
@@ -199,6 +203,7 @@ __all__ = [
     "schema",
     "schema_of",
     "schema_problems",
+    "similar_node",
     "stage",
     "stage_bytes",
     "stage_unchanged",

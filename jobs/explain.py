@@ -90,6 +90,6 @@ def _mismatches(rule: Rule, model: ir.Model, context: PassContext) -> list[Misma
         for node in ir.nodes(model)
         if (node.domain, node.op_type) in rule.roots
         for trace in [Trace()]
-        if rule.match(node, context, trace) is None
+        if rule.match(node, context, trace=trace) is None
     ]
     return sorted(found, key=lambda each: -each.calls)

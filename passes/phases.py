@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
 from .. import ir
-from .analyses import Shapes
-from .analyses.manager import Analysis
 from .pipeline.exactness import Exactness
 from .pipeline.pass_ import Pass, PassContext, where
 from .pipeline.phase import Phase
@@ -16,12 +14,6 @@ from .pipeline.rewrite_log import MissedRewrite
 from .registry import REGISTRY, register
 from .rewriting.driver import apply_rules
 from .rewriting.rewrite_rule import Rule
-
-
-def run_rules(rules: Iterable[Rule], model: ir.Model, context: PassContext, limit: int | None) -> None:
-    """Apply rules with up-to-date shapes."""
-    context.analyses.get(Shapes).refresh(model)
-    apply_rules(rules, model, context, limit=limit)
 
 
 def rules_of(phases: Collection[Phase]) -> list[Rule]:
@@ -39,14 +31,12 @@ class Canonicalize(Pass):
     """
 
     name: ClassVar[str] = "canonicalize"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
     phases: ClassVar[frozenset[Phase]] = frozenset({Phase.CANONICALIZE})
 
     limit: int | None = None
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """See `Pass.run`."""
-        run_rules(rules_of(self.phases), model, context, self.limit)
+        apply_rules(rules_of(self.phases), model, context, limit=self.limit)
 
 
 @register
@@ -75,7 +65,6 @@ class UnlessQuantized(Canonicalize):
     """Apply rules that change rounding, except in models with quantizers."""
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """See `Pass.run`."""
         quantizer = quantizer_in(model)
         if quantizer is None:
             super().run(model, context)
@@ -137,13 +126,11 @@ class RewriteNamed(Pass):
 
     name: ClassVar[str] = "rewrite"
     exactness: ClassVar[Exactness] = Exactness.APPROXIMATE
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     rules: tuple[str, ...] = ()
     limit: int | None = None
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """See `Pass.run`."""
         unknown = [name for name in self.rules if name not in REGISTRY.rules]
         if unknown:
             raise ir.PipelineError(
@@ -151,4 +138,4 @@ class RewriteNamed(Pass):
                     "unknown-rule", f"no rule is called {', '.join(unknown)}", hint="see optimize-graph passes"
                 )
             )
-        run_rules((REGISTRY.rules[name] for name in self.rules), model, context, self.limit)
+        apply_rules((REGISTRY.rules[name] for name in self.rules), model, context, limit=self.limit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Protocol
 
 import onnx_ir as oir
 
@@ -12,8 +11,8 @@ from ..values import Array
 from .new_nodes import new_node, pending_constant
 
 
-class Listener(Protocol):
-    """Receives every change after it happened. `released`: a value has lost a user."""
+class Listener:
+    """Receives every change after it happened, as MLIR's RewriterBase::Listener."""
 
     def inserted(self, node: oir.Node) -> None:
         """A node is in a graph."""
@@ -29,6 +28,9 @@ class Listener(Protocol):
 
     def released(self, value: oir.Value) -> None:
         """A value has lost a user."""
+
+    def reset(self) -> None:
+        """Values have another type, or the whole graph is another: nothing holds that was known about them."""
 
 
 class Inserter:
@@ -73,7 +75,7 @@ class Inserter:
     def retype(self, value: oir.Value, dtype: oir.DataType) -> None:
         """Declare another element type of an inner value."""
         value.type = oir.TensorType(dtype)
-        self.changes += 1
+        self._changed("reset")
 
     def insert(self, node: oir.Node, *, before: oir.Node) -> oir.Node:
         """Insert a new node (see `new_node`) in front of `before`; its outputs get fresh names.
@@ -170,13 +172,13 @@ class Inserter:
         elif node.domain not in (imports := self.imports_of(graph)):
             imports[node.domain] = node.version
 
-    def _changed(self, event: str, node: oir.Node) -> None:
+    def _changed(self, event: str, *changed: oir.Node | oir.Value) -> None:
         self.changes += 1
-        self._tell(event, node)
+        self._tell(event, *changed)
 
-    def _tell(self, event: str, node: oir.Node) -> None:
+    def _tell(self, event: str, *changed: oir.Node | oir.Value) -> None:
         for listener in tuple(self._listeners):
-            getattr(listener, event)(node)
+            getattr(listener, event)(*changed)
 
     @staticmethod
     def _trim_inputs(node: oir.Node) -> None:

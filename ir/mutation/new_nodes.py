@@ -78,6 +78,25 @@ def new_node(  # noqa: PLR0913  # the parts of a node
     return node
 
 
+def similar_node(
+    node: oir.Node,
+    inputs: Sequence[oir.Value | Content | None],
+    attributes: Mapping[str, AttributeValue | oir.Attr | oir.Value | None] | None = None,
+    *,
+    provenance: str,
+) -> oir.Node:
+    """Create a node like `node` of other inputs, and with other values of some attributes; in no graph yet."""
+    return new_node(
+        node.op_type,
+        inputs,
+        {**node.attributes, **(attributes or {})},
+        domain=node.domain,
+        version=node.version,
+        outputs=len(node.outputs),
+        provenance=provenance,
+    )
+
+
 @cache
 def _parameters(op_type: str, version: int, domain: str) -> tuple[Mapping[str, str], frozenset[str]]:
     """The types of the inputs that a schema has, by name, and its attributes."""

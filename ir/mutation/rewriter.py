@@ -26,7 +26,7 @@ class Rewriter(Inserter):
         self.model.functions.clear()
         self.model.functions.update(other.functions)
         self._index()
-        self.changes += 1
+        self._changed("reset")
 
     def give_back(self, value: oir.Value, node: oir.Node) -> None:
         """Append `node`, a new user of the output `value`, and make its result the output instead.
@@ -78,9 +78,7 @@ class Rewriter(Inserter):
             user.replace_input_with(index, new)
             self._tell("modified", user)
         self._replaced[old] = new
-        self.changes += 1
-        for listener in tuple(self._listeners):
-            listener.replaced(old, new)
+        self._changed("replaced", old, new)
 
     def can_redirect(self, old: oir.Value, new: oir.Value, *, before: oir.Node) -> bool:
         """Whether `redirect` leaves a valid model: the Identity that it may need takes only tensors at old opsets.
@@ -188,8 +186,7 @@ class Rewriter(Inserter):
         detach(node)
         self._changed("erased", node)
         for value in dict.fromkeys(operands):
-            for listener in tuple(self._listeners):
-                listener.released(value)
+            self._tell("released", value)
 
     def erase_initializer(self, value: oir.Value) -> None:
         """Remove an initializer. Raises ValueError when it has users or is public."""

@@ -19,6 +19,7 @@ import onnx.shape_inference
 from onnx import numpy_helper
 
 from ..io.proto_graphs import graphs_within
+from ..op_traits import REDUCTIONS
 from ..values import Array
 
 _HIDDEN: Final = "optimize_graph.converted"
@@ -361,9 +362,8 @@ def _split_up(node: onnx.NodeProto, site: Site) -> list[onnx.NodeProto] | None:
 
 
 _WITH_AXES: Final = (
-    *("ArgMax", "ArgMin", "Compress", "Concat", "Flatten", "Gather", "Hardmax", "LogSoftmax", "ReduceL1", "ReduceL2"),
-    *("ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
-    *("ReduceSumSquare", "Softmax", "Split", "Squeeze", "TopK"),
+    *("ArgMax", "ArgMin", "Compress", "Concat", "Flatten", "Gather", "Hardmax", "LogSoftmax", "Softmax", "Split"),
+    *("Squeeze", "TopK", *REDUCTIONS),
 )
 
 ADAPTERS: Final[dict[tuple[str, int, int], Adapter]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Final
+from typing import Final
 
 from ... import ir
 from . import symbolic as d
@@ -41,8 +41,6 @@ class Total:
 @dataclass(frozen=True)
 class Cost(Analysis):
     """The cost of the nodes of the main graph; unknown: nodes with bodies (If, Loop, Scan), calls, foreign domains."""
-
-    needs: ClassVar[tuple[type[Analysis], ...]] = (Shapes,)
 
     nodes: tuple[ir.Node, ...]
     shapes: Shapes
@@ -132,19 +130,14 @@ def _bytes(fact: Fact) -> Dim | None:
     return d.floordiv(bits + 7, 8) if fact.dtype.bitwidth % 8 else d.floordiv(bits, 8)
 
 
-VIEWS: Final = frozenset({"Constant", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"})
+VIEWS: Final = ir.ALIASES | {"Constant", "Shape", "Size"}
 """Runtimes make no copy for these."""
 
 PICKS: Final = frozenset({"Gather", "GatherElements", "GatherND", "Slice"})
 
-MOVES: Final = (
-    VIEWS
-    | PICKS
-    | set(
-        """Concat ConstantOfShape DepthToSpace Expand EyeLike NonZero OneHot Pad ReverseSequence Scatter ScatterElements
-        ScatterND SpaceToDepth Split TensorScatter Tile Transpose Trilu""".split()
-    )
-)
+_FILLERS = frozenset("Concat ConstantOfShape EyeLike NonZero OneHot Pad ReverseSequence TensorScatter Trilu".split())
+
+MOVES: Final = VIEWS | ir.MOVEMENT | _FILLERS | {"Scatter", "ScatterElements", "ScatterND"}
 """Operators that compute nothing."""
 
 PER_ELEMENT: Final = {

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import ir
-from .symbolic import Dim, evaluate, fresh_dim
+from .evaluate import evaluate
+from .symbolic import Dim, fresh_dim
 
 Dims = tuple[Dim, ...]
 Elements = npt.NDArray[np.object_]

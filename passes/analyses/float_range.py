@@ -17,7 +17,6 @@ from ... import ir
 from .shapes import Shapes
 
 _MAX_NODES: Final = 48
-_COPIES: Final = ir.MOVEMENT | {"Compress"}
 _UNION: Final = frozenset({"Concat"})
 _PREDICATES: Final = frozenset("Not And Or Xor Equal Less Greater LessOrEqual GreaterOrEqual IsNaN IsInf".split())
 _UNIT: Final = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Hardmax"})
@@ -92,7 +91,7 @@ class _Evaluation:
             return Range(0.0, 1.0)
         if kind in _PRODUCTS and self.product is not None and dtype.is_floating_point():
             return Range(-self.product(dtype), self.product(dtype))
-        if kind in _COPIES or kind == "Cast":
+        if kind in ir.MOVEMENT or kind == "Cast":
             return self.of(node.inputs[0])
         if kind == "Where":
             return self._union(node.inputs[1:])

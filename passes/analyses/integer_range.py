@@ -12,9 +12,6 @@ Bounds = tuple[int, int]
 _FARTHEST: Final = 16  # operators that are looked through
 _MOST_ELEMENTS: Final = 1 << 16  # of a constant that is looked at
 
-_COPYING: Final = ir.MOVEMENT | {"Compress"}
-"""Operators that give elements of their first input, and no others."""
-
 _INT32: Final = (-(2**31), 2**31 - 1)
 
 _TYPES: Final[dict[ir.DataType, Bounds]] = {
@@ -44,7 +41,7 @@ def _source(value: ir.Value) -> ir.Value | None:
     node = value.producer()
     if node is None or node.domain != "" or value is not node.outputs[0] or not node.inputs:
         return None
-    return node.inputs[0] if node.op_type in _COPYING or node.op_type in ("Cast", "Clip", "Max", "Min") else None
+    return node.inputs[0] if node.op_type in ir.MOVEMENT or node.op_type in ("Cast", "Clip", "Max", "Min") else None
 
 
 def _bounds(value: ir.Value, source: Bounds | None, shapes: Shapes) -> Bounds | None:
@@ -77,7 +74,7 @@ def _bounds(value: ir.Value, source: Bounds | None, shapes: Shapes) -> Bounds | 
             return max(low, given[0]), max(high, given[0])
         case "Min" if isinstance(given[0], int) and len(node.inputs) == 2:
             return min(low, given[0]), min(high, given[0])
-        case operator if operator in _COPYING:
+        case operator if operator in ir.MOVEMENT:
             return low, high
     return widest
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import ClassVar
 
 from ... import ir
 from .manager import Analysis, AnalysisManager
 from .shapes import Shapes
 
-_ALIASES = frozenset({"Identity", *ir.VIEWS})
 """Views: their result is their first input, in the same memory (`Alias(0, 0)` in ONNX Runtime's kernels)."""
 
 
@@ -23,8 +21,6 @@ class Liveness(Analysis):
     inside bodies of If, Loop and Scan; the values of the main graph that bodies use are. A view is no activation
     of its own, but reads the one that it views for as long as it lives; a view that the model gives out is a copy.
     """
-
-    needs: ClassVar[tuple[type[Analysis], ...]] = (Shapes,)
 
     first: Mapping[ir.Value, int]
     """The index of the producer."""
@@ -46,7 +42,7 @@ class Liveness(Analysis):
             read += [value for body in ir.subgraphs_of(node) for value in body.outputs]
             memories = (viewed.get(value, value) for value in read)
             last.update((memory, position) for memory in memories if memory is not None and memory in first)
-            if node.domain == "" and node.op_type in _ALIASES and not node.outputs[0].is_graph_output():
+            if node.domain == "" and node.op_type in ir.ALIASES and not node.outputs[0].is_graph_output():
                 viewed[node.outputs[0]] = viewed.get(node.inputs[0], node.inputs[0])
             elif node.op_type != "Constant" or node.domain != "":
                 first.update((value, position) for value in node.outputs)

@@ -33,7 +33,9 @@ _BROKEN: Final = (NothingKnownError, LookupError, ValueError, TypeError, Arithme
 
 
 class Shapes(Analysis):
-    """Facts about values. They hold of the value itself and survive rewrites; `adopt` and `refresh` add to them."""
+    """Facts about values. They hold of the value itself and survive rewrites, which add to them."""
+
+    follows = True
 
     loop_depth: int = 0
     """In how many loops the body is that is being looked at."""
@@ -118,8 +120,13 @@ class Shapes(Analysis):
 
     # --- learning ---------------------------------------------------------------------------------------------------
 
-    def adopt(self, old: ir.Value, new: ir.Value) -> None:
-        """Transfer the facts about `old` to `new`, which replaces it."""
+    def inserted(self, node: ir.Node) -> None:
+        """Infer the facts about the outputs of a new node."""
+        if not all(value in self._facts for value in node.outputs):
+            self.learn(node)
+
+    def replaced(self, old: ir.Value, new: ir.Value) -> None:
+        """Transfer the facts about `old` to `new`."""
         before, found = self.fact(old), self.fact(new)
         merged = merge(found, before)
         self._facts[new] = merged
@@ -168,11 +175,11 @@ class Shapes(Analysis):
         return other
 
     def refresh(self, model: ir.Model) -> None:
-        """Infer facts about new values, and propagate new facts about others."""
+        """Propagate the facts that values took over from those that they replaced."""
         improved, self._improved = self._improved, set()
-        for node in _reachable_nodes(model):
+        for node in _reachable_nodes(model) if improved else ():
             known = [self._facts.get(value) for value in node.outputs]
-            if None not in known and (not improved or improved.isdisjoint(node.inputs)):
+            if None not in known and improved.isdisjoint(node.inputs):
                 continue
             for value, old, new in zip(node.outputs, known, self.infer_node(node), strict=True):
                 better = new if old is None else merge(new, old)

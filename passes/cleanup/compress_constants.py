@@ -8,8 +8,6 @@ from typing import ClassVar
 import numpy as np
 
 from ... import ir
-from ..analyses import Shapes
-from ..analyses.manager import Analysis
 from ..pipeline.pass_ import Pass, PassContext
 from ..registry import register
 
@@ -27,12 +25,10 @@ class CompressConstants(Pass):
     """
 
     name: ClassVar[str] = "compress-constants"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     bytes: int = 1 << 17
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         for graph in ir.graphs(model):
             version = context.rewriter.imports_of(graph).get("", 0)
             if version < 9 or not len(graph):  # ConstantOfShape-9

@@ -12,18 +12,9 @@ import numpy as np
 
 from ... import ir
 from ..analyses import Shapes
-from ..analyses.manager import Analysis
 from ..pipeline.exactness import Exactness
 from ..pipeline.pass_ import Pass, PassContext, spell, where
 from ..registry import register
-
-COMMUTATIVE = frozenset(
-    {"Add", "Mul", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Max", "Min"}
-)
-"""Commutative operators."""
-
-_COMMUTATIVE_PAIRS = frozenset({"Sum", "Mean"})
-"""Commutative with two operands alone: the rounding of a sum of three depends on their order."""
 
 ORDERED_ZEROS = frozenset({"Max", "Min"})
 """Of 0.0 and -0.0 (and of two NaNs) these select by the order of the operands."""
@@ -46,13 +37,10 @@ class CommonSubexpressionElimination(Pass):
     """
 
     name: ClassVar[str] = "cse"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         functions = context.functions()
         shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
         keys = NodeKeys(shapes)
         for root in (model.graph, *(function.graph for function in model.functions.values())):
             for node, seen in _with_table(root):
@@ -236,16 +224,13 @@ class NodeKeys:
 _OTHER_AXES = frozenset({"OneHot", "Unsqueeze", "ConcatFromSequence", "SplitToSequence", "Flatten"})
 """Operators whose axes do not count the dims of the first input."""
 
-_UNORDERED_AXES = frozenset(
-    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
-    "ReduceSumSquare Squeeze".split()
-)
+_UNORDERED_AXES = frozenset({*ir.REDUCTIONS, "Squeeze"})
 
 
 def _is_commutative(node: ir.Node) -> bool:
-    if node.domain != "":
-        return False
-    return node.op_type in COMMUTATIVE or (node.op_type in _COMMUTATIVE_PAIRS and len(node.inputs) == 2)
+    # The rounding of a sum of three depends on their order; Max and Min do not round.
+    is_ordered = node.op_type in ("Sum", "Mean") and len(node.inputs) > 2
+    return node.domain == "" and node.op_type in ir.COMMUTATIVE and not is_ordered
 
 
 def _is_default(attribute: ir.Attr, default: object) -> bool:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import ir
-from ..analyses import Shapes
-from ..analyses.manager import Analysis
 from ..pipeline.pass_ import Pass, PassContext, spell, where
 from ..registry import register
 
@@ -24,10 +22,8 @@ class DeadCodeElimination(Pass):
     """
 
     name: ClassVar[str] = "dce"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         functions = context.functions()
         roots = [model.graph, *(function.graph for function in model.functions.values())]
         for root in roots:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import ir
-from ..analyses import Shapes
-from ..analyses.manager import Analysis
 from ..pipeline.pass_ import Pass, PassContext
 from ..registry import register
 
@@ -30,12 +28,10 @@ class InitializerDeduplication(Pass):
     """
 
     name: ClassVar[str] = "dedup-initializers"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     transposed_bytes: int = 1 << 17
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         initializers = [value for graph in ir.graphs(model) for value in graph.initializers.values()]
         buckets = {value: _bucket(tensor) for value in initializers if (tensor := _shareable_tensor(value)) is not None}
         sizes = Counter(buckets.values())

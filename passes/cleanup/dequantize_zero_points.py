@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from ... import ir
 from ..analyses import Shapes
-from ..analyses.manager import Analysis
 from ..pipeline.pass_ import Pass, PassContext, where
 from ..registry import register
 from ..targets.quantization_faults import respell
@@ -27,10 +26,8 @@ class NormalizeDequantizeZeroPoints(Pass):
     """
 
     name: ClassVar[str] = "normalize-dequantize-zero-points"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
 
         def try_rewrite(node: ir.Node, before: str, after: str) -> bool:
             return context.log.try_rewrite(self.name, where(node), before, after)

@@ -25,7 +25,6 @@ class InlineFunctions(Pass):
     name: ClassVar[str] = "inline-functions"
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         ready = ir.inlinable_functions(model)
         pending = [node for node in model.graph.all_nodes() if node.op_identifier() in ready]
         while pending:

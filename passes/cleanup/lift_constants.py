@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import ir
-from ..analyses import Shapes
-from ..analyses.manager import Analysis
 from ..pipeline.pass_ import Pass, PassContext, where
 from ..registry import register
 
@@ -22,10 +20,8 @@ class LiftConstants(Pass):
     """
 
     name: ClassVar[str] = "lift-constants"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         bodies = {function.graph for function in model.functions.values()}
         for graph in ir.graphs(model):
             if graph in bodies:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import ir
-from ..analyses import Shapes
-from ..analyses.manager import Analysis
 from ..pipeline.pass_ import Pass, PassContext, where
 from ..registry import register
 
@@ -22,10 +20,8 @@ class StripMetadata(Pass):
     """
 
     name: ClassVar[str] = "strip-metadata"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         for node in ir.nodes(model):
             annotated: list[ir.Node | ir.Value] = [node, *(value for value in node.outputs if not ir.is_public(value))]
             if any(each.metadata_props or each.doc_string for each in annotated) and context.log.try_rewrite(

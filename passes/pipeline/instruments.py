@@ -34,11 +34,9 @@ class VerifyEach:
         self._before = ""
 
     def before_pass(self, name: str, model: ir.Model) -> None:
-        """See `Instrument`."""
         self._before = ir.fingerprint(model)
 
     def after_pass(self, name: str, model: ir.Model, changed: bool) -> None:
-        """See `Instrument`."""
         if problems := ir.verify(model):
             raise CheckFailed(f"the model is malformed afterwards: {problems[0]}")
         if not changed and ir.fingerprint(model) != self._before:
@@ -53,11 +51,9 @@ class Timing:
     _started: float = 0.0
 
     def before_pass(self, name: str, model: ir.Model) -> None:
-        """See `Instrument`."""
         self._started = time.perf_counter()
 
     def after_pass(self, name: str, model: ir.Model, changed: bool) -> None:
-        """See `Instrument`."""
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - self._started
 
 
@@ -68,12 +64,10 @@ class Statistics:
     nodes: list[tuple[str, int]] = field(default_factory=list)
 
     def before_pass(self, name: str, model: ir.Model) -> None:
-        """See `Instrument`."""
         if not self.nodes:
             self.nodes.append(("", sum(1 for _ in ir.nodes(model))))
 
     def after_pass(self, name: str, model: ir.Model, changed: bool) -> None:
-        """See `Instrument`."""
         if changed:
             self.nodes.append((name, sum(1 for _ in ir.nodes(model))))
 
@@ -89,7 +83,6 @@ class PrintAfter:
         """Nothing to note."""
 
     def after_pass(self, name: str, model: ir.Model, changed: bool) -> None:
-        """See `Instrument`."""
         if changed and (not self.names or name in self.names):
             self.write(f"// after {name}\n{ir.text(model)}\n")
 
@@ -101,7 +94,6 @@ class Progress:
         self._tell = tell
 
     def before_pass(self, name: str, model: ir.Model) -> None:
-        """See `Instrument`."""
         self._tell(name)
 
     def after_pass(self, name: str, model: ir.Model, changed: bool) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from ... import ir
-from ..analyses.manager import Analysis, AnalysisManager
+from ..analyses.manager import AnalysisManager
 from ..targets.target import Target
 from .exactness import Exactness
 from .phase import Phase
@@ -86,7 +86,6 @@ class Pass(ABC):
     name: ClassVar[str]
     is_heuristic: ClassVar[bool] = False
     exactness: ClassVar[Exactness] = Exactness.EXACT
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset()
     phases: ClassVar[frozenset[Phase]] = frozenset()
 
     @abstractmethod

@@ -201,7 +201,8 @@ class _Run:
     ) -> None:
         self.model = model
         self.instruments = list(instruments)
-        self.context = PassContext(ir.Rewriter(model), AnalysisManager(model), log, evaluator, settings)
+        rewriter = ir.Rewriter(model)
+        self.context = PassContext(rewriter, AnalysisManager(model, rewriter), log, evaluator, settings)
         self.results: list[PassResult] = []
         self.remarks: list[ir.Diagnostic] = []
         self.idle_at: dict[Pass, int] = {}  # how many changes there were when a pass last found nothing to do
@@ -240,7 +241,7 @@ class _Run:
                 if self.known_at == changes:
                     return
                 # Preserved analyses are true, but recomputed ones may be more precise.
-                self.context.analyses.invalidate()
+                self.context.analyses.reset()
                 self.idle_at.clear()
                 self.known_at = changes
         restless = ", ".join(dict.fromkeys(each.name for each in self.results[first:] if each.changed))
@@ -271,8 +272,8 @@ class _Run:
         changed = rewriter.changes != changes
         if is_foreign(type(step).__module__):
             ir.stamp_versions(self.model)  # nodes of another library may have no versions
+            self.context.analyses.reset()
         if changed:
-            self.context.analyses.invalidate(step.preserves)
             self.keep_quantization_sound(step)
         else:
             self.idle_at[step] = changes
@@ -301,9 +302,7 @@ class _Run:
         known = ir.declared_dtype(value)
         if known is not None:
             return known
-        shapes = self.context.analyses.get(Shapes)
-        shapes.refresh(self.model)
-        return shapes.dtype(value)
+        return self.context.analyses.get(Shapes).dtype(value)
 
 
 def seconds_by_pass(results: Sequence[PassResult]) -> Mapping[str, float]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from ... import ir
 from ..pipeline.exactness import Exactness
-from ..rewriting.builder import Builder
 from ..rewriting.constraints import constant, let, require, structural
 from ..rewriting.match import Match
 from ..rewriting.pattern import op, values
-from ..rewriting.rule import rule
+from ..rewriting.rule import rewrite
 
 x, slope = values("x slope")
 
@@ -30,9 +29,12 @@ def _read_slope(m: Match) -> float | str:
 _slope = let("a slope of one element that does not broadcast x", _read_slope)
 
 
-@rule(
+rewrite(
+    "recognize-leaky-relu",
+    "Recognize LeakyRelu.",
     _selection | op.Max(x, _leak).any_order().named("larger"),
-    requires=[
+    op.LeakyRelu(x, alpha=_slope),
+    when=[
         structural("opset 16", lambda m: (m.root.version or 0) >= 16),
         constant("slope"),
         require("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
@@ -46,10 +48,3 @@ _slope = let("a slope of one element that does not broadcast x", _read_slope)
     exactness=Exactness.ROUNDING,
     source="Maas et al. 2013, in the form of ONNX LeakyRelu-16",
 )
-def recognize_leaky_relu(m: Match, op: Builder) -> ir.Value:
-    """Recognize LeakyRelu.
-
-    before:  y = Where(Less(x, 0), Mul(x, %slope), x)        or Max(x, Mul(x, %slope))
-    after:   y = LeakyRelu<alpha = slope>(x)
-    """
-    return op.LeakyRelu(m.x, alpha=m[_slope])

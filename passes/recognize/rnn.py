@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from ... import ir
 from ..analyses import Shapes
-from ..analyses.manager import Analysis
 from ..analyses.symbolic import at_least
 from ..phases import quantizer_in
 from ..pipeline.exactness import Exactness
@@ -41,17 +40,14 @@ class RecognizeRnn(Pass):
 
     name: ClassVar[str] = "recognize-rnn"
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         loops = [node for node in model.graph.all_nodes() if node.op_type in ("Loop", "Scan") and node.domain == ""]
         if not loops or context.hides_operators():
             return
-        shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
         quantizer = quantizer_in(model)
         for node in loops:
+            shapes = context.analyses.get(Shapes)  # with the result of the layer before, whose dims were not known
             candidates = (_recurrence(node, walk, shapes) for walk in walks_of(node, shapes))
             found = next((each for each in candidates if each is not None), None)
             if found is None:
@@ -66,7 +62,6 @@ class RecognizeRnn(Pass):
                 context.log.miss(found)
             elif context.log.try_rewrite(self.name, where(node), node.op_type, found[1].operator, self.exactness):
                 _replace(node, *found, context)
-                shapes.refresh(model)  # the next layer uses this result, whose dims were not known
 
 
 def _recurrence(loop: ir.Node, walk: Walk, shapes: Shapes) -> tuple[Walk, Cell] | MissedRewrite | None:

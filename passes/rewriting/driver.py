@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from typing import ParamSpec, TypeVar
 
 from ... import ir
+from ..analyses import Shapes
 from ..analyses.rounding_sensitivity import WholeNumbers, decided_by_rounding
 from ..pipeline.exactness import Exactness
 from ..pipeline.pass_ import PassContext, PassFailure, is_foreign, sketch, spell, where
@@ -42,11 +43,12 @@ def apply_rules(rules: Iterable[Rule], model: ir.Model, context: PassContext, *,
     _Driver(rules, model, context).run(limit)
 
 
-class _Driver:
+class _Driver(ir.Listener):
     """One run; it listens to the rewriter to know which nodes to revisit."""
 
     def __init__(self, rules: Iterable[Rule], model: ir.Model, context: PassContext) -> None:
         self.context = context
+        self.shapes = context.analyses.get(Shapes)
         self.index: dict[tuple[str, str], list[Rule]] = {}
         for rule in sorted(rules, key=lambda each: (-each.benefit, each.name)):
             if rule.name not in context.log.exclusions.names:
@@ -81,7 +83,7 @@ class _Driver:
         for rule in rules:
             if any(above.isdisjoint(wanted) for wanted in rule.demands):
                 continue
-            found = _attributed(rule, node, rule.match, node, self.context)
+            found = _attributed(rule, node, rule.match, node, self.context, self.shapes)
             if isinstance(found, MissedRewrite):
                 self.context.log.miss(found)
             elif found is not None and self.rewrite(rule, found):
@@ -138,7 +140,8 @@ class _Driver:
             return MissedRewrite(rule.name, where(match.root), "operators that the model's opset has", because)
         match.shapes.learn_all(made)
         _attributed(rule, match.root, check_replacement, match, results, builder)
-        if (miss := missing_kernel(rule.name, match.root, made, match.nodes(), self.context)) is not None:
+        settings = self.context.settings
+        if (miss := missing_kernel(rule.name, match.root, made, match.nodes(), match.shapes, settings)) is not None:
             return miss
         return next((miss for pair in results if (miss := self.guard_value(rule, match, pair, made)) is not None), None)
 
@@ -198,10 +201,8 @@ class _Driver:
         new: dict[ir.Value, ir.Value] = {}
         for old, result in results:
             new[old] = rewriter.place(result, near=anchor) if result.graph is None else result  # a constant alone
-            match.shapes.adopt(old, new[old])
         inner = [node for node in match.nodes() if node not in match.roots]
         for inner_old, inner_new in builder.replaced:
-            match.shapes.adopt(inner_old, inner_new)
             rewriter.redirect(inner_old, inner_new, before=match.root)
         for root in match.roots:
             rewriter.replace(root, [new.get(value) for value in root.outputs])
@@ -225,9 +226,6 @@ class _Driver:
         for value in node.outputs:
             for reader in value.consumers():
                 self.enqueue(reader)
-
-    def replaced(self, old: ir.Value, new: ir.Value) -> None:
-        """The users were reported one by one."""
 
     def released(self, value: ir.Value) -> None:
         """A value that lost a user may now have a single one, and match a pattern that requires it."""

@@ -10,7 +10,7 @@ from ... import ir
 from ..analyses import Shapes
 from ..analyses.facts import Call, Fact
 from ..analyses.shapes import infer
-from ..pipeline.pass_ import PassContext, Settings, where
+from ..pipeline.pass_ import Settings, where
 from ..pipeline.rewrite_log import MissedRewrite
 from ..targets.kernel_table import ABSENT, has_kernel
 from ..targets.target import Target
@@ -24,15 +24,19 @@ ON_TARGET, WHERE_VERIFIED = "a kernel on the target", "a kernel where the result
 
 
 def missing_kernel(
-    name: str, root: ir.Node, made: Sequence[ir.Node], replaced: Sequence[ir.Node], context: PassContext
+    name: str,
+    root: ir.Node,
+    made: Sequence[ir.Node],
+    replaced: Sequence[ir.Node],
+    shapes: Shapes,
+    settings: Settings,
 ) -> MissedRewrite | None:
     """Why rule or pass `name` may not write `made` at `root`: no kernel for one of them where it must run; else None.
 
     It must run on the target, and in the newest release where the result is verified, unless the replaced nodes did not
     run there either. The types come from `Shapes`, which must know the nodes.
     """
-    shapes = context.analyses.get(Shapes)
-    for condition, target in _places(context.settings):
+    for condition, target in _places(settings):
         lost = _lacking(made, shapes, target)
         if lost is not None and _lacking(replaced, shapes, target) is None:
             types = ", ".join(each.name for each in dict.fromkeys(_types(lost.inputs, shapes)) if each)

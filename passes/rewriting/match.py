@@ -10,7 +10,7 @@ from ... import ir
 from ..analyses import Shapes
 from ..pipeline.pass_ import PassContext
 from .operand import Operand
-from .pattern import Bindings, Call, Var
+from .pattern import Bindings, Call, Pattern, Var
 
 T = TypeVar("T")
 
@@ -96,10 +96,11 @@ class Condition:
     functions: tuple[Callable[..., object], ...] = ()
 
 
-class Let(Condition, Generic[T]):
+class Let(Condition, Pattern, Generic[T]):
     """A condition that computes what the body needs: `m[it]` is what `compute` gave at this match.
 
-    It does not hold where `compute` gives None, or a text: why not.
+    It does not hold where `compute` gives None, or a text: why not. On the right side of `rewrite` it stands for an
+    operand, a constant or an attribute.
     """
 
     def __init__(self, text: str, compute: Callable[[Match], T | str | None], *, is_pattern: bool = False) -> None:
@@ -114,3 +115,6 @@ class Let(Condition, Generic[T]):
 
     __hash__ = object.__hash__
     __eq__ = object.__eq__
+
+    def __str__(self) -> str:
+        return "%computed"

@@ -115,10 +115,6 @@ class Call(Pattern):
         """The result may have other users: it stays, and the rule uses it or computes it again."""
         return dataclasses.replace(self, is_shared=True)
 
-    def used_once(self) -> Call:
-        """The result has no other user: the default, spelled out."""
-        return dataclasses.replace(self, is_shared=False)
-
     def output(self, index: int) -> Output:
         """The `index`-th output as an operand; a call alone stands for its first."""
         return Output(self, index)
@@ -235,11 +231,14 @@ def spell(pattern: Pattern | None) -> str:
         case Call():
             operands = ", ".join(map(spell, pattern.inputs)) if pattern.inputs is not None else "…"
             return f"{spell_call(pattern)}({operands})"
-        case _:
+        case Variadic() | None:
             return "…"
+        case _:
+            return str(pattern)
 
 
 def spell_call(call: Call) -> str:
     """The operator and the attributes of a call as ONNX text: `Transpose<perm = [1, 0]>`."""
     attributes = ", ".join(f"{name} = {each}" for name, each in call.attributes.items())
-    return f"{call.op_type}{f'<{attributes}>' if attributes else ''}"
+    domain = f"{call.domain}." if call.domain else ""
+    return f"{domain}{call.op_type}{f'<{attributes}>' if attributes else ''}"

@@ -60,14 +60,15 @@ class Rule:
         calls = (root_calls(operand) for operand in operands if operand is not None)
         return tuple(frozenset((call.domain, call.op_type) for call in each) for each in calls if each)
 
-    def match(self, node: ir.Node, context: PassContext, trace: Trace | None = None) -> Match | MissedRewrite | None:
+    def match(
+        self, node: ir.Node, context: PassContext, shapes: Shapes | None = None, trace: Trace | None = None
+    ) -> Match | MissedRewrite | None:
         """The first legal match at `node`; else why the one that came furthest was missed; None for no match.
 
-        `trace` notes why there is none.
+        `shapes` are those of the model; `trace` notes why there is no match.
         """
         miss: MissedRewrite | None = None
         furthest = -1
-        shapes: Shapes | None = None
         for bindings in match_node(self.pattern, node, trace):
             shapes = shapes or context.analyses.get(Shapes)
             match = Match(node, bindings, context, shapes, self._roots(node, bindings))

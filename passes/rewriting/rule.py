@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from ... import ir
 from ..pipeline.exactness import Exactness
@@ -13,9 +14,9 @@ from ..registry import REGISTRY, name_faults, reject
 from .builder import Builder
 from .check_rule import declaration_faults, names_in
 from .constraints import target_of_folder
-from .match import Condition, Match
+from .match import Condition, Let, Match
 from .operand import Operand
-from .pattern import Call, OneOf, Output, Pattern, Var, parts_of, spell
+from .pattern import Call, Literal, OneOf, Output, Pattern, Var, calls_in, parts_of, spell
 from .rewrite_rule import Body, Rule, root_calls
 
 
@@ -81,16 +82,20 @@ def rewrite(
 ) -> Rule:
     """Register a rule whose replacement is an expression over the pattern's names.
 
-    In `after`, a variable or a call of `before` (the same object) is the value that it matched; any other call is built
-    with the attributes that it names. The other parameters are those of `rule`; `when` are its conditions.
+    In `after`, a variable or a call of `before` (the same object) is the value that it matched, and a `let` of `when`
+    what it computed; any other call is built with the attributes that it names. The other parameters are those of
+    `rule`; `when` are its conditions.
     Raises PipelineError as `rule` does, and for a variable that `before` does not bind.
     """
     bound = names_in(before)
     unknown = [part.name for part in parts_of(after) if isinstance(part, Var) and part.name not in bound]
-    reject(f"rule {name!r}", [f"the pattern has no {each!r}{ir.did_you_mean(each, bound)}" for each in unknown])
+    parts = [*parts_of(after), *(each for call in calls_in(after) for each in call.attributes.values())]
+    faults = [f"the pattern has no {each!r}{ir.did_you_mean(each, bound)}" for each in unknown]
+    faults += [f"{each.text!r} is not in `when`" for each in parts if isinstance(each, Let) and each not in when]
+    reject(f"rule {name!r}", faults)
 
     def body(m: Match, op: Builder) -> Operand | ir.Value:
-        return _build(after, before, m, op)
+        return cast("Operand | ir.Value", _build(after, before, m, op))
 
     body.__doc__ = f"{summary}\n\nbefore:  y = {spell(before)}\nafter:   y = {spell(after)}"
     body.__module__ = sys._getframe(1).f_globals["__name__"]
@@ -119,7 +124,7 @@ def _is_matched(call: Call, before: Pattern | None) -> bool:
             return False
 
 
-def _build(after: Pattern | None, before: Pattern, m: Match, op: Builder) -> Operand | ir.Value:
+def _build(after: Pattern | None, before: Pattern, m: Match, op: Builder) -> Operand | ir.Value | ir.Content:
     match after:
         case Var(name=name):
             return m[after] if m.has(name) else Operand(name, None, m.shapes)
@@ -127,8 +132,17 @@ def _build(after: Pattern | None, before: Pattern, m: Match, op: Builder) -> Ope
             if _is_matched(after, before):
                 return m[after]
             operands = [None if each is None else _build(each, before, m, op) for each in inputs or ()]
-            return op.node(after.op_type, operands, domain=after.domain, attributes=dict(after.attributes))[0]  # type: ignore[arg-type]
+            attributes: dict[str, Any] = {
+                name: m[each] if isinstance(each, Let) else each for name, each in after.attributes.items()
+            }
+            return op.node(
+                after.op_type, operands, domain=after.domain, version=1 if after.domain else None, attributes=attributes
+            )[0]
         case Output(call, index) if _is_matched(call, before):
             return m[call].node.outputs[index]
+        case Literal(number):
+            return number
+        case Let():
+            return cast("Operand | ir.Value | ir.Content", m[after])
         case _:
             raise TypeError(f"{after!r} cannot be built")

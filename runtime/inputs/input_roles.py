@@ -36,14 +36,9 @@ class Role(IntEnum):
 
 
 # Operators that hand on (some of) the elements of an input, and the positions of such inputs.
-_CARRY_FIRST = (
-    "Cast CastLike Identity Reshape Unsqueeze Squeeze Flatten Transpose Slice Expand Tile Gather Split Clip Pad"
-)
-_CARRY_ALL = "Concat Min Max Sum SequenceConstruct"
 _CARRIED: Mapping[str, tuple[int, ...] | None] = {
-    **dict.fromkeys(_CARRY_FIRST.split(), (0,)),
-    **dict.fromkeys(_CARRY_ALL.split(), None),
-    **dict.fromkeys(("GatherElements", "GatherND", "Abs", "SequenceAt", "Optional", "OptionalGetElement"), (0,)),
+    **dict.fromkeys((*ir.MOVEMENT, *"Cast CastLike Clip Pad Abs SequenceAt Optional OptionalGetElement".split()), (0,)),
+    **dict.fromkeys("Concat Min Max Sum SequenceConstruct".split(), None),
     "Where": (1, 2),
     "ScatterElements": (0, 2),
     "ScatterND": (0, 2),
@@ -214,7 +209,7 @@ def is_float(dtype: ir.DataType | None) -> bool:
 
 
 _SCORES = frozenset("MatMul Einsum Gemm FusedMatMul TransposeMatMul Conv".split())
-_MOVES = frozenset("Identity Cast Reshape Unsqueeze Squeeze Transpose Slice Expand Tile Gather Split Concat".split())
+_MOVES = ir.MOVEMENT | {"Cast", "Concat"}
 _ADDED = {("", "Attention"): 3, ("com.microsoft", "MultiHeadAttention"): 5, ("com.microsoft", "Attention"): 5}
 
 

@@ -9,7 +9,6 @@ from ..arrays import eps_of
 
 _BOUNDED = frozenset("Sigmoid HardSigmoid Softmax Hardmax Tanh Erf Softsign Sin Cos".split())
 """Operators whose results are at most 1, and whose kernels round by an eps of 1 wherever they are."""
-_MOVEMENT = frozenset("Identity Reshape Squeeze Unsqueeze Flatten Transpose Slice Gather Split Concat Cast Pad".split())
 
 
 def is_bounded(output: ir.Value) -> bool:
@@ -18,7 +17,7 @@ def is_bounded(output: ir.Value) -> bool:
     while value is not None and (node := value.producer()) is not None and node.domain == "":
         if node.op_type in _BOUNDED:
             return True
-        if node.op_type not in _MOVEMENT:
+        if node.op_type not in ir.MOVEMENT | {"Concat", "Cast", "Pad"}:
             return False
         value = node.inputs[0]
     return False

@@ -15,7 +15,6 @@ from ... import ir
 from ..ort.session_options import Array, Outputs
 from .comparison import Tolerance
 
-KEEPS_NUMBERS = frozenset({"Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten"})
 HOLD_INDICES = frozenset({ir.DataType.INT32, ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.DOUBLE})
 
 
@@ -50,7 +49,7 @@ def choices(model: ir.Model) -> list[Choice]:
 
 
 def _keeps_numbers(node: ir.Node) -> bool:
-    return node.op_type in KEEPS_NUMBERS or (node.op_type == "Cast" and ir.attribute(node, "to") in HOLD_INDICES)
+    return node.op_type in ir.ALIASES or (node.op_type == "Cast" and ir.attribute(node, "to") in HOLD_INDICES)
 
 
 def near_ties(found: Choice, want: Array, got: Array, scores: Array, allowed: Tolerance) -> int | None:

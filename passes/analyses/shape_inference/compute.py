@@ -21,28 +21,18 @@ def matmul_dims(a: Dims, b: Dims) -> Dims:
     return batch + left[-2:-1] * (len(a) > 1) + right[-1:] * (len(b) > 1)
 
 
-@dims_of("MatMul", "MatMulInteger")
-def matmul(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of MatMul and MatMulInteger."""
-    return (matmul_dims(call.dims(0), call.dims(1)),)
-
-
-@dims_of("QLinearMatMul")
-def quantized_matmul(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of QLinearMatMul."""
-    return (matmul_dims(call.dims(0), call.dims(3)),)
+dims_of("MatMul", "MatMulInteger")(lambda call: (matmul_dims(call.dims(0), call.dims(1)),))
+dims_of("QLinearMatMul")(lambda call: (matmul_dims(call.dims(0), call.dims(3)),))
 
 
 @dims_of("Gemm")
-def gemm(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of Gemm."""
+def _gemm(call: Call) -> Sequence[Dims | None]:
     (m, k), (k_or_n, n) = call.dims(0), call.dims(1)
     return ((k if call.integer("transA") else m, k_or_n if call.integer("transB") else n),)
 
 
 @dims_of("Einsum")
-def einsum(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of Einsum."""
+def _einsum(call: Call) -> Sequence[Dims | None]:
     left, arrow, result = call.word("equation").replace(" ", "").partition("->")
     terms = left.split(",")
     if not arrow or "." in left:
@@ -105,15 +95,11 @@ def convolution(call: Call) -> Sequence[Dims | None]:
     return (convolve(call, call.dims(0), call.dims(1)),)
 
 
-@dims_of("QLinearConv")
-def quantized_convolution(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of QLinearConv."""
-    return (convolve(call, call.dims(0), call.dims(3)),)
+dims_of("QLinearConv")(lambda call: (convolve(call, call.dims(0), call.dims(3)),))
 
 
 @dims_of("ConvTranspose")
-def transposed_convolution(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of ConvTranspose."""
+def _transposed_convolution(call: Call) -> Sequence[Dims | None]:
     x, w = call.dims(0), call.dims(1)
     rank, head = len(x) - 2, (x[0], w[1] * call.integer("group", 1))
     asked = call.integers("output_shape", ())
@@ -132,23 +118,20 @@ def transposed_convolution(call: Call) -> Sequence[Dims | None]:
 
 
 @dims_of("MaxPool", "AveragePool", "LpPool")
-def pool(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of MaxPool, AveragePool and LpPool."""
+def _pool(call: Call) -> Sequence[Dims | None]:
     x = call.dims(0)
     found = (*x[:2], *pool_windows(call, x[2:], call.integers("kernel_shape")))
     return (found, found)
 
 
 @dims_of("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
-def global_pool(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of GlobalAveragePool, GlobalMaxPool and GlobalLpPool."""
+def _global_pool(call: Call) -> Sequence[Dims | None]:
     x = call.dims(0)
     return ((*x[:2], *(1,) * (len(x) - 2)),)
 
 
 @dims_of("Resize")
-def resize(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of Resize."""
+def _resize(call: Call) -> Sequence[Dims | None]:
     dims = list(call.dims(0))
     axes = [position(axis, len(dims)) for axis in call.integers("axes", tuple(range(len(dims))))]
     if call.version < 11 or call.attribute("keep_aspect_ratio_policy") not in (None, "stretch"):
@@ -185,8 +168,7 @@ def _scaled(dim: Dim, scale: float) -> Dim:
 
 
 @dims_of("LSTM", "GRU", "RNN")
-def recurrence(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of LSTM, GRU and RNN."""
+def _recurrence(call: Call) -> Sequence[Dims | None]:
     x, r = call.dims(0), call.dims(2)
     directions = 2 if call.word("direction") == "bidirectional" else 1
     hidden = call.integer("hidden_size") or r[2]

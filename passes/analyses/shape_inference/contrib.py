@@ -233,9 +233,7 @@ def _global_pool(call: Call) -> Sequence[Dims | None]:
     return ((x[0], *ones, x[-1]) if call.integer("channels_last") else (*x[:2], *ones),)
 
 
-@_contrib("GridSample")
-def _grid_sample(call: Call) -> Sequence[Dims | None]:
-    return ((*call.dims(0)[:2], *call.dims(1)[1:3]),)
+_contrib("GridSample")(lambda call: ((*call.dims(0)[:2], *call.dims(1)[1:3]),))
 
 
 @_contrib("CropAndResize")
@@ -293,19 +291,9 @@ def _unique(call: Call) -> Sequence[Dims | None]:
     return ((count,), call.dims(0), (count,))
 
 
-@_contrib("TorchEmbedding")
-def _embedding(call: Call) -> Sequence[Dims | None]:
-    return ((*call.dims(1), *call.dims(0)[1:]),)
-
-
-@_contrib("CDist")
-def _distances(call: Call) -> Sequence[Dims | None]:
-    return ((call.dims(0)[0], call.dims(1)[0]),)
-
-
-@_contrib("IsAllFinite", types=(_T.BOOL,))
-def _scalar(call: Call) -> Sequence[Dims | None]:
-    return ((),)
+_contrib("TorchEmbedding")(lambda call: ((*call.dims(1), *call.dims(0)[1:]),))
+_contrib("CDist")(lambda call: ((call.dims(0)[0], call.dims(1)[0]),))
+_contrib("IsAllFinite", types=(_T.BOOL,))(lambda call: ((),))
 
 
 @_contrib("Rfft")

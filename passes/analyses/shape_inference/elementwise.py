@@ -24,43 +24,21 @@ from ..facts import (
 )
 from ..symbolic import Dim
 
-LIKE_THE_FIRST = """
-    Abs Acos Acosh Asin Asinh Atan Atanh Bernoulli BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh CumProd CumSum
-    DequantizeLinear Elu Erf Exp EyeLike Floor Gelu GroupNormalization HardSigmoid HardSwish Hardmax Identity
-    InstanceNormalization IsInf IsNaN LRN LeakyRelu Log LogSoftmax LpNormalization MeanVarianceNormalization Mish Neg
-    Not QuantizeLinear RMSNormalization RandomNormalLike RandomUniformLike Reciprocal Relu ReverseSequence
-    RotaryEmbedding Round Scatter ScatterElements ScatterND Selu Shrink Sigmoid Sign Sin Sinh Softmax Softplus Softsign
-    Sqrt Swish Tan Tanh TensorScatter ThresholdedRelu Trilu
-""".split()
+_LIKE_THE_FIRST = ir.UNARY | frozenset(
+    "Bernoulli CastLike CumProd CumSum EyeLike GroupNormalization Hardmax Identity InstanceNormalization LRN "
+    "LogSoftmax LpNormalization MeanVarianceNormalization RMSNormalization RandomNormalLike RandomUniformLike "
+    "ReverseSequence RotaryEmbedding Scatter ScatterElements ScatterND Softmax TensorScatter Trilu".split()
+)
 
 
-@dims_of(*LIKE_THE_FIRST)
-def like_the_first(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of like the first operators."""
-    return (call.dims(0),)
-
-
-@dims_of("Dropout")
-def dropout(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of Dropout."""
-    return (call.dims(0), call.dims(0))
-
-
-@dims_of("DynamicQuantizeLinear")
-def dynamic_quantize(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of DynamicQuantizeLinear."""
-    return (call.dims(0), (), ())
-
-
-@dims_of("BatchNormalization")
-def batch_normalization(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of BatchNormalization."""
-    return (call.dims(0), *[call.dims(1)] * 4)  # the statistics that training updates
+dims_of(*_LIKE_THE_FIRST)(lambda call: (call.dims(0),))
+dims_of("Dropout")(lambda call: (call.dims(0), call.dims(0)))
+dims_of("DynamicQuantizeLinear")(lambda call: (call.dims(0), (), ()))
+dims_of("BatchNormalization")(lambda call: (call.dims(0), *[call.dims(1)] * 4))  # the statistics that training updates
 
 
 @dims_of("LayerNormalization")
-def layer_normalization(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of LayerNormalization."""
+def _layer_normalization(call: Call) -> Sequence[Dims | None]:
     x = call.dims(0)
     axis = position(call.integer("axis"), len(x))
     statistics = x[:axis] + (1,) * (len(x) - axis)
@@ -77,12 +55,8 @@ def broadcast_dims(*shapes: Dims) -> Dims:
     return tuple(column[0] if len(set(column)) == 1 else d.broadcast(*column) for column in columns)
 
 
-@dims_of(
-    *"""Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min
-    Mod Mul Or PRelu Pow Sub Sum Where Xor""".split()
-)
-def broadcasting(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of operators that broadcast their inputs."""
+@dims_of(*ir.BROADCASTING)
+def _broadcasting(call: Call) -> Sequence[Dims | None]:
     if call.version < 7 and call.integer("broadcast"):
         return (call.dims(0),)  # one-sided: the second input is stretched to the first
     return (broadcast_dims(*[call.dims(index) for index in range(len(call.inputs))]),)
@@ -104,10 +78,7 @@ def _reduce(dims: Dims, axes: Sequence[int], keep: int) -> Dims:
     return tuple(dim for axis, dim in enumerate(dims) if axis not in axes)
 
 
-@dims_of(
-    *"""ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
-    ReduceSumSquare""".split()
-)
+@dims_of(*ir.REDUCTIONS)
 def reduction(call: Call) -> Sequence[Dims | None]:
     """Infer the dims of reductions."""
     dims, keep = call.dims(0), call.integer("keepdims", 1)
@@ -119,8 +90,7 @@ def reduction(call: Call) -> Sequence[Dims | None]:
 
 
 @dims_of("ArgMax", "ArgMin")
-def arg_reduction(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of ArgMax and ArgMin."""
+def _arg_reduction(call: Call) -> Sequence[Dims | None]:
     dims = call.dims(0)
     return (_reduce(dims, (position(call.integer("axis"), len(dims)),), call.integer("keepdims", 1)),)
 
@@ -201,8 +171,7 @@ PAIRWISE: dict[str, Callable[[Dim, Dim], Dim]] = {
 
 
 @elements_of(*PAIRWISE)
-def pairwise(call: Call) -> Elements:
-    """Infer the elements of pairwise operators."""
+def _pairwise(call: Call) -> Elements:
     operator = call.node.op_type
     operands = [call.elements(index) for index in range(len(call.inputs))]
     if operator in ("Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Max", "Min") and _is_bool(call):
@@ -215,8 +184,7 @@ def _is_bool(call: Call) -> bool:
 
 
 @elements_of("Mod")
-def modulo(call: Call) -> Elements:
-    """Infer the elements of Mod."""
+def _infer_modulo(call: Call) -> Elements:
     rule = _c_remainder if call.integer("fmod") else _modulo
     return _each(rule, call.elements(0), call.elements(1))
 
@@ -228,21 +196,16 @@ def where(call: Call) -> Elements:
 
 
 @elements_of("Neg", "Abs", "Not")
-def unary(call: Call) -> Elements:
-    """Infer the elements of Neg, Abs and Not."""
+def _unary(call: Call) -> Elements:
     rule: Callable[[Dim], Dim] = {"Neg": lambda a: -a, "Abs": _absolute, "Not": _not}[call.node.op_type]
     return _each(rule, call.elements(0))
 
 
-@elements_of("Identity")
-def identity(call: Call) -> Elements:
-    """Infer the elements of Identity."""
-    return call.elements(0)
+elements_of("Identity")(lambda call: call.elements(0))
 
 
 @elements_of("Cast", "CastLike")
-def cast(call: Call) -> Elements:
-    """Infer the elements of Cast and CastLike."""
+def _cast(call: Call) -> Elements:
     to = call.integer("to") if call.node.op_type == "Cast" else call.fact(1).dtype
     if call.fact(0).elements is None:
         content = call.content(0)
@@ -261,8 +224,7 @@ def _each(rule: Callable[..., Dim], *operands: Elements) -> Elements:
 
 
 @elements_of("ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin")
-def reduced(call: Call) -> Elements:
-    """Infer the elements of ReduceProd, ReduceSum, ReduceMax and ReduceMin."""
+def _reduced(call: Call) -> Elements:
     array = call.elements(0)
     axes, keep = _reduced_axes(call, array.ndim), call.integer("keepdims", 1)
     rule = {"ReduceProd": "Mul", "ReduceSum": "Add", "ReduceMax": "Max", "ReduceMin": "Min"}[call.node.op_type]

@@ -38,8 +38,7 @@ def _slices(call: Call) -> list[tuple[int, Dim, Dim, int]]:
 
 
 @dims_of("Slice")
-def slice_dims(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of Slice."""
+def _slice_dims(call: Call) -> Sequence[Dims | None]:
     dims = list(call.dims(0))
     try:
         for axis, start, end, step in _slices(call):
@@ -93,8 +92,7 @@ def _clamped(index: Dim, dim: Dim) -> Dim | None:
 
 
 @elements_of("Slice")
-def slice_elements(call: Call) -> Elements:
-    """Infer the elements of Slice."""
+def _slice_elements(call: Call) -> Elements:
     array = call.elements(0)
     for axis, start, end, step in _slices(call):
         first, last = plain((start, end))
@@ -106,26 +104,21 @@ def slice_elements(call: Call) -> Elements:
 
 
 @dims_of("Gather")
-def gather(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of Gather."""
+def _gather(call: Call) -> Sequence[Dims | None]:
     data = call.dims(0)
     axis = position(call.integer("axis"), len(data))
     return (data[:axis] + call.dims(1) + data[axis + 1 :],)
 
 
 @elements_of("Gather")
-def gather_elements(call: Call) -> Elements:
-    """Infer the elements of Gather."""
+def _gather_elements(call: Call) -> Elements:
     array = call.elements(0)
     where = array_of(call.numbers(1), call.fact(1).static or ()).astype(np.int64)
     taken = np.take(array, where, axis=call.integer("axis"))
     return taken if isinstance(taken, np.ndarray) else array_of([taken], ())
 
 
-@dims_of("GatherElements")
-def gather_along(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of GatherElements."""
-    return (call.dims(1),)
+dims_of("GatherElements")(lambda call: (call.dims(1),))
 
 
 @dims_of("GatherND")
@@ -137,8 +130,7 @@ def gather_nd(call: Call) -> Sequence[Dims | None]:
 
 
 @dims_of("Concat")
-def concat(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of Concat."""
+def _concat(call: Call) -> Sequence[Dims | None]:
     shapes = [call.dims(index) for index in range(len(call.inputs))]
     axis = position(call.integer("axis", 1), len(shapes[0]))
     total: Dim = 0
@@ -154,8 +146,7 @@ def _agreed(dims: Sequence[Dim]) -> Dim:
 
 
 @elements_of("Concat")
-def concat_elements(call: Call) -> Elements:
-    """Infer the elements of Concat."""
+def _concat_elements(call: Call) -> Elements:
     return np.concatenate([call.elements(index) for index in range(len(call.inputs))], axis=call.integer("axis", 1))
 
 
@@ -181,16 +172,14 @@ def _parts(call: Call, dim: Dim, count: int) -> Sequence[Dim]:
 
 
 @elements_of("Split")
-def split_elements(call: Call) -> Sequence[Elements]:
-    """Infer the elements of Split."""
+def _split_elements(call: Call) -> Sequence[Elements]:
     array, axis = call.elements(0), call.integer("axis")
     parts = plain(_parts(call, array.shape[axis], len(call.node.outputs)))
     return np.split(array, np.cumsum(parts)[:-1], axis=axis)
 
 
 @dims_of("OneHot")
-def one_hot(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of OneHot."""
+def _one_hot(call: Call) -> Sequence[Dims | None]:
     indices = call.dims(0)
     depth = call.fact(1).elements
     axis = position(call.integer("axis", -1), len(indices) + 1)
@@ -198,8 +187,7 @@ def one_hot(call: Call) -> Sequence[Dims | None]:
 
 
 @dims_of("TopK")
-def top_k(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of TopK."""
+def _top_k(call: Call) -> Sequence[Dims | None]:
     dims = list(call.dims(0))
     axis = position(call.integer("axis", -1), len(dims))
     if call.version < 10:
@@ -210,13 +198,5 @@ def top_k(call: Call) -> Sequence[Dims | None]:
     return (tuple(dims), tuple(dims))
 
 
-@dims_of("NonZero")
-def non_zero(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of NonZero."""
-    return ((call.rank(0), d.fresh_dim()),)
-
-
-@dims_of("NonMaxSuppression")
-def non_max_suppression(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of NonMaxSuppression."""
-    return ((d.fresh_dim(), 3),)
+dims_of("NonZero")(lambda call: ((call.rank(0), d.fresh_dim()),))
+dims_of("NonMaxSuppression")(lambda call: ((d.fresh_dim(), 3),))

@@ -46,8 +46,7 @@ def shape(call: Call) -> Sequence[Dims | None]:
 
 
 @elements_of("Shape")
-def shape_elements(call: Call) -> Elements:
-    """Infer the elements of Shape."""
+def _shape_elements(call: Call) -> Elements:
     part = _shape_part(call)
     return array_of(part, (len(part),))
 
@@ -58,21 +57,12 @@ def size(call: Call) -> Sequence[Dims | None]:
     return ((),)
 
 
-@elements_of("Size")
-def size_elements(call: Call) -> Elements:
-    """Infer the elements of Size."""
-    return array_of([d.product(call.dims(0))], ())
-
-
-@dims_of("ConstantOfShape")
-def constant_of_shape(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of ConstantOfShape."""
-    return (tuple(map(as_dim, call.vector(0))),)
+elements_of("Size")(lambda call: array_of([d.product(call.dims(0))], ()))
+dims_of("ConstantOfShape")(lambda call: (tuple(map(as_dim, call.vector(0))),))
 
 
 @elements_of("ConstantOfShape")
-def constant_of_shape_elements(call: Call) -> Elements:
-    """Infer the elements of ConstantOfShape."""
+def _constant_of_shape_elements(call: Call) -> Elements:
     given = call.node.attributes.get("value")
     fill = 0 if given is None else int(np.asarray(given.as_tensor().numpy()).reshape(()))
     dims = call.numbers(0)
@@ -98,8 +88,7 @@ def range_dims(call: Call) -> Sequence[Dims | None]:
 
 
 @elements_of("Range")
-def range_elements(call: Call) -> Elements:
-    """Infer the elements of Range."""
+def _range_elements(call: Call) -> Elements:
     (start,), (limit,), (delta,) = call.numbers(0), call.numbers(1), call.numbers(2)
     numbers = range(start, limit, delta)
     if len(numbers) > MOST_ELEMENTS:
@@ -158,8 +147,7 @@ def _quotient(source: Dims, others: Sequence[Dim]) -> Dim:
 
 
 @elements_of("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-def same_elements(call: Call) -> Elements:
-    """Infer the elements of Reshape, Flatten, Squeeze and Unsqueeze."""
+def _same_elements(call: Call) -> Elements:
     fact = call.fact(0)
     if fact.elements is None:
         raise NothingKnownError
@@ -167,15 +155,13 @@ def same_elements(call: Call) -> Elements:
 
 
 @dims_of("Flatten")
-def flatten(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of Flatten."""
+def _flatten(call: Call) -> Sequence[Dims | None]:
     dims, axis = call.dims(0), call.integer("axis", 1)
     return ((d.product(dims[:axis]), d.product(dims[axis:])),)
 
 
 @dims_of("Squeeze")
-def squeeze(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of Squeeze."""
+def _squeeze(call: Call) -> Sequence[Dims | None]:
     dims, axes = call.dims(0), call.parameter("axes", 1)
     if axes is None:
         return (tuple(dim for dim in plain(dims) if dim != 1),)
@@ -186,8 +172,7 @@ def squeeze(call: Call) -> Sequence[Dims | None]:
 
 
 @dims_of("Unsqueeze")
-def unsqueeze(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of Unsqueeze."""
+def _unsqueeze(call: Call) -> Sequence[Dims | None]:
     dims, axes = call.dims(0), call.parameter("axes", 1) or ()
     new = {position(axis, len(dims) + len(axes)) for axis in axes}
     rest = iter(dims)
@@ -205,23 +190,18 @@ def transpose(call: Call) -> Sequence[Dims | None]:
     return (tuple(dims[axis] for axis in _permutation(call)),)
 
 
-@elements_of("Transpose")
-def transpose_elements(call: Call) -> Elements:
-    """Infer the elements of Transpose."""
-    return call.elements(0).transpose(_permutation(call))
+elements_of("Transpose")(lambda call: call.elements(0).transpose(_permutation(call)))
 
 
 @dims_of("DepthToSpace")
-def depth_to_space(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of DepthToSpace."""
+def _depth_to_space(call: Call) -> Sequence[Dims | None]:
     n, c, h, w = call.dims(0)
     block = call.integer("blocksize")
     return ((n, d.floordiv(c, block * block), h * block, w * block),)
 
 
 @dims_of("SpaceToDepth")
-def space_to_depth(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of SpaceToDepth."""
+def _space_to_depth(call: Call) -> Sequence[Dims | None]:
     n, c, h, w = call.dims(0)
     block = call.integer("blocksize")
     return ((n, c * block * block, d.floordiv(h, block), d.floordiv(w, block)),)
@@ -231,8 +211,7 @@ def space_to_depth(call: Call) -> Sequence[Dims | None]:
 
 
 @dims_of("Expand")
-def expand(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of Expand."""
+def _expand(call: Call) -> Sequence[Dims | None]:
     target = call.fact(1)
     if target.elements is None:
         (length,) = plain(call.dims(1))
@@ -241,8 +220,7 @@ def expand(call: Call) -> Sequence[Dims | None]:
 
 
 @elements_of("Expand")
-def expand_elements(call: Call) -> Elements:
-    """Infer the elements of Expand."""
+def _expand_elements(call: Call) -> Elements:
     array, target = call.elements(0), call.numbers(1)
     shape = np.broadcast_shapes(array.shape, target)
     if math.prod(shape) > MOST_ELEMENTS:
@@ -251,8 +229,7 @@ def expand_elements(call: Call) -> Elements:
 
 
 @dims_of("Tile")
-def tile(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of Tile."""
+def _tile(call: Call) -> Sequence[Dims | None]:
     dims = call.dims(0)
     if call.fact(1).elements is None or call.version < 6:
         return (unknown_dims(len(dims)),)
@@ -260,8 +237,7 @@ def tile(call: Call) -> Sequence[Dims | None]:
 
 
 @dims_of("Pad")
-def pad(call: Call) -> Sequence[Dims | None]:
-    """Infer the dims of Pad."""
+def _pad(call: Call) -> Sequence[Dims | None]:
     dims = list(call.dims(0))
     try:
         axes = [position(axis, len(dims)) for axis in call.numbers(3)] if call.has(3) else list(range(len(dims)))

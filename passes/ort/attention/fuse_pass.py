@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from .... import ir
 from ...analyses import Shapes
-from ...phases import quantizer_in, rules_of, run_rules
+from ...phases import quantizer_in, rules_of
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, Settings
 from ...pipeline.phase import Phase
@@ -16,6 +16,7 @@ from ...pipeline.rewrite_log import MissedRewrite
 from ...recognize.normalization import recognize_layer_normalization, recognize_rms_normalization
 from ...registry import register
 from ...rewriting.convert_for_target import Obstacle, convert_for_target
+from ...rewriting.driver import apply_rules
 from ...rewriting.rewrite_rule import Rule
 from ...targets.ort_releases import loads_in
 
@@ -52,14 +53,14 @@ class FuseAttention(Pass):
         current = ir.standard_opset(model)
         if current is None or not context.settings.target.is_onnxruntime:
             return
-        run_rules(rules_of(ANY_OPSET), model, context, None)
+        apply_rules(rules_of(ANY_OPSET), model, context)
         if current > 24:
             return  # from 25 on the definition differs, and ONNX Runtime has no kernel
         rules = rules_of(STANDARD)
         gains = current < OPSET and _any_would_match(rules, model, context)
         if current < OPSET and not (gains and self._raise(model, context)):
             rules = rules_of(CONTRIB) if _has_contrib(context.settings) else []
-        run_rules(rules, model, context, None)
+        apply_rules(rules, model, context)
         waiting = [rule for rule, since in NORMALIZATIONS if current < since and quantizer_in(model) is None]
         if not gains and _any_would_match(waiting, model, context):
             self._raise(model, context)
@@ -83,7 +84,6 @@ class FuseAttention(Pass):
         if not context.log.try_rewrite(self.name, "model", f"opset {current}", f"opset {OPSET}", Exactness.ROUNDING):
             return False
         context.rewriter.exchange(conversion.model)
-        context.analyses.invalidate()
         return True
 
 

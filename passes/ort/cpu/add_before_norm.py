@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from .... import ir
-from ...rewriting.builder import Builder
 from ...rewriting.constraints import floating, profitable, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import rule
+from ...rewriting.rule import rewrite
 
 x, y = values("x y")
 
@@ -28,9 +26,12 @@ def _is_fused(m: Match) -> bool:
     return dims is None or (len(dims) == 3 and (not isinstance(dims[2], int) or dims[2] > 8))
 
 
-@rule(
+rewrite(
+    "add-to-sum-before-norm",
+    "Write an addition before a normalization as Sum, which computes the same and which no fusion matches.",
     op.Add(x, y),
-    requires=[
+    op.Sum(x, y),
+    when=[
         floating(x, y),
         require(
             "a normalization of the result",
@@ -49,10 +50,3 @@ def _is_fused(m: Match) -> bool:
         "times slower than the two (core/optimizer/skip_layer_norm_fusion.cc matches Add alone)"
     ),
 )
-def add_to_sum_before_norm(m: Match, op: Builder) -> ir.Value:
-    """Write a residual addition as Sum, which computes the same and which no fusion matches.
-
-    before:  s = Add(x, y); z = LayerNormalization(s, …)
-    after:   s = Sum(x, y); z = LayerNormalization(s, …)
-    """
-    return op.Sum(m.x, m.y)

@@ -8,7 +8,7 @@ from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, profitable, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import rule
+from ...rewriting.rule import rewrite, rule
 from .conv.nchwc import known_elements
 
 x, thin = values("x thin")
@@ -59,9 +59,12 @@ def _is_one_for_each_row(m: Match) -> bool:
     return column[:-1] == rows[:-1] and column[-1] == 1
 
 
-@rule(
+rewrite(
+    "outer-product-to-matmul",
+    "Compute an outer product as a matrix product.",
     op.Mul(thin, x).any_order(),
-    requires=[
+    op.MatMul(thin, x),
+    when=[
         _FLOAT32,
         require("a column and a row", _is_outer_product, _show),
         profitable(
@@ -73,13 +76,6 @@ def _is_one_for_each_row(m: Match) -> bool:
     exactness=Exactness.ROUNDING,
     source="equal except that -0.0 becomes 0.0; x5.4 at [2000, 128, 3], x2.1 at [2000, 128, 32], x2.0 at [200, 32, 3]",
 )
-def outer_product_to_matmul(m: Match, op: Builder) -> ir.Value:
-    """Compute an outer product as a matrix product.
-
-    before:  y = Mul(u, v)      u: float[e, c, 1], v: float[e, 1, 3]
-    after:   y = MatMul(u, v)
-    """
-    return op.MatMul(m.thin, m.x)
 
 
 @rule(

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from .... import ir
-from ...analyses import Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext
 from ...registry import register
 
@@ -36,7 +34,6 @@ class SinkInitializers(Pass):
     """
 
     name: ClassVar[str] = "sink-initializers"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         """Move the initializers of every graph of `model`."""

@@ -55,7 +55,6 @@ class LowerOpsetForCuda(Pass):
             context.log.miss(MissedRewrite(self.name, "model", condition, because))
         elif context.log.try_rewrite(self.name, "model", f"opset {current}", f"opset {OPSET}", self.exactness):
             context.rewriter.exchange(lower.model)
-            context.analyses.invalidate()
 
 
 def _bfloat16_in(model: ir.Model) -> str:

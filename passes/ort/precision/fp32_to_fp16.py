@@ -73,7 +73,6 @@ class ConvertToFp16(Pass):
             context.log.miss(MissedRewrite(self.name, "model", "no functions and no quantization", because))
             return
         shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
         plan = _Plan(model, shapes)
         if plan.chosen and context.log.try_rewrite(self.name, "model", "float32", "float16", self.exactness):
             _Conversion(plan, context).run(model)

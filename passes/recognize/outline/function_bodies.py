@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from .... import ir
-from .unify import COMMUTES, is_number, through_identity
+from .unify import is_number, through_identity
 
 OPERATORS: Mapping[str, tuple[str, ...]] = {
     "Attention": (
@@ -179,7 +179,7 @@ def _ancestry(value: ir.Value | None) -> Iterator[str]:
         if value is None or is_number(value := through_identity(value)) or (node := value.producer()) is None:
             return
         yield node.op_type
-        if node.op_type in COMMUTES or not node.inputs:
+        if node.op_type in ir.COMMUTATIVE or not node.inputs:
             return
         value = node.inputs[0]
 
@@ -190,7 +190,7 @@ def candidates(node: ir.Node) -> Iterator[str]:
     if by_root is None:
         return
     given = [tuple(_ancestry(each)) for each in node.inputs]
-    orders = (given, given[::-1]) if node.op_type in COMMUTES else (given,)
+    orders = (given, given[::-1]) if node.op_type in ir.COMMUTATIVE else (given,)
     for op_type, wanted in by_root:
         if len(wanted) == len(given) and any(_agree(wanted, order) for order in orders):
             yield op_type

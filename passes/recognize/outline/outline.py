@@ -12,7 +12,6 @@ import numpy as np
 from .... import ir
 from ...analyses import Shapes
 from ...analyses.attention_mask import lowest_becomes_next, may_hold_lowest
-from ...analyses.manager import Analysis
 from ...analyses.rounding_sensitivity import Owners, decided_by_rounding
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, spell, where
@@ -67,22 +66,16 @@ class OutlineFunctions(Pass):
     name: ClassVar[str] = "outline-functions"
     is_heuristic: ClassVar[bool] = True
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         functions = context.functions()
         owners = ir.owners_in(ir.nodes(model))
-        refreshed = False
         for node in list(ir.nodes(model)):
             if node.graph is None or node.domain or node.op_identifier() in functions:
                 continue
             for op_type in candidates(node):
                 if ("", op_type, "") in functions:
                     continue
-                if not refreshed:
-                    context.analyses.get(Shapes).refresh(model)
-                    refreshed = True
                 if self._outline(op_type, node, context, owners):
                     break
 
@@ -122,7 +115,7 @@ class OutlineFunctions(Pass):
         results = {0: root.outputs[0], **found.exposed}
         shapes.learn_all([call])
         nodes = list(found.unification.nodes.values())
-        miss = missing_kernel(self.name, root, [call], nodes, context)
+        miss = missing_kernel(self.name, root, [call], nodes, shapes, context.settings)
         if miss is None and (decision := decided_by_rounding(root.outputs[0], owners)) is not None:
             condition = "a value that decides nothing, or noise before it"
             miss = MissedRewrite(self.name, where(root), condition, f"{decision.op_type} decides by it")
@@ -141,7 +134,6 @@ class OutlineFunctions(Pass):
         names = [(value, call.outputs[index]) for index, old in results.items() for value in _renamings(old)]
         producers = [node for value, _ in names if (node := value.producer()) is not None]
         for value, new in names:
-            shapes.adopt(value, new)
             rewriter.redirect(value, new, before=root)
         _erase_unread(producers, rewriter)
         return True

@@ -11,7 +11,6 @@ import numpy as np
 from .... import ir
 from ...analyses import Shapes
 
-COMMUTES = frozenset({"Add", "Mul", "Sum", "Max", "Min", "And", "Or", "Equal"})
 _CASTS = frozenset({"Cast", "CastLike"})
 _OF_CONSTANTS: Mapping[str, Callable[[ir.Array], ir.Array]] = {"Sqrt": np.sqrt, "Neg": np.negative}
 
@@ -104,7 +103,7 @@ class Unification:
         if len(formals) != len(actuals):
             return False
         if (
-            expected.op_type in COMMUTES
+            expected.op_type in ir.COMMUTATIVE
             and not all(map(self._plausible, formals, actuals))
             and all(map(self._plausible, formals, reversed(actuals)))
         ):

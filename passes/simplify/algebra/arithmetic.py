@@ -6,11 +6,10 @@ import numpy as np
 
 from .... import ir
 from ...pipeline.exactness import Exactness
-from ...rewriting.builder import Builder
 from ...rewriting.constraints import constant, floating, let, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import rewrite, rule
+from ...rewriting.rule import rewrite
 
 x, y, a, b, c, d = values("x y a b c d")
 
@@ -46,9 +45,12 @@ def _product_of_scales(m: Match) -> ir.Array | str:
 _scale = let("a product of the scales that overflows no earlier than the first", _product_of_scales)
 
 
-@rule(
+rewrite(
+    "merge-matmul-scales",
+    "Scale one operand of a MatMul by the product of two scales, instead of both.",
     op.MatMul(op.Mul(a, c).any_order().named("left"), op.Mul(b, d).any_order().named("right")),
-    requires=[
+    op.MatMul(op.Mul(a, _scale), b),
+    when=[
         constant("c", "d"),
         floating("c", "d"),
         require(
@@ -66,10 +68,3 @@ _scale = let("a product of the scales that overflows no earlier than the first",
     exactness=Exactness.ROUNDING,
     source="(s·A)(t·B) = (s·t·A)B; torch 2.13 splits the scale of attention over both factors",
 )
-def merge_matmul_scales(m: Match, op: Builder) -> ir.Value | None:
-    """Scale one operand of a MatMul by the product of two scales, instead of both.
-
-    before:  y = MatMul(Mul(a, s), Mul(b, t))
-    after:   y = MatMul(Mul(a, s·t), b)
-    """
-    return op.MatMul(op.Mul(m.a, m[_scale]), m.b)

@@ -14,9 +14,8 @@ from ...rewriting.constraints import let, profitable, require, structural
 from ...rewriting.match import Match
 from ...rewriting.pattern import OneOf, any_call
 from ...rewriting.rule import rule
-from ..layout.transpose_semantics import BROADCASTING
 
-_BROADCASTS_BOTH_WAYS = tuple(sorted(BROADCASTING - {"PRelu"}))
+_BROADCASTS_BOTH_WAYS = tuple(sorted(ir.BROADCASTING - {"PRelu"}))
 # Between 0.0 and -0.0 ONNX Runtime selects by which operand is broadcast (element_wise_ops.cc, where_op.cc), and for an
 # exponent of one number that is 2 or 3 it multiplies.
 _SENSITIVE = ("Max", "Min", "Pow", "Where")

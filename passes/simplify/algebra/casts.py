@@ -9,7 +9,7 @@ from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import rule
+from ...rewriting.rule import rewrite, rule
 
 x, like = values("x like")
 
@@ -83,22 +83,20 @@ def cast_like_to_cast(m: Match, op: Builder) -> ir.Value:
     return op.Cast(m.x, to=int(m[_target_type]), **m.CastLike.attributes)
 
 
-@rule(
+_result_type = let("a result of a known type", lambda m: m.shapes.dtype(m.root.outputs[0]), is_structural=True)
+
+rewrite(
+    "where-one-zero-to-cast",
+    "Cast a condition to a number instead of selecting between 1 and 0.",
     op.Where(x, 1, 0),
-    requires=[
+    op.Cast(x, to=_result_type),
+    when=[
         require(
             "constants that do not raise the rank",
             lambda m: m.shapes.same_dims(m.x.dims, m.shapes.dims(m.root.outputs[0])),
             lambda m: f"{m.shapes.show(m.x.value)} to {m.shapes.show(m.root.outputs[0])}",
         ),
+        _result_type,
     ],
     source="ONNX Where, Cast: true is 1",
 )
-def where_one_zero_to_cast(m: Match, op: Builder) -> ir.Value | None:
-    """Cast a condition to a number instead of selecting between 1 and 0.
-
-    before:  y = Where(condition, 1, 0)
-    after:   y = Cast(condition)
-    """
-    dtype = m.shapes.dtype(m.root.outputs[0])
-    return op.Cast(m.x, to=int(dtype)) if dtype is not None else None

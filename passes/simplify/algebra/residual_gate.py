@@ -5,11 +5,9 @@ from __future__ import annotations
 from .... import ir
 from ...analyses import Shapes
 from ...pipeline.exactness import Exactness
-from ...rewriting.builder import Builder
 from ...rewriting.constraints import floating, require
-from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import rule
+from ...rewriting.rule import rewrite
 
 x, g = values("x g")
 
@@ -24,9 +22,12 @@ def _is_broadcast(shapes: Shapes, gate: ir.Value, data: ir.Value) -> bool:
     return fits and any(small == 1 and large != 1 for small, large in zip(padded, long, strict=True))
 
 
-@rule(
+rewrite(
+    "factor-residual-gate",
+    "Add 1 to the gate, which is broadcast against x, instead of adding the large value.",
     op.Add(x, op.Mul(x, g).any_order()).any_order(),
-    requires=[
+    op.Mul(x, op.Add(g, 1.0)),
+    when=[
         floating("x"),
         require(
             "a gate that is broadcast against x",
@@ -37,10 +38,3 @@ def _is_broadcast(shapes: Shapes, gate: ir.Value, data: ir.Value) -> bool:
     exactness=Exactness.SPECIAL_VALUES,
     source="x + xg = x(1 + g): the residual squeeze-and-excitation of PaddleOCR's RSE-FPN",
 )
-def factor_residual_gate(m: Match, op: Builder) -> ir.Value:
-    """Add 1 to the small gate instead of adding the large value.
-
-    before:  y = Add(x, Mul(x, g))        g: broadcast against x
-    after:   y = Mul(x, Add(g, 1))
-    """
-    return op.Mul(m.x, op.Add(m.g, 1.0))

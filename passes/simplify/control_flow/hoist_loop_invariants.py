@@ -10,12 +10,10 @@ from typing import ClassVar, Final
 from .... import ir
 from ...analyses import Dim, Shapes
 from ...analyses.cost import VIEWS
-from ...analyses.manager import Analysis
 from ...analyses.symbolic import at_least, product
 from ...pipeline.pass_ import Pass, PassContext, spell, where
 from ...registry import register
 from ..folding.constant_folding import QUANTIZATION
-from ..layout.transpose_semantics import BROADCASTING, UNARY
 
 _FREE: Final = VIEWS | frozenset({"ConstantOfShape", "Range", "EyeLike"})
 """Operators that are only hoisted with their users: in an iteration they cost no more than a captured value."""
@@ -37,16 +35,12 @@ class HoistLoopInvariants(Pass):
     """
 
     name: ClassVar[str] = "hoist-loop-invariants"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
-        shapes = context.analyses.get(Shapes)
         functions = context.functions()
         loops = [node for node in model.graph.all_nodes() if _is_loop(node, functions)]
-        if loops:
-            shapes.refresh(model)
         for node in reversed(loops):  # inner before outer
+            shapes = context.analyses.get(Shapes)
             node = _capture_states(node, shapes, context)
             moving = _Invariants(node, shapes, context).worth_moving()
             place = f"in front of the {node.op_type}"
@@ -176,10 +170,10 @@ def _cannot_fail(node: ir.Node, shapes: Shapes) -> bool:
         case "Div" | "Mod":  # ONNX Runtime fails on division of integers by zero, and on floats with fmod = 0
             is_supported = node.op_type == "Div" or ir.attribute(node, "fmod") == 1
             return dtype.is_floating_point() and is_supported and _broadcast(dims)
-        case operator if operator in UNARY:
+        case operator if operator in ir.UNARY:
             return all(each == () for each in dims[1:])
         case operator:
-            return operator in BROADCASTING and operator != "PRelu" and _broadcast(dims)
+            return operator in ir.BROADCASTING and operator != "PRelu" and _broadcast(dims)
 
 
 def _broadcast(operands: Sequence[tuple[Dim, ...]]) -> bool:

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from .... import ir
 from ...analyses import Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, where
 from ...registry import register
@@ -29,15 +28,12 @@ class HoistLoopMatmul(Pass):
 
     name: ClassVar[str] = "hoist-loop-matmul"
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         loops = [node for node in model.graph.all_nodes() if node.op_type == "Loop" and node.domain == ""]
         if not loops or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
         for loop in loops:
             if UnrollLoops().trip_count(loop, shapes) is not None:
                 continue  # its products then fuse with their additions to Gemm: x0.95 if hoisted

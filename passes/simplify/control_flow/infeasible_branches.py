@@ -9,7 +9,6 @@ from typing import ClassVar, Final
 
 from .... import ir
 from ...analyses import Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext, where
 from ...registry import register
 
@@ -36,17 +35,12 @@ class DropInfeasibleBranches(Pass):
     """
 
     name: ClassVar[str] = "drop-infeasible-branches"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
-        shapes = context.analyses.get(Shapes)
         functions = context.functions()
-        if not any(True for _ in _branching(ir.nodes(model))):
-            return
-        shapes.refresh(model)
         for graph in ir.graphs(model):
             for node in islice(list(_branching(graph)), _MOST_BRANCHES):
+                shapes = context.analyses.get(Shapes)
                 infeasible = [name for name in _BRANCHES if _fails(node, name, shapes, functions)]
                 if len(infeasible) != 1:
                     continue
@@ -54,11 +48,7 @@ class DropInfeasibleBranches(Pass):
                 if context.log.try_rewrite(self.name, where(node), "If", taken):
                     branch = node.attributes[taken].as_graph()
                     results = context.rewriter.inline(branch, [], before=node)
-                    for value, result in zip(node.outputs, results, strict=True):
-                        if result is not None:
-                            shapes.adopt(value, result)
                     context.rewriter.replace(node, results)
-                    shapes.refresh(model)
 
 
 _BRANCHES: Final = ("then_branch", "else_branch")

@@ -10,7 +10,6 @@ import numpy as np
 
 from .... import ir
 from ...analyses import Shapes
-from ...analyses.manager import Analysis
 from ...analyses.symbolic import at_least, fresh_integer
 from ...cleanup.cse import ORDERED_ZEROS, NodeKeys
 from ...pipeline.pass_ import Pass, PassContext, where
@@ -48,16 +47,13 @@ class SimplifyLoopStates(Pass):
     """
 
     name: ClassVar[str] = "simplify-loop-states"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         functions = context.functions()
         loops = [node for node in ir.nodes(model) if _is_loop(node, functions)]
         if not loops:
             return
         shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
         for loop in reversed(loops):  # inner before outer
             _merge_congruent_states(loop, shapes, context)
             if loop.op_type == "Loop":

@@ -9,7 +9,6 @@ import numpy as np
 
 from .... import ir
 from ...analyses import Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext, where
 from ...registry import register
 
@@ -27,22 +26,17 @@ class UnrollLoops(Pass):
     """
 
     name: ClassVar[str] = "unroll-loops"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     most_turns: int = 16
     most_nodes: int = 128
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
-        shapes = context.analyses.get(Shapes)
         functions = context.functions()
-        if any(node.op_type == "Loop" for node in ir.nodes(model)):
-            shapes.refresh(model)
         for graph in ir.graphs(model):
             for node in graph:
                 if node.op_type != "Loop" or node.domain != "" or node.op_identifier() in functions:
                     continue
-                trip_count = self.trip_count(node, shapes)
+                trip_count = self.trip_count(node, context.analyses.get(Shapes))
                 if trip_count is None:
                     continue
                 if context.log.try_rewrite(self.name, where(node), "Loop", f"{trip_count} turns"):

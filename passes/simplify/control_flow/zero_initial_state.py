@@ -9,17 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from .... import ir
-from ...analyses import Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext, where
 from ...registry import register
 
 _STATES = (5, 6)  # initial_h, and initial_c of LSTM
 _LARGEST = 1 << 20  # bytes of a constant that is compared
 _DEEPEST = 8  # operators between the zeros and the recurrent operator
-
-_REARRANGING = frozenset({"Expand", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
-"""Operators whose results consist of elements of their first input."""
 
 
 @register
@@ -32,10 +27,8 @@ class DropZeroInitialState(Pass):
     """
 
     name: ClassVar[str] = "drop-zero-initial-state"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         functions = context.functions()
         for node in list(ir.nodes(model)):
             if node.op_type not in ("GRU", "LSTM", "RNN") or node.domain != "" or node.op_identifier() in functions:
@@ -58,7 +51,7 @@ def _is_zero(value: ir.Value | None, functions: Collection[ir.OperatorIdentifier
         if node.op_type == "ConstantOfShape":
             filling = node.attributes.get("value")
             return filling is None or not any(np.asarray(filling.as_tensor().numpy()).tobytes())
-        if node.op_type not in _REARRANGING:
+        if node.op_type not in ir.MOVEMENT:
             return False
         value = node.inputs[0]
     return False

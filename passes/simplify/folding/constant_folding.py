@@ -11,7 +11,6 @@ import numpy as np
 
 from .... import ir
 from ...analyses import Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext, spell, where
 from ...registry import register
 
@@ -41,12 +40,9 @@ class ConstantFolding(Pass):
     """
 
     name: ClassVar[str] = "constant-fold"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
         functions = context.functions()
         for graph in ir.graphs(model):
             _fold_known_values(graph, shapes, functions, context)
@@ -66,7 +62,7 @@ def _fold_known_values(
         if known is None or not ir.is_read(value) or not ir.is_deterministic(node, functions):
             continue
         if context.log.try_rewrite(ConstantFolding.name, where(node), spell([node]), "a constant"):
-            _put(node, [known], shapes, context)
+            _put(node, [known], context)
 
 
 def _known_integers(value: ir.Value, shapes: Shapes) -> ir.Array | None:
@@ -219,7 +215,7 @@ class _Folder:
             if size - self.frees[node] > self._slack(node):
                 node.meta[_FAILED] = True  # larger than inference said
             elif self.context.log.try_rewrite(ConstantFolding.name, where(node), spell([node]), "a constant"):
-                _put(node, [known.get(value) for value in node.outputs], self.shapes, self.context)
+                _put(node, [known.get(value) for value in node.outputs], self.context)
 
 
 def _is_needed_outside(node: ir.Node, region: Collection[ir.Node]) -> bool:
@@ -248,7 +244,7 @@ def _may_fold(node: ir.Node, functions: frozenset[ir.OperatorIdentifier]) -> boo
     return ir.is_deterministic(node, functions)
 
 
-def _put(node: ir.Node, contents: Sequence[ir.Array | None], shapes: Shapes, context: PassContext) -> None:
+def _put(node: ir.Node, contents: Sequence[ir.Array | None], context: PassContext) -> None:
     """Replace the results of `node` by constants; None for those without users."""
     results: list[ir.Value | None] = []
     for value, content in zip(node.outputs, contents, strict=True):
@@ -256,6 +252,5 @@ def _put(node: ir.Node, contents: Sequence[ir.Array | None], shapes: Shapes, con
             results.append(None)
             continue
         made = context.rewriter.constant(np.asarray(content), near=node, name=value.name or "folded")
-        shapes.adopt(value, made)
         results.append(made)
     context.rewriter.replace(node, results)

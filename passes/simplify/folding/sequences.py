@@ -10,7 +10,6 @@ import numpy as np
 
 from .... import ir
 from ...analyses import Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext, spell, where
 from ...registry import register
 from ..shape.slices_to_split import SPLITS, new_split
@@ -34,21 +33,15 @@ class ResolveSequences(Pass):
     """
 
     name: ClassVar[str] = "resolve-sequences"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         if context.hides_operators():
             return
-        shapes: Shapes | None = None
         for graph in ir.graphs(model):
             for node in list(graph):
                 if node.domain != "" or node.op_type not in _USERS or node.graph is None:
                     continue
-                if shapes is None:
-                    shapes = context.analyses.get(Shapes)
-                    shapes.refresh(model)
-                _Resolver(shapes, context).resolve(node)
+                _Resolver(context.analyses.get(Shapes), context).resolve(node)
 
 
 _USERS: Final = frozenset("SequenceAt SequenceLength ConcatFromSequence OptionalGetElement OptionalHasElement".split())

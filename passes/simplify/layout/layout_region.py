@@ -183,14 +183,8 @@ class LayoutRegion(ABC):
         moved: dict[ir.Value, ir.Value] = {}
         for node in order:
             form = self.nodes[node]
-            new = ir.new_node(
-                node.op_type,
-                [self._input(node, index, moved) for index in range(len(node.inputs))],
-                {**node.attributes, **form.attributes},
-                version=node.version,
-                outputs=len(node.outputs),
-                provenance=PASS_NAME,
-            )
+            inputs = [self._input(node, index, moved) for index in range(len(node.inputs))]
+            new = ir.similar_node(node, inputs, form.attributes, provenance=PASS_NAME)
             self._insert(new, node)
             positions[new] = positions[node]
             moved.update(zip(node.outputs, new.outputs, strict=True))
@@ -202,7 +196,6 @@ class LayoutRegion(ABC):
 
     def _insert(self, node: ir.Node, before: ir.Node) -> ir.Value:
         self.context.rewriter.insert(node, before=before)
-        self.shapes.learn(node)
         return node.outputs[0]
 
     def _input(self, node: ir.Node, index: int, moved: dict[ir.Value, ir.Value]) -> ir.Value | None:
@@ -229,7 +222,6 @@ class LayoutRegion(ABC):
         for user in dict.fromkeys(user for user, _ in old.uses()):
             merged = self._merge(user, new) if self._merges(user) else None
             if merged is not None:
-                self.shapes.adopt(user.outputs[0], merged)
                 self.context.rewriter.replace(user, [merged])
         return self._exited(new, node) if ir.is_read(old) else None
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from .... import ir
 from ...analyses import Dim, Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext
 from ...registry import register
@@ -38,14 +37,10 @@ class PropagateTransposes(Pass):
 
     name: ClassVar[str] = PASS_NAME
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     rounding: bool = False
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
-        shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
         for graph in ir.graphs(model):
             positions = {node: position for position, node in enumerate(graph)}
             for kind in (SqueezedRegion, TransposedRegion):
@@ -88,7 +83,6 @@ class TransposedRegion(LayoutRegion):
 
     @staticmethod
     def layout_of(node: ir.Node, shapes: Shapes) -> Layout | None:
-        """See `LayoutRegion.layout_of`."""
         perm = _permutation(node, shapes)
         return None if perm is None else Layout(perm, len(perm))
 
@@ -134,7 +128,6 @@ class SqueezedRegion(LayoutRegion):
 
     @staticmethod
     def layout_of(node: ir.Node, shapes: Shapes) -> Layout | None:
-        """See `LayoutRegion.layout_of`."""
         source = node.inputs[0] if _is_view(node) else None
         before = shapes.dims(source) if source is not None else None
         after = shapes.dims(node.outputs[0])

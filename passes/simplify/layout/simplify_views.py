@@ -20,7 +20,6 @@ from ...views.emit import Step, build, constant_target, cost, emit, moved
 from ...views.node_view import BUILDERS, chain
 from ...views.view import View
 
-_FREE: Final = frozenset({"Identity", *ir.VIEWS})
 """Operators that move no element."""
 
 _BLOCKS: Final = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
@@ -54,7 +53,7 @@ def _simplest(m: Match) -> _Plan | None:
     nodes = _chain_of(m.root)
     dying = _without_other_users(nodes)
     seen = len(dying), [(node, node.inputs, m.shapes.dims(node.outputs[0])) for node in nodes]
-    is_lone_view = len(nodes) == 1 and m.root.op_type in _FREE
+    is_lone_view = len(nodes) == 1 and m.root.op_type in ir.ALIASES
     if is_lone_view or m.root.meta.get(_SIMPLE) == seen:
         return None
     best: _Plan | None = None
@@ -100,7 +99,7 @@ def _without_other_users(nodes: Sequence[ir.Node]) -> list[ir.Node]:
 def _moved(nodes: Sequence[ir.Node], shapes: Shapes) -> Dim | None:
     """How many elements the nodes move; None where that is not known."""
     total: Dim = 0
-    for value in (value for node in nodes if node.op_type not in _FREE for value in node.outputs):
+    for value in (value for node in nodes if node.op_type not in ir.ALIASES for value in node.outputs):
         dims = dims_unless_empty(shapes, value)
         if dims is None:
             return None
@@ -140,7 +139,7 @@ def _candidates(
 
 def _is_least(root: ir.Node, view: View, at: int, dying: int) -> bool:
     """Whether one operator is known to be the least: a test that is cheaper than its emission."""
-    return min(at, dying) == 1 and (at == 1 or root.op_type in _FREE) and not view.is_reshape
+    return min(at, dying) == 1 and (at == 1 or root.op_type in ir.ALIASES) and not view.is_reshape
 
 
 def _target(m: Match, source: ir.Value) -> Sequence[int] | None:

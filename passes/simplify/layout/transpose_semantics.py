@@ -8,26 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 
 from .... import ir
 from ...analyses import Shapes
 from ...views.slice_ranges import Range, axis_of, ranges, slice_parameters
-
-UNARY: Final = frozenset(
-    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid "
-    "HardSwish IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus "
-    "Softsign Sqrt Swish Tan Tanh ThresholdedRelu QuantizeLinear DequantizeLinear".split()
-)
-"""Elementwise over the first input; further inputs, if any, have one element."""
-
-BROADCASTING: Final = frozenset(
-    "Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min "
-    "Mod Mul Or PRelu Pow Sub Sum Where Xor".split()
-)
-"""Elementwise over all inputs, which broadcast."""
 
 _POSITIONAL = frozenset(ir.REDUCTIONS) | frozenset(
     "Acos Asin Atan Celu Cos Elu Log Max Min Mish Selu Sin Softplus".split()
@@ -85,10 +71,10 @@ def transposed_form(node: ir.Node, layout: Layout, shapes: Shapes) -> Transposed
     if node.domain != "" or not node.inputs or any(attribute.is_ref() for attribute in node.attributes.values()):
         return None
     op_type, rank, axes = node.op_type, len(layout.axes), layout.axes
-    if op_type in UNARY:
+    if op_type in ir.UNARY:
         extras = [value for value in node.inputs[1:] if value is not None]
         return TransposedForm([0]) if all(shapes.static(value) in ((), (1,)) for value in extras) else None
-    if op_type in BROADCASTING:
+    if op_type in ir.BROADCASTING:
         return _broadcasting(node, layout, shapes)
     if any(shapes.rank(value) != rank for value in (node.inputs[0], node.outputs[0]) if value is not None):
         return _reduction(node, layout, shapes) if op_type in ir.REDUCTIONS else None

@@ -11,7 +11,6 @@ import numpy as np
 
 from .... import ir
 from ...analyses import Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, spell, where
 from ...registry import register
@@ -38,14 +37,11 @@ class MergeMatmuls(Pass):
     name: ClassVar[str] = "merge-matmuls"
     is_heuristic: ClassVar[bool] = True
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         if context.settings.target.is_onnxruntime or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
         for graph in ir.graphs(model):
             for products in _parallel_products(graph, shapes):
                 group = _Group(products, shapes)
@@ -185,7 +181,6 @@ class _Group:
         def insert(op_type: str, *inputs: ir.Value | ir.Content | None, **attributes: ir.AttributeValue) -> ir.Value:
             node = ir.new_node(op_type, inputs, attributes, version=version, provenance=MergeMatmuls.name)
             context.rewriter.insert(node, before=first)
-            self.shapes.learn(node)
             return node.outputs[0]
 
         weight = np.concatenate([_content(node.inputs[1]) for node in self.products], axis=1)
@@ -199,10 +194,8 @@ class _Group:
         if self.perm:
             whole = insert("Transpose", whole, perm=self.perm)
         split = context.rewriter.insert(new_split(whole, self.axis, self.sizes, version or 0), before=first)
-        self.shapes.learn(split)
         for end, part, perm in zip(self.ends, split.outputs, self.perms, strict=True):
             result = part if perm is None else insert("Transpose", part, perm=perm)
-            self.shapes.adopt(end, result)
             node = end.producer()
             assert node is not None
             context.rewriter.replace(node, [result])

@@ -11,7 +11,6 @@ import numpy as np
 
 from .... import ir
 from ...analyses import Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.exactness import Exactness
 from ...pipeline.pass_ import Pass, PassContext, spell, where
 from ...registry import register
@@ -39,16 +38,13 @@ class MergeSliceMatmuls(Pass):
 
     name: ClassVar[str] = "merge-slice-matmuls"
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     least_elements: int = 1 << 15
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         if context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
         for graph in ir.graphs(model):
             groups: dict[Hashable, list[_Product]] = {}
             for node in graph:
@@ -59,7 +55,7 @@ class MergeSliceMatmuls(Pass):
                 if not _tiles(group, shapes) or not self._is_profitable(group, shapes):
                     continue
                 if context.log.try_rewrite(self.name, where(products[0]), spell(products), "MatMul", self.exactness):
-                    _merge(group, shapes, context)
+                    _merge(group, context)
 
     def _is_profitable(self, group: list[_Product], shapes: Shapes) -> bool:
         rows = [shapes.dims(value) for each in group if (value := each.node.inputs[0]) is not None]
@@ -177,30 +173,18 @@ def _tiles(group: list[_Product], shapes: Shapes) -> bool:
     return all(start == end for (start, _), end in zip(ranges, ends, strict=False)) and ends[-1] == size
 
 
-def _merge(group: list[_Product], shapes: Shapes, context: PassContext) -> None:
+def _merge(group: list[_Product], context: PassContext) -> None:
     first = group[0]
     version = first.node.version
 
-    def insert(node: ir.Node, *, before: ir.Node) -> ir.Node:
-        context.rewriter.insert(node, before=before)
-        shapes.learn(node)
-        return node
-
     def emit(operator: str, *inputs: ir.Value, **attributes: ir.AttributeValue) -> ir.Value:
         new = ir.new_node(operator, inputs, attributes, version=version, provenance=MergeSliceMatmuls.name)
-        return insert(new, before=first.node).outputs[0]
+        return context.rewriter.insert(new, before=first.node).outputs[0]
 
     def clone(view: ir.Node, source: ir.Value, *, before: ir.Node) -> ir.Node:
         """The same slice or Squeeze of another tensor."""
-        new = ir.new_node(
-            view.op_type,
-            [source, *view.inputs[1:]],
-            dict(view.attributes),
-            version=version,
-            outputs=len(view.outputs),
-            provenance=MergeSliceMatmuls.name,
-        )
-        return insert(new, before=before)
+        new = ir.similar_node(view, [source, *view.inputs[1:]], provenance=MergeSliceMatmuls.name)
+        return context.rewriter.insert(new, before=before)
 
     weight = emit("Transpose", first.weight, perm=[1, 0]) if first.is_transposed else first.weight
     product = emit("MatMul", first.sliced.source, weight)
@@ -219,5 +203,4 @@ def _merge(group: list[_Product], shapes: Shapes, context: PassContext) -> None:
             result = clone(slicer, product, before=each.node).outputs[0]
         for squeeze in squeezes:
             result = clone(squeeze, result, before=each.node).outputs[0]
-        shapes.adopt(each.node.outputs[0], result)
         context.rewriter.replace(each.node, [result])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from .... import ir
-from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, require
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
-from ...rewriting.rule import rule
+from ...rewriting.rule import rewrite
 from ...views.emit import constant_target
 
 x, target = values("x target")
@@ -21,9 +19,12 @@ def _target_from_x(m: Match) -> list[int] | str:
 _constant_target = let("dims that are numbers, copied from the input, or one -1", _target_from_x)
 
 
-@rule(
+rewrite(
+    "constant-reshape-shape",
+    "Reshape to a constant shape instead of one that shape arithmetic computes from the dims of the input.",
     op.Reshape(x, target).any_attributes("allowzero").opset(since=5),
-    requires=[
+    op.Reshape(x, _constant_target),
+    when=[
         require(
             "a target that is computed",
             lambda m: not m.target.is_constant,
@@ -33,10 +34,3 @@ _constant_target = let("dims that are numbers, copied from the input, or one -1"
     ],
     source="ONNX Reshape-5: 0 copies a dim, -1 infers one",
 )
-def constant_reshape_shape(m: Match, op: Builder) -> ir.Value:
-    """Reshape to a constant shape instead of one that shape arithmetic computes from the dims of the input.
-
-    before:  y = Reshape(x, Concat(Gather(Shape(x), %0), %[768]))        x: [batch, 12, 64]
-    after:   y = Reshape(x, %[0, 768])
-    """
-    return op.Reshape(m.x, m[_constant_target])

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from .... import ir
 from ...analyses import Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext, spell, where
 from ...registry import register
 from ...views.slice_ranges import window
@@ -39,12 +38,9 @@ class SlicesToSplit(Pass):
     """
 
     name: ClassVar[str] = "slices-to-split"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Apply the pass to every graph of the model."""
         shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
         if ("", "Slice", "") in context.functions() or ("", "Split", "") in context.functions():
             return
         for graph in ir.graphs(model):
@@ -90,12 +86,10 @@ def _split(source: ir.Value, axis: int, pieces: Pieces, tiles: Sequence[tuple[in
     if not context.log.try_rewrite(SlicesToSplit.name, where(first), spell(slices), "Split"):
         return
     sizes = [stop - start for start, stop in tiles]
-    rewriter, shapes = context.rewriter, context.analyses.get(Shapes)
+    rewriter = context.rewriter
     split = rewriter.insert(new_split(source, axis, sizes, first.version or 0), before=first)
-    shapes.learn(split)
     for tile, value in zip(tiles, split.outputs, strict=True):
         for node in pieces[tile]:
-            shapes.adopt(node.outputs[0], value)
             rewriter.replace(node, [value])
 
 

@@ -17,7 +17,6 @@ from ..symbolic_size import Size
 from .call import MAX_ELEMENTS, RULES, Call, Dims, Results, SymbolicTensor
 
 MAX_NODES = 200_000
-_MOVES = frozenset("Identity Cast Reshape Unsqueeze Squeeze Transpose Slice Expand Tile Gather".split())
 _INTEGERS = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
 
 
@@ -81,7 +80,7 @@ class Collector:
         if dims is not None:
             dims = tuple(map(self.equations.bounded, dims))
         below = result.below
-        if below is None and node.op_type in _MOVES and inputs and inputs[0] is not None:
+        if below is None and node.op_type in ir.MOVEMENT | {"Cast"} and inputs and inputs[0] is not None:
             below = inputs[0].below
         return SymbolicTensor(dtype, dims, result.elements, below)
 

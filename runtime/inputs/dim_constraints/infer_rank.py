@@ -22,13 +22,10 @@ _RANKS: Mapping[tuple[str, int], int] = {
     ("Expand", 1): 1,
     ("Tile", 1): 1,
 }
-_RANK_PRESERVING = frozenset(
-    "Identity Cast CastLike Relu LeakyRelu Sigmoid Tanh Softmax LogSoftmax Dropout Clip Neg Abs Exp Log Sqrt Erf Floor "
-    "Ceil Round Sin Cos Pad Resize Elu Selu Not HardSigmoid HardSwish Gelu Softplus Softsign Reciprocal CumSum "
-    "LayerNormalization BatchNormalization InstanceNormalization LpNormalization QuantizeLinear "
-    "DequantizeLinear".split()
+_RANK_PRESERVING = ir.UNARY | frozenset(
+    "Identity CastLike Softmax LogSoftmax Dropout Pad Resize CumSum LayerNormalization BatchNormalization "
+    "InstanceNormalization LpNormalization".split()
 )
-_BROADCASTING = frozenset("Add Sub Mul Div Pow Min Max Where Equal Less Greater And Or Sum Mod PRelu".split())
 
 
 def infer_rank(value: ir.Value) -> int | None:
@@ -42,11 +39,11 @@ def infer_rank(value: ir.Value) -> int | None:
             rank = _required_rank(node, index)
             if rank is not None:
                 return rank
-            if node.op_type in ("MatMul", *_BROADCASTING):
+            if node.op_type in ("MatMul", *ir.BROADCASTING):
                 constants = [ir.constant_tensor(operand) for operand in node.inputs if operand is not None]
                 likely = max([likely or 0, *(len(tensor.shape) for tensor in constants if tensor is not None)])
                 likely = max(likely, 2) if node.op_type == "MatMul" else likely
-            if (node.op_type in _RANK_PRESERVING and index == 0) or node.op_type in _BROADCASTING:
+            if (node.op_type in _RANK_PRESERVING and index == 0) or node.op_type in ir.BROADCASTING:
                 results = [output for output in node.outputs[:1] if output not in seen]
                 seen.update(results)
                 pending += results

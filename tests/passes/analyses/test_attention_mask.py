@@ -218,8 +218,9 @@ def test_a_boolean_mask_gives_what_it_gives_in_the_original(
         if np.isinf(low) and "Mul(d, low)" in SPELLINGS[spelling]:
             continue  # 0 * -inf is NaN for every key that is kept
         proto = boolean(spelling, DIMS[dims], softmax, low, 17)
-        chosen = Options(strict=True, verify=False, **options)  # type: ignore[arg-type]
-        result = optimize(proto, options=chosen)
+        # Not strict: that runs all twice to see that it is deterministic, which the tests above do.
+        result = optimize(proto, options=Options(verify=False, **options))  # type: ignore[arg-type]
+        assert not result.isolated
         found = Counter(node.op_type for node in ir.nodes(result.model))
         # A guard against NaN stays as it is for MultiHeadAttention.
         is_guarded = np.isinf(low) or "Add(s, c)" in SPELLINGS[spelling]  # two masks add up to -inf

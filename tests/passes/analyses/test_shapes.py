@@ -7,6 +7,7 @@ import pytest
 from optimize_graph import ir
 from optimize_graph.passes.analyses import Shapes
 from optimize_graph.passes.analyses import symbolic as d
+from optimize_graph.passes.analyses.evaluate import evaluate
 from optimize_graph.passes.analyses.manager import AnalysisManager
 
 N, M = d.named_dim("N"), d.named_dim("M")
@@ -154,8 +155,8 @@ def test_slices_clamp() -> None:
     assert known.dims("odd") == (5,)
     (head,), (end,) = known.dims("head") or (), known.dims("end") or ()
     for size in range(5):
-        assert d.evaluate(head, {"N": size}) == min(size, 3)
-        assert d.evaluate(end, {"N": size}) == min(size, 1)
+        assert evaluate(head, {"N": size}) == min(size, 3)
+        assert evaluate(end, {"N": size}) == min(size, 1)
     assert not isinstance((known.dims("back") or ())[0], int)  # runtimes disagree about a huge end
 
 
@@ -176,7 +177,7 @@ def test_convolutions_round_down() -> None:
     batch, channels, height, width = known.dims("y") or ()
     assert (batch, channels, width) == (N, 8, 112)
     for size in (1, 2, 7, 8):
-        assert d.evaluate(height, {"H": size}) == (size - 1) // 2 + 1
+        assert evaluate(height, {"H": size}) == (size - 1) // 2 + 1
     assert known.dims("z") == (N, 8, d.named_dim("H"), 224)
 
 
@@ -356,7 +357,7 @@ def test_a_broken_loop_leaves_no_assumptions_behind() -> None:
 def test_a_new_value_adopts_what_was_known_of_the_old_one() -> None:
     known = Known("g (float[N, 3] x) => (float[a, b] y) { y = Relu(x) }")
     new = ir.new_node("Custom", [known.values["x"]], domain="my", version=1)
-    known.shapes.adopt(known.values["y"], new.outputs[0])
+    known.shapes.replaced(known.values["y"], new.outputs[0])
     assert known.shapes.dims(new.outputs[0]) == (N, 3)
     assert known.shapes.same_type_and_shape(new.outputs[0], known.values["x"])
 
@@ -386,7 +387,7 @@ def test_refresh_learns_of_new_nodes_and_passes_on_what_became_known() -> None:
     node = ir.new_node("Reshape", [known.values["x"], ir.pending_constant(np.array([-1, 4], np.int64))], version=17)
     rewriter.insert(node, before=reshape)
     known.shapes.learn(node)
-    known.shapes.adopt(known.values["y"], node.outputs[0])
+    known.shapes.replaced(known.values["y"], node.outputs[0])
     rewriter.replace(reshape, [node.outputs[0]])
     known.shapes.refresh(known.model)
     assert known.dims("z") == (3 * N, 4)

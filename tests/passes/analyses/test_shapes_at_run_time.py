@@ -18,6 +18,7 @@ import pytest
 from optimize_graph import ir
 from optimize_graph.passes.analyses import Shapes
 from optimize_graph.passes.analyses import symbolic as d
+from optimize_graph.passes.analyses.evaluate import evaluate
 from optimize_graph.passes.analyses.manager import AnalysisManager
 
 pytestmark = pytest.mark.slow
@@ -96,8 +97,8 @@ class Claims:
                 bindings.setdefault(name, number)
         for where, dim, number in claimed:
             self.checked += 1
-            if d.evaluate(dim, bindings) not in (None, number):
-                yield f"{where}: {dim} is {number}, not {d.evaluate(dim, bindings)} ({bindings})"
+            if evaluate(dim, bindings) not in (None, number):
+                yield f"{where}: {dim} is {number}, not {evaluate(dim, bindings)} ({bindings})"
             if (lowest := d.low(dim)) is not None and number < lowest:
                 yield f"{where}: {dim} is {number}, less than {lowest}"
 

@@ -279,37 +279,50 @@ class Base(Analysis):
         return cls()
 
 
-class Built(Base):
-    needs: ClassVar[tuple[type[Analysis], ...]] = (Base,)
+class Following(Base):
+    follows = True
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def inserted(self, node: ir.Node) -> None:
+        self.heard.append(node.op_type)
+
+    def replaced(self, old: ir.Value, new: ir.Value) -> None:
+        self.heard.append(f"{old.name} -> {new.name}")
+
+    def refresh(self, model: ir.Model) -> None:
+        self.heard.append("refresh")
 
 
 class Circle(Base):
     """Needs itself, by way of another."""
 
+    @classmethod
+    def compute(cls, model: ir.Model, analyses: AnalysisManager) -> Base:
+        return analyses.get(Round)
+
 
 class Round(Base):
-    needs: ClassVar[tuple[type[Analysis], ...]] = (Circle,)
+    @classmethod
+    def compute(cls, model: ir.Model, analyses: AnalysisManager) -> Base:
+        return analyses.get(Circle)
 
 
-Circle.needs = (Round,)
-
-
-def test_an_analysis_is_computed_once_until_it_is_invalid() -> None:
-    analyses = AnalysisManager(model_of())
-    first = analyses.get(Base)
+def test_an_analysis_is_computed_once_until_the_model_changes() -> None:
+    model = model_of()
+    rewriter = ir.Rewriter(model)
+    analyses = AnalysisManager(model, rewriter)
+    first, following = analyses.get(Base), analyses.get(Following)
     assert analyses.get(Base) is first
-    analyses.invalidate(keep={Base})
-    assert analyses.cached(Base) is first
-    analyses.invalidate()
-    assert analyses.cached(Base) is None
+    node = model.graph[0]
+    new = rewriter.insert(ir.new_node("Neg", node.inputs, version=node.version), before=node)
+    rewriter.redirect(node.outputs[0], new.outputs[0], before=node)
     assert analyses.get(Base) is not first
-
-
-def test_what_is_built_on_an_invalid_analysis_goes_with_it() -> None:
-    analyses = AnalysisManager(model_of())
-    analyses.get(Built)
-    analyses.invalidate(keep={Built})
-    assert analyses.cached(Built) is None
+    assert analyses.get(Following) is following
+    assert [following.heard[0], *following.heard[2:]] == ["Neg", "refresh"]
+    rewriter.retype(new.outputs[0], ir.DataType.DOUBLE)
+    assert analyses.get(Following) is not following
 
 
 def test_analyses_that_need_each_other_are_an_error() -> None:

@@ -103,3 +103,15 @@ def test_where_nothing_is_computed_and_no_reason_is_given_a_general_one_is_said(
         return op.Relu(m.x)
 
     assert run("absolute") == ("Sub Neg Abs", ["it does not hold here"])
+
+
+def test_the_right_side_takes_numbers_and_what_a_condition_computed() -> None:
+    scale = let("a scale", lambda m: [0.5, 0.25, 1.0] if m.x.rank == 2 else "another rank")
+    slope = let("a slope", lambda m: 0.25 if m.x.rank else None)
+    after = op.LeakyRelu(op.Mul(op.Add(x, 1.0), scale), alpha=slope)
+    before = op.Neg(op.Sub(x, y))
+    made = rewrite("computed", "Compute.", before, after, when=[scale, slope], source="a test", keeps_type=True)
+    assert "after:   y = LeakyRelu<alpha = %computed>(Mul(Add(x, 1.0), %computed))" in made.doc
+    assert run("computed") == ("Add Mul LeakyRelu Abs", [])
+    with pytest.raises(ir.PipelineError, match="'a slope' is not in `when`"):
+        rewrite("unlisted", "Compute.", before, after, when=[scale], source="a test")

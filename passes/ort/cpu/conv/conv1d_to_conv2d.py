@@ -14,11 +14,9 @@ from ....analyses import Shapes
 from ....pipeline.pass_ import PassContext, where
 from ....pipeline.rewrite_log import MissedRewrite
 from ....registry import register
-from ....simplify.layout.transpose_semantics import UNARY
 from .nchwc import NchwcPass, takes_channels, whole
 
 _WINDOWED = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool"})
-_BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Pow", "PRelu"})
 _BY_CHANNEL = frozenset({"BatchNormalization", "InstanceNormalization"})
 _SPREAD: Mapping[str, int] = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0}
 _FEWEST = 2
@@ -59,7 +57,7 @@ class Conv1dToConv2d(NchwcPass):
                 continue
             before, after = f"{len(convs)} 1-D convolutions", "2-D convolutions"
             if context.log.try_rewrite(self.name, where(convs[0]), before, after, self.exactness):
-                _lift(chain, context.rewriter, shapes)
+                _lift(chain, context.rewriter)
 
 
 def _liftable(graph: ir.Graph, shapes: Shapes) -> dict[ir.Node, None]:
@@ -111,12 +109,12 @@ def _products(convs: Sequence[ir.Node], shapes: Shapes) -> int | None:
 
 
 def _can_be_lifted(node: ir.Node, shapes: Shapes) -> bool:
-    if node.op_type in UNARY or node.op_type in _BY_CHANNEL:
+    if node.op_type in ir.UNARY or node.op_type in _BY_CHANNEL:
         return True
     if node.op_type in ("ConvTranspose", "MaxPool", "AveragePool"):
         is_weighted = node.op_type != "ConvTranspose" or _weight_dims(node) is not None
         return is_weighted and "output_shape" not in node.attributes
-    if node.op_type not in _BROADCASTING:
+    if node.op_type not in ir.BROADCASTING:
         return False
     return all(value is not None and (ir.is_constant(value) or _is_1d(value, shapes)) for value in node.inputs)
 
@@ -141,22 +139,20 @@ def _chains(nodes: Mapping[ir.Node, None]) -> Iterator[list[ir.Node]]:
             yield sorted(chain, key=order.__getitem__)
 
 
-def _lift(chain: Sequence[ir.Node], rewriter: ir.Rewriter, shapes: Shapes) -> None:
+def _lift(chain: Sequence[ir.Node], rewriter: ir.Rewriter) -> None:
     images: dict[ir.Value, ir.Value] = {}
     for node in chain:
         inputs = [
-            None if value is None else _image_of(value, index, node, images, rewriter, shapes)
+            None if value is None else _image_of(value, index, node, images, rewriter)
             for index, value in enumerate(node.inputs)
         ]
-        made = ir.new_node(node.op_type, inputs, _spread(node), version=node.version, provenance=Conv1dToConv2d.name)
+        made = ir.similar_node(node, inputs, _spread(node), provenance=Conv1dToConv2d.name)
         images[node.outputs[0]] = rewriter.insert(made, before=node).outputs[0]
-        shapes.learn(made)
     members = set(chain)
     for node in reversed(chain):
         value = node.outputs[0]
         if value.is_graph_output() or any(user not in members for user in value.consumers()):
-            view = _view("Squeeze", images[value], node, rewriter, shapes)
-            shapes.adopt(value, view)
+            view = _view("Squeeze", images[value], node, rewriter)
             rewriter.replace(node, [view])
         else:
             rewriter.erase(node)
@@ -168,39 +164,37 @@ def _image_of(
     user: ir.Node,
     images: dict[ir.Value, ir.Value],
     rewriter: ir.Rewriter,
-    shapes: Shapes,
 ) -> ir.Value:
     """The 2-D form of the input `value` of `user`."""
     if value in images:
         return images[value]
     kind = user.op_type
-    if index > 0 and (kind in UNARY or kind in _BY_CHANNEL or (kind in _WINDOWED and index == 2)):
+    if index > 0 and (kind in ir.UNARY or kind in _BY_CHANNEL or (kind in _WINDOWED and index == 2)):
         return value
     content = ir.constant(value)
     if content is None:
-        images[value] = _view("Unsqueeze", value, user, rewriter, shapes)
+        images[value] = _view("Unsqueeze", value, user, rewriter)
         return images[value]
     if content.ndim < 2:
         return value
     return ir.pending_constant(np.expand_dims(content, -2), name=f"{value.name}_image")
 
 
-def _spread(node: ir.Node) -> dict[str, ir.AttributeValue | ir.Attr]:
+def _spread(node: ir.Node) -> dict[str, ir.AttributeValue]:
     """The attributes of a window, for two axes instead of one."""
-    attributes: dict[str, ir.AttributeValue | ir.Attr] = dict(node.attributes)
+    attributes: dict[str, ir.AttributeValue] = {}
     for name, number in _SPREAD.items():
         given = ir.attribute(node, name)
-        if isinstance(given, (list, tuple)) and name in attributes:
+        if isinstance(given, (list, tuple)) and name in node.attributes:
             attributes[name] = [number, *(int(each) for each in given)]
     pads = ir.attribute(node, "pads")
-    if isinstance(pads, (list, tuple)) and "pads" in attributes:
+    if isinstance(pads, (list, tuple)) and "pads" in node.attributes:
         attributes["pads"] = [0, int(pads[0]), 0, int(pads[1])]
     return attributes
 
 
-def _view(op_type: str, value: ir.Value, before: ir.Node, rewriter: ir.Rewriter, shapes: Shapes) -> ir.Value:
+def _view(op_type: str, value: ir.Value, before: ir.Node, rewriter: ir.Rewriter) -> ir.Value:
     version = rewriter.imports_of(before.graph)[""] if before.graph is not None else before.version
     made = ir.new_node(op_type, [value], {"axes": [2]}, version=version, provenance=Conv1dToConv2d.name)
     rewriter.insert(made, before=before)
-    shapes.learn(made)
     return made.outputs[0]

@@ -14,7 +14,6 @@ from typing import ClassVar
 
 from ..... import ir
 from ....analyses import Shapes
-from ....analyses.manager import Analysis
 from ....pipeline.exactness import Exactness
 from ....pipeline.pass_ import Pass, PassContext
 from ....rewriting.constraints import let, profitable, require
@@ -55,14 +54,11 @@ class NchwcPass(Pass):
 
     is_heuristic: ClassVar[bool] = True
     exactness: ClassVar[Exactness] = Exactness.ROUNDING
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
-        """Rewrite every graph of `model`."""
         if not context.settings.target.is_cpu or context.hides_operators():
             return
         shapes = context.analyses.get(Shapes)
-        shapes.refresh(model)
         for graph in ir.graphs(model):
             self.rewrite_graph(graph, context, shapes)
 
@@ -100,7 +96,7 @@ def is_blocked(value: ir.Value, shapes: Shapes) -> bool:
             continue
         seen.add(node)
         if node.op_type == "Conv":
-            if not runs_blocked(node, shapes):
+            if not runs_blocked(node):
                 return False
         elif node.op_type in _KEEPING:
             data = node.inputs if node.op_type in ("Add", "Sum", "Mul") else node.inputs[:1]
@@ -110,7 +106,7 @@ def is_blocked(value: ir.Value, shapes: Shapes) -> bool:
     return True
 
 
-def runs_blocked(conv: ir.Node, shapes: Shapes) -> bool:
+def runs_blocked(conv: ir.Node) -> bool:
     """Whether ONNX Runtime has blocked kernels for a Conv: float32, constant weights, channels in multiples of 4."""
     weight = ir.constant_tensor(conv.inputs[1]) if conv.inputs[1] is not None else None
     if weight is None or weight.dtype != ir.DataType.FLOAT or len(weight.shape) != 4:

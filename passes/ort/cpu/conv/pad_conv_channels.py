@@ -80,7 +80,7 @@ class PadConvChannels(NchwcPass):
             context.log.miss(MissedRewrite(self.name, where(conv), "finite numbers in the new channels", because))
             return
         if context.log.try_rewrite(self.name, where(conv), f"{size} channels", f"{padded} channels", self.exactness):
-            made = _rebuild(nodes, region.ends, size, padded - size, context.rewriter, shapes)
+            made = _rebuild(nodes, region.ends, size, padded - size, context.rewriter)
             order.update({new: order[old] for old, new in zip(nodes, made, strict=True)})
 
 
@@ -185,10 +185,7 @@ def _is_ragged(region: _Region, size: int, shapes: Shapes, block: int) -> bool:
     return (
         size % 4 != 0
         or size < block
-        or any(
-            node.op_type in POOLS or (_is_depthwise(node, size) and not runs_blocked(node, shapes))
-            for node in region.inner
-        )
+        or any(node.op_type in POOLS or (_is_depthwise(node, size) and not runs_blocked(node)) for node in region.inner)
     )
 
 
@@ -205,19 +202,16 @@ def _has_window(conv: ir.Node) -> bool:
 
 
 def _rebuild(
-    nodes: Sequence[ir.Node], ends: Mapping[ir.Node, None], size: int, more: int, rewriter: ir.Rewriter, shapes: Shapes
+    nodes: Sequence[ir.Node], ends: Mapping[ir.Node, None], size: int, more: int, rewriter: ir.Rewriter
 ) -> list[ir.Node]:
     """Insert padded nodes, and let the ends use them; return the new nodes."""
     filled: dict[ir.Value, ir.Value] = {}
     written: list[ir.Node] = []
     for node in nodes:
-        attributes: dict[str, ir.AttributeValue | ir.Attr] = dict(node.attributes)
-        if _is_depthwise(node, size):
-            attributes["group"] = size + more
+        attributes = {"group": size + more} if _is_depthwise(node, size) else {}
         inputs = _filled_inputs(node, filled, _ragged_axes(node, size, node in ends, is_inner=True), more)
-        made = ir.new_node(node.op_type, inputs, attributes, version=node.version, provenance=PadConvChannels.name)
+        made = ir.similar_node(node, inputs, attributes, provenance=PadConvChannels.name)
         rewriter.insert(made, before=node)
-        shapes.learn(made)
         filled[node.outputs[0]] = made.outputs[0]
         written.append(made)
     for end in (each for each in ends if each not in nodes):

@@ -11,7 +11,6 @@ from ..... import ir
 from ....analyses import Shapes
 from ....pipeline.pass_ import PassContext, spell, where
 from ....registry import register
-from ....simplify.layout.transpose_semantics import UNARY
 from ....views.slice_ranges import axis_of
 from .nchwc import NchwcPass, whole
 
@@ -53,7 +52,7 @@ class SplitConv(NchwcPass):
             nodes = [branch.conv, *branch.between, split]
             after = f"{len(sizes)} times {spell(nodes[:-1])}"
             if context.log.try_rewrite(self.name, where(split), spell(nodes), after, self.exactness):
-                _rebuild(split, branch, sizes, context.rewriter, shapes)
+                _rebuild(split, branch, sizes, context.rewriter)
 
 
 def _sizes(split: ir.Node, shapes: Shapes) -> list[int] | None:
@@ -93,7 +92,7 @@ def _branch_before(split: ir.Node, shapes: Shapes) -> _Branch | None:
 
 def _data(node: ir.Node) -> Sequence[ir.Value | None] | None:
     """The data inputs of an elementwise function, or of a product of two of them: Swish is one."""
-    if node.op_type in UNARY:
+    if node.op_type in ir.UNARY:
         return node.inputs[:1]
     if node.op_type == "Mul" and not any(value is not None and ir.is_constant(value) for value in node.inputs):
         return node.inputs
@@ -109,7 +108,7 @@ def _pays(sizes: Sequence[int]) -> bool:
     return sum(map(whole, sizes)) * 4 <= whole(sum(sizes)) * 5
 
 
-def _rebuild(split: ir.Node, branch: _Branch, sizes: Sequence[int], rewriter: ir.Rewriter, shapes: Shapes) -> None:
+def _rebuild(split: ir.Node, branch: _Branch, sizes: Sequence[int], rewriter: ir.Rewriter) -> None:
     weights = [None if value is None else ir.constant(value) for value in branch.conv.inputs[1:]]
     pieces: list[ir.Value | None] = []
     for start, size in zip(accumulate(sizes, initial=0), sizes, strict=False):
@@ -117,10 +116,10 @@ def _rebuild(split: ir.Node, branch: _Branch, sizes: Sequence[int], rewriter: ir
             None if each is None else ir.pending_constant(each[start : start + size], name=f"{where(split)}_piece")
             for each in weights
         ]
-        made = {branch.conv.outputs[0]: _insert(branch.conv, [branch.conv.inputs[0], *parts], split, rewriter, shapes)}
+        made = {branch.conv.outputs[0]: _insert(branch.conv, [branch.conv.inputs[0], *parts], split, rewriter)}
         for node in branch.between:
             inputs = [made.get(value, value) if value is not None else None for value in node.inputs]
-            made[node.outputs[0]] = _insert(node, inputs, split, rewriter, shapes)
+            made[node.outputs[0]] = _insert(node, inputs, split, rewriter)
         source = split.inputs[0]
         assert source is not None
         pieces.append(made[source])
@@ -129,10 +128,5 @@ def _rebuild(split: ir.Node, branch: _Branch, sizes: Sequence[int], rewriter: ir
         rewriter.erase(node)
 
 
-def _insert(
-    like: ir.Node, inputs: Sequence[ir.Value | None], before: ir.Node, rewriter: ir.Rewriter, shapes: Shapes
-) -> ir.Value:
-    made = ir.new_node(like.op_type, inputs, dict(like.attributes), version=like.version, provenance=SplitConv.name)
-    rewriter.insert(made, before=before)
-    shapes.learn(made)
-    return made.outputs[0]
+def _insert(like: ir.Node, inputs: Sequence[ir.Value | None], before: ir.Node, rewriter: ir.Rewriter) -> ir.Value:
+    return rewriter.insert(ir.similar_node(like, inputs, provenance=SplitConv.name), before=before).outputs[0]

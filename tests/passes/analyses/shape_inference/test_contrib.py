@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from optimize_graph import ir
 from optimize_graph.passes.analyses import Shapes
-from optimize_graph.passes.analyses import symbolic as d
+from optimize_graph.passes.analyses.evaluate import evaluate
 from optimize_graph.passes.analyses.manager import AnalysisManager
 from optimize_graph.passes.analyses.shape_inference.contrib import OPERATORS
 
@@ -191,7 +191,7 @@ def test_facts_about_results_hold_in_onnx_runtime(inputs: str, body: str, sizes:
         fact = shapes.fact(value)
         assert fact.dtype is not None and fact.dtype.numpy() == found.dtype, value.name
         assert fact.dims is not None and len(fact.dims) == found.ndim, value.name
-        known = [d.evaluate(dim, sizes) for dim in fact.dims]
+        known = [evaluate(dim, sizes) for dim in fact.dims]
         assert [size if size is not None else have for size, have in zip(known, found.shape, strict=True)] == [
             *found.shape
         ], f"{value.name}: {shapes.show(value)}"

@@ -1,0 +1,204 @@
+"""Kinds of values that an option may have: how they are checked, and read from a command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple, NoReturn
+
+Check = Callable[[str, object], object]
+
+
+class Range(NamedTuple):
+    """The numbers that an option may have, both ends included."""
+
+    low: float
+    high: float
+    is_integer: bool
+
+    def __str__(self) -> str:
+        kind = "an integer" if self.is_integer else "a number"
+        return f"{kind} from {self.low:g} to {self.high:.15g}"
+
+    def has(self, number: float) -> bool:
+        """Whether `number` is inside; NaN never is."""
+        return self.low <= number <= self.high
+
+
+def _reject(name: str, given: object, allowed: str, hint: str = "") -> NoReturn:
+    from .ir.diagnostics import Diagnostic, OptionsError  # late: it is heavy, and options rarely wrong
+
+    message = f"option {name!r} is {given!r} ({type(given).__name__}), expected {allowed}"
+    raise OptionsError(Diagnostic("invalid-option", message, hint=hint))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Values of an option. `check` gives the value as the field holds it, or raises OptionsError.
+
+    On the command line: one word each (`parse`: to the value), or none (a flag); `is_repeated`: any number of times.
+    """
+
+    check: Check
+    parse: Callable[[str], object] = str
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    is_flag: bool = False
+    is_repeated: bool = False
+
+
+def _check_flag(name: str, given: object) -> object:
+    if not isinstance(given, bool):
+        _reject(name, given, "True or False")
+    return given
+
+
+FLAG: Final = Kind(_check_flag, is_flag=True)
+
+
+def number(allowed: Range, metavar: str = "N") -> Kind:
+    """Numbers in a range; those of NumPy, too."""
+
+    def check(name: str, given: object) -> object:
+        kind = numbers.Integral if allowed.is_integer else numbers.Real
+        if isinstance(given, bool) or not isinstance(given, kind) or not allowed.has(float(given)):
+            _reject(name, given, str(allowed))
+        return int(float(given)) if allowed.is_integer else float(given)  # below 2^53: exact
+
+    def parse(text: str) -> object:
+        """Raises ValueError for what is outside."""
+        try:
+            given = int(text) if allowed.is_integer else float(text)
+        except ValueError:
+            given = float("nan")
+        if not allowed.has(given):
+            raise ValueError(f"{text!r} is not {allowed}")
+        return given
+
+    return Kind(check, parse, metavar)
+
+
+def _check_text(name: str, given: object) -> object:
+    if not isinstance(given, str) or not given:
+        _reject(name, given, "a text that is not empty")
+    return given
+
+
+def _check_path(name: str, given: object) -> object:
+    if not isinstance(given, Path):
+        _reject(name, given, "a pathlib.Path")
+    return given
+
+
+def _check_version(name: str, given: object) -> object:
+    if not isinstance(given, str) or not re.fullmatch(r"\d+\.\d+(\.\d+)?([.+-].*)?", given):
+        _reject(name, given, "a version like '1.22'")
+    return given
+
+
+def _check_cache(name: str, given: object) -> object:
+    if given != "off" and not isinstance(given, Path):
+        _reject(name, given, "a pathlib.Path, 'off' or None")
+    return given
+
+
+def text(metavar: str) -> Kind:
+    """A text that is not empty."""
+    return Kind(_check_text, metavar=metavar)
+
+
+def path(metavar: str) -> Kind:
+    """A path."""
+    return Kind(_check_path, Path, metavar)
+
+
+def one_of(*choices: str) -> Kind:
+    """One of a few words."""
+
+    def check(name: str, given: object) -> object:
+        if given not in choices:
+            from .ir.diagnostics import did_you_mean  # late, as in `_reject`
+
+            hint = did_you_mean(str(given), choices).removeprefix("; ")
+            _reject(name, given, f"one of {', '.join(map(repr, choices))}", hint)
+        return given
+
+    return Kind(check, choices=choices)
+
+
+def optional(kind: Kind) -> Kind:
+    """The same, or None."""
+    return dataclasses.replace(kind, check=lambda name, given: None if given is None else kind.check(name, given))
+
+
+def several(kind: Kind, what: str) -> Kind:
+    """A tuple or a list of values of one kind; kept as a tuple."""
+
+    def check(name: str, given: object) -> object:
+        if not isinstance(given, (tuple, list)):
+            hint = f"write ({given!r},)" if isinstance(given, (str, Path)) else ""
+            _reject(name, given, f"a tuple of {what}", hint)
+        return tuple(kind.check(name, each) for each in given)
+
+    return dataclasses.replace(kind, check=check, is_repeated=True)
+
+
+def _is_size(given: object) -> bool:
+    return isinstance(given, numbers.Integral) and not isinstance(given, bool) and int(given) >= 0
+
+
+def _check_sizes(name: str, given: object) -> object:
+    allowed = "a mapping from names of dims to sizes, {'batch': 8}"
+    if not isinstance(given, Mapping):
+        _reject(name, given, allowed)
+    for symbol, size in given.items():
+        if not isinstance(symbol, str) or not symbol or not _is_size(size):
+            _reject(name, given, allowed)
+    return {symbol: int(size) for symbol, size in given.items()}
+
+
+def _check_shapes(name: str, given: object) -> object:
+    allowed = "a mapping from names of inputs to dims, {'image': (1, 3, 224, 224)}"
+    if not isinstance(given, Mapping):
+        _reject(name, given, allowed)
+    for each, dims in given.items():
+        is_list = isinstance(dims, Sequence) and not isinstance(dims, str)
+        if not isinstance(each, str) or not is_list or not all(isinstance(d, str) or _is_size(d) for d in dims):
+            _reject(name, given, allowed)
+    return {each: tuple(dim if isinstance(dim, str) else int(dim) for dim in dims) for each, dims in given.items()}
+
+
+def parse_dim(word: str) -> tuple[str, int]:
+    """`NAME=8`. Raises ValueError."""
+    name, equals, size = word.rpartition("=")
+    if not equals or not name or not size.isdigit():
+        raise ValueError(f"{word!r} is not NAME=8")
+    return name, int(size)
+
+
+def parse_point(word: str) -> dict[str, int]:
+    """`DIM=8,DIM=128`. Raises ValueError."""
+    return dict(parse_dim(part.strip()) for part in word.split(","))
+
+
+def parse_input_shape(word: str) -> tuple[str, tuple[int | str, ...]]:
+    """`NAME:1,3,224,224`; a dim may be a name. Raises ValueError."""
+    name, colon, dims = word.rpartition(":")
+    if not colon or not name:
+        raise ValueError(f"{word!r} is not NAME:1,3,224,224")
+    parts = [part.strip() for part in dims.split(",")] if dims.strip() else []
+    if not all(part.isdigit() or part.isidentifier() for part in parts):
+        raise ValueError(f"{dims!r} is not a list of sizes or names")
+    return name, tuple(int(part) if part.isdigit() else part for part in parts)
+
+
+DIMS: Final = Kind(_check_sizes, parse_dim, "NAME=8", is_repeated=True)
+SHAPES: Final = Kind(_check_shapes, parse_input_shape, "NAME:1,3,224,224", is_repeated=True)
+POINT: Final = Kind(_check_sizes, parse_point, "DIM=8,DIM=128")
+VERSION: Final = Kind(_check_version, metavar="VERSION")
+CACHE: Final = Kind(_check_cache, lambda word: word if word == "off" else Path(word), "DIR|off")
+SECONDS: Final = number(Range(0.001, 1e6, False), "S")
