@@ -6,6 +6,7 @@ After MLIR's analysis manager (https://mlir.llvm.org/docs/PassManagement/#analys
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, TypeVar, cast
 
 from ... import ir
@@ -21,8 +22,9 @@ class Analysis(ir.Listener, ABC):
     def compute(cls, model: ir.Model, analyses: AnalysisManager) -> Analysis:
         """Compute the facts about `model` in its present state."""
 
-    def refresh(self, model: ir.Model) -> None:
-        """Draw conclusions from the changes of `model` that were heard."""
+    def refresh(self, model: ir.Model) -> Sequence[ir.Node]:  # noqa: ARG002
+        """Draw conclusions from the changes that were heard; the nodes of which more is known."""
+        return ()
 
 
 A = TypeVar("A", bound=Analysis)

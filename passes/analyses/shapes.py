@@ -21,7 +21,7 @@ from .facts import DIMS, ELEMENTS, INTEGERS, MOST_ELEMENTS, UNKNOWN, Call, Dims,
 from .manager import Analysis, AnalysisManager
 from .shape_inference import compute, control_flow, elementwise, indexing, layout, ml
 from .shape_inference.contrib import DOMAIN, contrib_facts
-from .symbolic import Dim, Expr, born, differ, fresh_dim, fresh_integer, named_dim
+from .symbolic import Dim, Expr, differ, fresh_dim, fresh_integer, named_dim
 
 RULES: Final = (compute, elementwise, layout, indexing)
 """The modules whose import fills the tables."""
@@ -174,18 +174,21 @@ class Shapes(Analysis):
         other._improved = set()
         return other
 
-    def refresh(self, model: ir.Model) -> None:
+    def refresh(self, model: ir.Model) -> Sequence[ir.Node]:
         """Propagate the facts that values took over from those that they replaced."""
         improved, self._improved = self._improved, set()
+        users = []
         for node in _reachable_nodes(model) if improved else ():
             known = [self._facts.get(value) for value in node.outputs]
             if None not in known and improved.isdisjoint(node.inputs):
                 continue
+            users.append(node)
             for value, old, new in zip(node.outputs, known, self.infer_node(node), strict=True):
                 better = new if old is None else merge(new, old)
                 if better != old:
                     self._facts[value] = better
                     improved.add(value)
+        return users
 
 
 def _reachable_nodes(model: ir.Model) -> Iterator[ir.Node]:
@@ -373,4 +376,7 @@ def _merge_dims(a: Dims | None, b: Dims | None) -> Dims | None:
 
 
 def _tells_more(a: Dim, b: Dim) -> bool:
-    return not isinstance(b, int) and (isinstance(a, int) or born(a) < born(b))
+    """Whether `a` is a number where `b` is none, of older symbols, or the shorter of two expressions."""
+    if isinstance(a, int) or isinstance(b, int):
+        return not isinstance(b, int)
+    return (a.born, len(a.text)) < (b.born, len(b.text))

@@ -47,7 +47,7 @@ class _Driver(ir.Listener):
     """One run; it listens to the rewriter to know which nodes to revisit."""
 
     def __init__(self, rules: Iterable[Rule], model: ir.Model, context: PassContext) -> None:
-        self.context = context
+        self.model, self.context = model, context
         self.shapes = context.analyses.get(Shapes)
         self.index: dict[tuple[str, str], list[Rule]] = {}
         for rule in sorted(rules, key=lambda each: (-each.benefit, each.name)):
@@ -72,6 +72,8 @@ class _Driver(ir.Listener):
                 self.waiting.discard(node)
                 if node.graph is not None:
                     self.visit(node)
+                for known_better in () if self.work else self.shapes.refresh(self.model):
+                    self.enqueue(known_better)
         finally:
             rewriter.unsubscribe(self)
 

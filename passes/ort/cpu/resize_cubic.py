@@ -9,7 +9,7 @@ import numpy as np
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import attribute, let, profitable, require
+from ...rewriting.constraints import let, profitable, require, structural
 from ...rewriting.match import Match
 from ...rewriting.pattern import any_call
 from ...rewriting.rule import rule
@@ -68,7 +68,7 @@ def _pays(m: Match) -> bool:
 @rule(
     any_call("Resize"),
     requires=[
-        attribute("Resize", "mode", "cubic"),
+        structural("a cubic Resize", lambda m: m.Resize.attribute("mode") == "cubic"),
         require(
             "linear in x",
             lambda m: (

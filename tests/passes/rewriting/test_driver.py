@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import onnx.parser
 import pytest
 from optimize_graph import ir
@@ -83,6 +84,15 @@ def test_what_a_rewrite_makes_possible_is_done_in_the_same_run() -> None:
     planted("exp-log", op.Log(op.Exp(x)), lambda m, op: m.x.value)
     text = "g (float[N] x) => (float[N] y) { a = Exp(x)  b = Exp(a)  c = Log(b)  d = Log(c)  y = Neg(d) }"
     assert operators(rewritten(text, "exp-log")[0]) == ["Neg"]
+
+
+def test_what_a_rewrite_tells_of_dims_is_used_in_the_same_run() -> None:
+    text = "g (float[4] x, float[N] z) => (float y) { n = NonZero(x)  a = Cast<to = 1>(n)  b = Exp(a)  y = Neg(b) }"
+    planted("known", op.Cast(a).any_attributes("to"), lambda m, op: op.Expand(op.constant(np.float32(0.5)), [1, 4]))
+    wants = require("known dims", lambda m: m.shapes.static(m.root.inputs[0]) is not None)
+    planted("abs", op.Neg(x), lambda m, op: op.Abs(m.x), requires=[wants])
+    model, _ = rewritten(text, "known", "abs")
+    assert operators(model)[-2:] == ["Exp", "Abs"]
 
 
 def test_a_value_that_lost_its_other_user_is_visited_again() -> None:
