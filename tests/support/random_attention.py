@@ -83,6 +83,7 @@ class Spelling:
         self.measures: dict[str, tuple[ir.Value, int]] = {}
         self.features: set[str] = set()
         self.doubts: set[str] = set()
+        self.is_moved = False  # whether a Reshape computes a size in the place of another, which it copies where that is 0
         self.expected: Counter[str] = Counter()
         self.slip = str(random.choice(SLIPS)) if self.chance(0.12) else ""
 
@@ -218,6 +219,8 @@ class Spelling:
             target[int(self.random.choice(candidates))] = -1
         if None not in target and self.chance(0.95):
             return Tensor(self.Reshape(t, np.array(target)), axes)
+        moved = (axis for at, axis in enumerate(axes) if target[at] is None and t.axes[at : at + 1] != (axis,))
+        self.is_moved |= any(moved)
         sizes = [self.measured(axis) if size is None else [size] for axis, size in zip(axes, target, strict=True)]
         return Tensor(self.Reshape(t, self.Concat(*sizes, axis=0)), axes)
 
@@ -427,10 +430,11 @@ class Spelling:
             angles = self.normal("angles", self.pick("batch of angles", "b", ""), "l", "i")
             angles = Tensor(angles.value, ("b", "l", "i"))
         elif source == "of positions":
-            column = self.Unsqueeze(self.cast(self.indices("l"), self.dtype), axes=[1])
+            positions = self.Add(self.indices("l"), np.array(1))
+            column = self.Unsqueeze(self.cast(positions, self.dtype), axes=[1])
             angles = Tensor(self.node(self.pick("outer", "Mul", "MatMul"), column, frequencies[None])[0], ("l", "i"))
         else:
-            rows = np.arange(length if source == "constant" and isinstance(length, int) else 16)[:, None]
+            rows = 1 + np.arange(length if source == "constant" and isinstance(length, int) else 16)[:, None]
             both = rows * frequencies, rows * (-frequencies if self.slips("two angles") else frequencies)
             every = np.concatenate(both, 1) if spelled == "halves" else np.stack(both, -1).reshape(-1, size)
             contents: list[Any] = [table(every).astype(self.dtype) for table in (np.cos, np.sin)]
@@ -552,6 +556,8 @@ class Spelling:
     def selected(self, scores: Tensor, seen: ir.Value, *, before: bool) -> Tensor:
         """Scores of keys that are seen; of others something low, or 0 and something low that is added `before`."""
         low = np.array(self.low(whole=True)).astype(self.dtype)
+        if not before and low == np.float32(-1e9):
+            self.features.add("scores replaced by what others may be as low as")
         kept: Any = np.array(0, self.dtype) if before else scores
         if self.chance(0.7):
             chosen = self.Where(seen, kept, low)
@@ -578,6 +584,14 @@ class Spelling:
         if merged and self.chance(0.3):
             result = Tensor(self.MatMul(result, self.weights(self.number("he") or 0, 8)), ("b", "l", "o"))
         self.outputs.insert(0, result)
+        joined = self.features & {"cache", "rotated part: first"}
+        if self.is_moved and joined:
+            self.doubts.add("Concat of dims that are equal unless one is 0")
+            self.expected.pop("RotaryEmbedding", None)
+        if "+" in str(self.sizes["s"]) and self.features & {"term: added", "term: selected", "term: selected before", "term: padding"}:
+            self.doubts.add("a mask of as many keys as no dims prove")
+        if "cache" in self.features and "causal by: slice" in self.features:
+            self.doubts.add("a slice of a mask over as many keys as no dims prove")
         if not self.doubts:
             self.expected["Attention"] = 1
         return Drawn(self.model(), frozenset(self.features), self.expected, frozenset(self.doubts), self.inputs)
@@ -619,7 +633,7 @@ class Spelling:
             q, k = (self.normalized(self.by_heads(t)) for t in (q, k))
         if source != "crossed" and self.chance(0.3):
             spelled = pick("rotated", "halves", "halves", "neighbours")
-            part = size // pick("rotated part", 1, 1, 2)
+            part = 4 if size == 8 and pick("rotated part", "all", "all", "first") == "first" else size
             tables = self.tables(part, spelled)
             q, k = (self.rotated(self.by_heads(t), tables, part, spelled) for t in (q, k))
         if letter == "l":
@@ -738,10 +752,15 @@ class Spelling:
             self.features.add("softcap")
             scores = self.scaled(self.on(self.scaled(scores, 1 / 5.0), "Tanh"), 5.0)
         lead = scores.axes[:-2]
-        for _ in range(self.pick("terms", 0, 1, 1, 2)):
+        terms = self.pick("terms", 0, 1, 1, 2)
+        if terms and self.sizes["s"] == 1:
+            self.doubts.add("a mask of one key may broadcast")
+        for _ in range(terms):
             if scores.axes[:-2] != ("b", "h"):
                 scores = Tensor(self.reshape(scores, ("b", "h", "l", "s")).value, ("b", "h", "l", "s"))
             scores = self.term(scores)
+        if terms == 2 and "scores replaced by what others may be as low as" in self.features:
+            self.doubts.add("scores decide where two terms are as low")
         return self.reshape(scores, (*lead, "l", "s"))
 
     def probabilities(self, scores: Tensor, lead: Axes) -> Tensor:
@@ -767,7 +786,7 @@ class Spelling:
         return result
 
     def mixed(self, weights: Tensor, v: Tensor, lead: Axes) -> Tensor:
-        if v.axes[-2:] == ("s", "e") and v.axes[: len(lead)] == lead or len(v.axes) == 5:
+        if "layout: Einsum" not in self.features or v.axes[1] == "g" or v.axes[:3] == ("b", "h", "s"):
             return Tensor(self.MatMul(weights, v), (*lead, "l", "e"))
         order = self.pick("mixed into", "bhle", "blhe")
         return Tensor(self.Einsum(weights, v, equation=f"bhls,{''.join(v.axes)}->{order}"), tuple(order))
