@@ -43,15 +43,11 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A model, what was drawn, and the operators that it becomes where these have kernels.
-
-    `doubts`: why attention may stay as it is.
-    """
+    """A model, what was drawn, and the operators that it becomes at least where these have kernels."""
 
     model: onnx.ModelProto
     features: frozenset[str]
     expected: Counter[str]
-    doubts: frozenset[str]
     inputs: dict[str, tuple[tuple[str, ...], Make]]
 
     def feeds(self, symbols: dict[str, int], seed: int) -> dict[str, Array]:
@@ -79,11 +75,11 @@ class Spelling:
         self.values: dict[str, ir.Value] = {}
         self.inputs: dict[str, tuple[tuple[str, ...], Make]] = {}
         self.outputs: list[Tensor] = []
-        self.sizes: dict[str, int | str] = {"c": 3}
+        self.sizes: dict[str, int | str] = {"c": 3, "u": 1}
         self.measures: dict[str, tuple[ir.Value, int]] = {}
         self.features: set[str] = set()
-        self.doubts: set[str] = set()
-        self.is_moved = False  # whether a Reshape computes a size in the place of another, which it copies where that is 0
+        self.doubts: dict[str, str] = {}  # operators that it may not become, and why
+        self.is_moved = False  # whether a Reshape computes a size in the place of another, of which it copies one of 0
         self.expected: Counter[str] = Counter()
         self.slip = str(random.choice(SLIPS)) if self.chance(0.12) else ""
 
@@ -98,11 +94,11 @@ class Spelling:
         self.features.add(f"{what}: {choice}")
         return choice
 
-    def slips(self, slip: str) -> bool:
-        """Whether this is the place of the one thing that is wrong with the model."""
+    def slips(self, slip: str, op_type: str = "Attention") -> bool:
+        """Whether this is the place of the one thing that is wrong with the model, which is no `op_type` then."""
         if is_here := self.slip == slip:
             self.features.add(f"slip: {slip}")
-            self.doubts.add(slip)
+            self.doubts[op_type] = slip
         return is_here
 
     def node(self, op_type: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Sequence[ir.Value]:
@@ -236,7 +232,9 @@ class Spelling:
         if len(t.axes) > 1 and self.chance(0.15):
             t = self.transpose(t, tuple(map(str, self.random.permutation(t.axes))))
         goal, letters = "".join(axes), "".join(t.axes)
-        kept, here = ("".join(each for each in one if each in other) for one, other in ((goal, letters), (letters, goal)))
+        kept, here = (
+            "".join(each for each in one if each in other) for one, other in ((goal, letters), (letters, goal))
+        )
         assert all(self.sizes[letter] == 1 for letter in {*goal} ^ {*letters}), f"{t.axes} to {axes}"
         if kept != here:
             units = [here[0]]
@@ -333,16 +331,15 @@ class Spelling:
         scale, bias = (1 + self.weights(size, scale=0.3)), self.weights(size, scale=0.3)
         source = self.cast(x, np.float32) if self.half else x
         self.dtype = np.dtype(np.float32)
-        before = set(self.doubts)
         d = source.value
         if kind == "LayerNormalization":
-            other = self.slips("other mean") and len(x.axes) == 4
+            other = self.slips("other mean", kind) and len(x.axes) == 4
             d = self.Sub(source, self.mean(source.value, size, axis=1 if other else -1))
         square = self.Mul(d, d) if self.chance(0.5) else self.Pow(d, 2.0)
-        share = size - 1 if self.slips("unbiased variance") and size > 1 else size
+        share = size - 1 if self.slips("unbiased variance", kind) and size > 1 else size
         variance = self.mean(square, share, plain=share == size)
         epsilon = float(self.pick("epsilon", 1e-5, 1e-6))
-        if self.slips("epsilon outside"):
+        if self.slips("epsilon outside", kind):
             result = self.Div(d, self.Add(self.Sqrt(variance), epsilon))
         else:
             result = self.over_root(d, self.either("Add", variance, epsilon), scale)
@@ -354,9 +351,7 @@ class Spelling:
             result = self.either("Mul", result, scale.astype(outer))
         if kind == "LayerNormalization" and has_scale and self.chance(0.8):
             result = self.either("Add", result, bias)
-        if not self.doubts - before and not (self.half and kind == "LayerNormalization"):
-            self.expected[kind] += 1
-        self.doubts = before
+        self.expected[kind] += 1
         return Tensor(result, x.axes)
 
     def mean(self, x: ir.Value, size: int, *, axis: int = -1, plain: bool = True) -> ir.Value:
@@ -387,23 +382,20 @@ class Spelling:
             first, passed = self.parts(x, [size, whole - size], how=self.pick("part by", "Split", "Slice"))
             rotated = Tensor(first, x.axes)
         cos, sin = (self.spread(table, (*x.axes[:-1], "k")) for table in tables)
-        before = set(self.doubts)
         result = self.turned(rotated, cos, sin, size, spelled)
         if passed is not None:
             result = self.Concat(result, passed, axis=-1)
-        if not self.doubts - before:
-            self.expected["RotaryEmbedding"] += 1
-        self.doubts = before
+        self.expected["RotaryEmbedding"] += 1
         return Tensor(result, x.axes)
 
     def turned(self, x: Tensor, cos: Any, sin: Any, size: int, spelled: str) -> ir.Value:
         half, at = size // 2, len(x.axes)
-        first, second = (0, half) if self.slips("unequal halves") else (half, half)
+        is_unequal = self.slips("unequal halves", "RotaryEmbedding") and half > 1
         if spelled == "halves":
             how = self.pick("halves by", "Split", "Slice")
-            lengths = [half - 1, half + 1] if first == 0 and half > 1 else [half, half]
+            lengths = [half - 1, half + 1] if is_unequal else [half, half]
             one, two = self.parts(x, lengths, how=how)
-            pair = (two, self.Neg(one)) if self.slips("other signs") else (self.Neg(two), one)
+            pair = (two, self.Neg(one)) if self.slips("other signs", "RotaryEmbedding") else (self.Neg(two), one)
             across = self.Concat(*pair, axis=-1)
         else:
             if self.chance(0.5):
@@ -427,15 +419,17 @@ class Spelling:
         frequencies = (100.0 ** -(np.arange(half) / half)).astype(self.dtype)
         self.sizes |= {"i": half, "k": size}
         if source == "given":
-            angles = self.normal("angles", self.pick("batch of angles", "b", ""), "l", "i")
-            angles = Tensor(angles.value, ("b", "l", "i"))
+            angles = self.normal("angles", self.pick("batch of angles", "b", "u"), "l", "i")
         elif source == "of positions":
             positions = self.Add(self.indices("l"), np.array(1))
             column = self.Unsqueeze(self.cast(positions, self.dtype), axes=[1])
             angles = Tensor(self.node(self.pick("outer", "Mul", "MatMul"), column, frequencies[None])[0], ("l", "i"))
         else:
             rows = 1 + np.arange(length if source == "constant" and isinstance(length, int) else 16)[:, None]
-            both = rows * frequencies, rows * (-frequencies if self.slips("two angles") else frequencies)
+            both = (
+                rows * frequencies,
+                rows * (-frequencies if self.slips("two angles", "RotaryEmbedding") else frequencies),
+            )
             every = np.concatenate(both, 1) if spelled == "halves" else np.stack(both, -1).reshape(-1, size)
             contents: list[Any] = [table(every).astype(self.dtype) for table in (np.cos, np.sin)]
             axes: Axes = ("l", "k")
@@ -446,7 +440,7 @@ class Spelling:
                 end = self.measured("l")
                 contents = [self.Slice(each, [0], end, [0]) for each in contents]
             return [Tensor(each, axes) for each in contents]
-        other = self.on(angles, "Neg") if self.slips("two angles") else angles
+        other = self.on(angles, "Neg") if self.slips("two angles", "RotaryEmbedding") else angles
         whole = (*angles.axes[:-1], "k")
         if spelled == "halves":
             every = Tensor(self.Concat(angles, other, axis=-1), whole)
@@ -454,6 +448,7 @@ class Spelling:
             self.sizes["j"] = 2
             pairs = [self.Unsqueeze(each, axes=[len(whole)]) for each in (angles, other)]
             every = self.reshape(Tensor(self.Concat(*pairs, axis=-1), (*angles.axes, "j")), whole)
+        every = self.rename(every, "u", "b")
         return [self.on(every, "Cos"), self.on(every, "Sin")]
 
     def indices(self, letter: str) -> ir.Value:
@@ -584,17 +579,20 @@ class Spelling:
         if merged and self.chance(0.3):
             result = Tensor(self.MatMul(result, self.weights(self.number("he") or 0, 8)), ("b", "l", "o"))
         self.outputs.insert(0, result)
-        joined = self.features & {"cache", "rotated part: first"}
-        if self.is_moved and joined:
-            self.doubts.add("Concat of dims that are equal unless one is 0")
-            self.expected.pop("RotaryEmbedding", None)
-        if "+" in str(self.sizes["s"]) and self.features & {"term: added", "term: selected", "term: selected before", "term: padding"}:
-            self.doubts.add("a mask of as many keys as no dims prove")
-        if "cache" in self.features and "causal by: slice" in self.features:
-            self.doubts.add("a slice of a mask over as many keys as no dims prove")
-        if not self.doubts:
-            self.expected["Attention"] = 1
-        return Drawn(self.model(), frozenset(self.features), self.expected, frozenset(self.doubts), self.inputs)
+        self.expected["Attention"] = 1
+        inputs = {"term: added", "term: selected", "term: selected before", "term: padding"}
+        if self.is_moved and self.features & {"cache", "rotated part: first"}:
+            reason = "a Concat of dims that are equal unless one is 0"
+            self.doubts |= {"Attention": reason, "RotaryEmbedding": reason}
+        if self.is_moved and self.features & {"layout: 3-D", "layout: grouped", "layout: Einsum"}:
+            self.doubts["Attention"] = "dims that are equal unless one is 0"
+        if "+" in str(self.sizes["s"]) and self.features & inputs:
+            self.doubts["Attention"] = "a mask of as many keys as no dims prove"
+        if self.features >= {"cache", "causal by: slice"}:
+            self.doubts["Attention"] = "a slice of a mask over as many keys as no dims prove"
+        for op_type in self.doubts:
+            self.expected.pop(op_type, None)
+        return Drawn(self.model(), frozenset(self.features), self.expected, self.inputs)
 
     def operands(self) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [b, l, h, d], keys [b, s, g or h, d] and values in some order of their axes."""
@@ -611,7 +609,11 @@ class Spelling:
         if is_cached:
             self.features.add("cache")
             sizes |= {"p": pick("past", "p", 3)}
-            sizes["s"] = length + sizes["p"] if isinstance(length, int) and isinstance(sizes["p"], int) else f"{length}+{sizes['p']}"
+            sizes["s"] = (
+                length + sizes["p"]
+                if isinstance(length, int) and isinstance(sizes["p"], int)
+                else f"{length}+{sizes['p']}"
+            )
         new = "n" if is_cached else "s"
         letter = "s" if source == "crossed" else "l"
         heads = "g" if each > 1 else "h"
@@ -628,7 +630,11 @@ class Spelling:
                 v = self.rename(v, "d", "e")
             else:
                 other = self.normal("x", "b", "s", "w") if source == "crossed" else x
-                q, k, v = self.projected(x, "hd"), self.projected(other, f"{heads}d"), self.projected(other, f"{heads}e")
+                q, k, v = (
+                    self.projected(x, "hd"),
+                    self.projected(other, f"{heads}d"),
+                    self.projected(other, f"{heads}e"),
+                )
         if self.chance(0.25):
             q, k = (self.normalized(self.by_heads(t)) for t in (q, k))
         if source != "crossed" and self.chance(0.3):
@@ -743,7 +749,7 @@ class Spelling:
             self.outputs.append(self.on(scores, "Neg"))
         if self.chance(0.1):
             self.features.add("output: scores")
-            self.doubts.add("scores are an output")
+            self.doubts["Attention"] = "scores are an output"
             self.outputs.append(scores)
         if self.half and self.chance(0.5):
             self.features.add("scores upcast")
@@ -754,13 +760,13 @@ class Spelling:
         lead = scores.axes[:-2]
         terms = self.pick("terms", 0, 1, 1, 2)
         if terms and self.sizes["s"] == 1:
-            self.doubts.add("a mask of one key may broadcast")
+            self.doubts["Attention"] = "a mask of one key may broadcast"
         for _ in range(terms):
             if scores.axes[:-2] != ("b", "h"):
                 scores = Tensor(self.reshape(scores, ("b", "h", "l", "s")).value, ("b", "h", "l", "s"))
             scores = self.term(scores)
         if terms == 2 and "scores replaced by what others may be as low as" in self.features:
-            self.doubts.add("scores decide where two terms are as low")
+            self.doubts["Attention"] = "scores decide where two terms are as low"
         return self.reshape(scores, (*lead, "l", "s"))
 
     def probabilities(self, scores: Tensor, lead: Axes) -> Tensor:
@@ -781,7 +787,7 @@ class Spelling:
             result = Tensor(self.Mul(result, self.normal("after", "l", "s").value), result.axes)
         if self.chance(0.1):
             self.features.add("output: probabilities")
-            self.doubts.add("probabilities are an output")
+            self.doubts["Attention"] = "probabilities are an output"
             self.outputs.append(result)
         return result
 

@@ -17,8 +17,8 @@ from ...registry import register
 class DeclareAttentionValues(Pass):
     """Write down the last dim of values [batch, length, heads * size] behind a Reshape whose target is computed.
 
-    Where the inference of ONNX does not know it, it takes the last dim of the result for 0 (1.23), and ONNX Runtime does
-    not load a MatMul behind it (1.31). Nodes stay as they are.
+    Where the inference of ONNX does not know it, it takes the last dim of the result for 0 (1.23), and ONNX Runtime
+    does not load a MatMul behind it (1.31). Nodes stay as they are.
 
     before:  v = Reshape(x, computed)                          y = Attention<q_num_heads, kv_num_heads>(q, k, v)
     after:   v = Reshape(x, computed)   v: float[?, ?, 32]     y = Attention<q_num_heads, kv_num_heads>(q, k, v)

@@ -64,7 +64,9 @@ def _find_interleaved(m: Match) -> bool | None:
 
 def _view_of(value: ir.Value, source: ir.Value, shapes: Shapes, *, is_negated: bool) -> View | None:
     """The view that `value` is of `source`, taken of it or of what it is a Reshape of, behind one negation or none."""
-    wholes = {inner: identity(view.dims).reshape(view.source) for inner, view in chain(source, shapes) if view.is_reshape}
+    wholes = {
+        inner: identity(view.dims).reshape(view.source) for inner, view in chain(source, shapes) if view.is_reshape
+    }
     for inner, view in chain(value, shapes):
         if not is_negated and (whole := wholes.get(inner)) is not None:
             return whole.then(view)

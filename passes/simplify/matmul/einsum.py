@@ -78,7 +78,7 @@ _matmul = let("one batched product of matrices", _find_product)
 
 
 def _broadcast_label(m: Match) -> str | None:
-    """A summed label with different dims, of which one may be 1: Einsum broadcasts it, MatMul those of batches alone."""
+    """A summed label with different dims, of which one may be 1: Einsum broadcasts it, MatMul only batches."""
     left, right, result = _labels(m) or ("", "", "")
     for label in (set(left) & set(right)) - set(result):
         one = (m.x.dims or ())[left.index(label)]
