@@ -24,7 +24,7 @@ DEFAULT = (
     "fixpoint(simplify,canonicalize,propagate-transposes{rounding=true},constant-fold,cse,dedup-initializers,dce)",
     # Less arithmetic in more operators, when no pass matches the plain operator any more.
     "ort-algorithms,fixpoint(canonicalize,constant-fold,dedup-initializers,cse,dce)",
-    "sink-initializers",
+    "sink-initializers,declare-attention-values",
 )
 
 EXACT = (

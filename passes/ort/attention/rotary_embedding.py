@@ -16,6 +16,7 @@ from .... import ir
 from ...analyses import Shapes
 from ...analyses.facts import Dims
 from ...analyses.nonzero_dims import dims_unless_empty
+from ...analyses.symbolic import equals_if_broadcast
 from ...pipeline.exactness import Exactness
 from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
@@ -26,6 +27,7 @@ from ...rewriting.rule import rule
 from ...targets.cuda import FLOAT16_TYPES
 from ...views.emit import Step, build, constant_target, emit
 from ...views.node_view import chain
+from ...views.slice_ranges import axis_of
 from ...views.view import View, identity
 
 x, cos, sin, turned, rotated, passed, positions = values("x cos sin turned rotated passed positions")
@@ -61,10 +63,13 @@ def _find_interleaved(m: Match) -> bool | None:
 
 
 def _view_of(value: ir.Value, source: ir.Value, shapes: Shapes, *, is_negated: bool) -> View | None:
-    """The view that `value` is of `source`, behind one negation or none."""
+    """The view that `value` is of `source`, taken of it or of what it is a Reshape of, behind one negation or none."""
+    wholes = {
+        inner: identity(view.dims).reshape(view.source) for inner, view in chain(source, shapes) if view.is_reshape
+    }
     for inner, view in chain(value, shapes):
-        if not is_negated and inner is source:
-            return view
+        if not is_negated and (whole := wholes.get(inner)) is not None:
+            return whole.then(view)
         node = inner.producer()
         if is_negated and node is not None and node.op_type == "Neg" and node.inputs[0] is not None:
             before = _view_of(node.inputs[0], source, shapes, is_negated=False)
@@ -80,18 +85,24 @@ IS_INTERLEAVED = let("pairs of x that are turned", _find_interleaved, is_structu
 
 @dataclass(frozen=True)
 class Table:
-    """Cosines or sines [batch or 1, length, size / 2]: movement of `source`, then the elementwise `operators`."""
+    """Cosines or sines [batch or 1, length, size / 2]: movement of `source`, then the elementwise `operators`.
+
+    `rows`: the Gather or Slice that selects rows of it before.
+    """
 
     source: ir.Value | ir.Array
     dims: Dims
     steps: tuple[Step, ...] = ()
     operators: tuple[ir.Node, ...] = ()
+    rows: ir.Node | None = None
 
     def build(self, op: Builder) -> ir.Value:
         """Build the operators."""
-        if not isinstance(self.source, ir.Value):
-            return op.constant(self.source)
-        value = build(self.steps, self.source, op)
+        value = self.source if isinstance(self.source, ir.Value) else op.constant(self.source)
+        if self.rows is not None:
+            inputs = [value, *self.rows.inputs[1:]]
+            value = op.node(self.rows.op_type, inputs, attributes=dict(self.rows.attributes))[0]
+        value = build(self.steps, value, op)
         for node in self.operators:
             inputs = [value if operand is node.inputs[0] else operand for operand in node.inputs]
             value = op.node(node.op_type, inputs, attributes=dict(node.attributes))[0]
@@ -122,6 +133,14 @@ def _find_table(m: Match, name: Var, axis: int) -> Table | None:
         if content is not None and outer is not None and not operators:
             return _constant_table(content, outer, axis, m[IS_INTERLEAVED])
         node = value.producer()
+        if outer is not None and (rows := _rows_of_pairs(node, shapes, m[IS_INTERLEAVED])) is not None:
+            *lead, size = outer.source
+            once = identity((*lead, rows.shape[-1])).expand_dim(len(lead), 2, inner=m[IS_INTERLEAVED])
+            whole = once.then(outer) if once.dims[-1] == size else None
+            half = None if whole is None else _half(whole, axis, m[IS_INTERLEAVED])
+            steps = None if half is None else emit(half, computed=True)
+            if half is not None and steps is not None:
+                return Table(rows, half.dims, tuple(steps), tuple(reversed(operators)), node)
         if node is None or node.domain or not _is_elementwise(node) or node.inputs[0] is None:
             return None
         operators.append(node)
@@ -139,7 +158,7 @@ def _is_elementwise(node: ir.Node) -> bool:
 def _half(view: View, axis: int, is_interleaved: bool) -> View | None:
     """[batch or 1, length, size / 2] of a view whose last dim is a repetition; None where it is none."""
     group = view.groups[-1]
-    repeated = group[-1 if is_interleaved else 0] if len(group) > 1 else None
+    repeated = group[-1 if is_interleaved else 0] if group else None
     if repeated is None or not repeated.is_broadcast or repeated.count != 2:
         return None
     once = replace(view, groups=(*view.groups[:-1], group[:-1] if is_interleaved else group[1:]))
@@ -152,10 +171,31 @@ def _constant_table(content: ir.Array, view: View, axis: int, is_interleaved: bo
     numbers = [dim for dim in dims if isinstance(dim, int)]
     if len(numbers) < 4 or not view.is_reshape or numbers[axis] != 1:
         return None
-    array = content.reshape(numbers).squeeze(axis)
-    pairs = array.reshape(*array.shape[:-1], *((-1, 2) if is_interleaved else (2, numbers[-1] // 2)))
+    once = _once_for_pairs(content.reshape(numbers).squeeze(axis), is_interleaved)
+    return None if once is None else Table(once, once.shape)
+
+
+def _rows_of_pairs(node: ir.Node | None, shapes: Shapes, is_interleaved: bool) -> ir.Array | None:
+    """The constant of which a Gather or Slice selects rows, each number once for the pair that it is repeated for."""
+    content = ir.constant(node.inputs[0]) if node is not None and node.inputs and node.inputs[0] is not None else None
+    if node is None or node.domain or content is None or content.ndim < 2:
+        return None
+    if node.op_type == "Gather":
+        axes = [axis_of(node, shapes)]
+    elif node.op_type == "Slice" and isinstance(given := ir.parameter(node, "axes"), np.ndarray):
+        axes = [int(axis) % content.ndim for axis in given.flat]
+    else:
+        return None
+    return None if content.ndim - 1 in axes else _once_for_pairs(content, is_interleaved)
+
+
+def _once_for_pairs(array: ir.Array, is_interleaved: bool) -> ir.Array | None:
+    """[..., size / 2] of [..., size], where both elements of each pair are equal."""
+    if array.shape[-1] % 2:
+        return None
+    pairs = array.reshape(*array.shape[:-1], *((-1, 2) if is_interleaved else (2, array.shape[-1] // 2)))
     first, second = np.moveaxis(pairs, -1 if is_interleaved else -2, 0)
-    return Table(np.ascontiguousarray(first), first.shape) if np.array_equal(first, second) else None
+    return np.ascontiguousarray(first) if np.array_equal(first, second) else None
 
 
 @dataclass(frozen=True)
@@ -174,7 +214,7 @@ def _find_rotation(m: Match) -> Rotation | str:
         if first is None or second is None or first.dims != second.dims or dims is None:
             continue
         (batch, length, _), heads = first.dims, dims[2]
-        if batch not in (1, dims[0]) or length != dims[3 - axis]:
+        if batch not in (1, dims[0]) or not equals_if_broadcast(length, dims[3 - axis]):
             continue
         if axis == 1:
             return Rotation(first, second)
@@ -220,7 +260,8 @@ def fuse_rotary_embedding(m: Match, op: Builder) -> ir.Value:
     rows = None
     if rotation.cos.dims[0] == 1 != dims[0]:  # the operator needs a row for each sample
         batch = op.Shape(value, start=0, end=1)
-        contents = [table.source for table in (rotation.cos, rotation.sin) if isinstance(table.source, np.ndarray)]
+        plain = [table.source for table in (rotation.cos, rotation.sin) if table.rows is None]
+        contents = [source for source in plain if isinstance(source, np.ndarray)]
         if len(contents) == len(tables):
             indices = op.constant(np.arange(contents[0].shape[1], dtype=np.int64)[None])
             rows = op.Expand(indices, op.Concat(batch, [1], axis=0))

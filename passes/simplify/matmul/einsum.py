@@ -1,4 +1,4 @@
-"""Einsum of two operands as MatMul, with a Transpose where the order of labels needs it."""
+"""Einsum of two operands as MatMul, with Transposes where the order of labels needs them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import floating, let, require
+from ...rewriting.constraints import floating, let
 from ...rewriting.match import Condition, Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
@@ -78,9 +78,9 @@ _matmul = let("one batched product of matrices", _find_product)
 
 
 def _broadcast_label(m: Match) -> str | None:
-    """A label with different dims, of which one may be 1: Einsum broadcasts it, MatMul does not."""
-    left, right, _ = _labels(m) or ("", "", "")
-    for label in sorted(set(left) & set(right)):
+    """A summed label with different dims, of which one may be 1: Einsum broadcasts it, MatMul only batches."""
+    left, right, result = _labels(m) or ("", "", "")
+    for label in (set(left) & set(right)) - set(result):
         one = (m.x.dims or ())[left.index(label)]
         other = (m.y.dims or ())[right.index(label)]
         if one != other:
@@ -97,11 +97,14 @@ def _transposed(op: Builder, value: ir.Value, order: tuple[int, ...]) -> ir.Valu
     requires=[
         floating("x", "y"),
         _matmul,
-        Condition("dims that are equal", _broadcast_label),
-        require("at most one Transpose", lambda m: m[_matmul].transposes <= 1, lambda m: str(m[_matmul].transposes)),
+        Condition("a summed dim that is equal", _broadcast_label),
     ],
     exactness=Exactness.ROUNDING,
-    source="ONNX Einsum; ONNX Runtime's Einsum copies both operands into its own order first",
+    source=(
+        "ONNX Einsum; ONNX Runtime's Einsum copies both operands into its own order first. On the CPU with 1.31.1, one "
+        "thread, 12 heads of 64: bihd,bjhd->bhij over 64 tokens x2.8, 197 x1.9, 512 x2.0; bhij,bjhd->bihd x1.2, x1.15, "
+        "x1.3; bihd,bjhd->bihj with three Transposes x2.8, x1.4, x1.4; one token alone x0.95"
+    ),
 )
 def einsum_to_matmul(m: Match, op: Builder) -> ir.Value:
     """Write a batched matrix product as MatMul.

@@ -211,7 +211,7 @@ class _Group:
         return np.concatenate(parts)
 
     def _widths(self) -> list[int]:
-        return [size * (self.depth or 1) for size in self.sizes]
+        return [size * (self.depth if self.views else 1) for size in self.sizes]
 
 
 def _permutation(node: ir.Node, rank: int) -> tuple[int, ...]:

@@ -90,6 +90,16 @@ def test_heads_of_different_depth_are_cut_after_the_split() -> None:
     assert counts == {"MatMul": 1, "Add": 1, "Reshape": 3, "Split": 1, "Identity": 3}
 
 
+def test_a_branch_without_a_bias_gets_zeros_before_heads_of_different_depth() -> None:
+    heads = "qh = Reshape(qb, heads)  kh = Reshape(k, wide)  vh = Reshape(vb, heads) "
+    counts, _ = optimized(
+        QUERY_KEY_VALUE.replace("kb = Add(bk, k)", "") + heads,
+        "float[n,s,2,4] qh, float[n,s,1,8] kh, float[n,s,2,4] vh",
+        heads="int64[4] heads = {0, 0, -1, 4}, int64[4] wide = {0, 0, -1, 8}",
+    )
+    assert counts == {"MatMul": 1, "Add": 1, "Split": 1, "Reshape": 3}
+
+
 def test_two_products_without_a_bias_stay() -> None:
     counts, _ = optimized("q = MatMul(x, wq)  k = MatMul(x, wk)", "float[n,s,8] q, float[n,s,8] k")
     assert counts == {"MatMul": 2}
