@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from .... import ir
 from ...analyses import Shapes
-from ...analyses.manager import Analysis
 from ...pipeline.pass_ import Pass, PassContext
 from ...registry import register
 
@@ -25,7 +24,6 @@ class DeclareAttentionValues(Pass):
     """
 
     name: ClassVar[str] = "declare-attention-values"
-    preserves: ClassVar[frozenset[type[Analysis]]] = frozenset({Shapes})
 
     def run(self, model: ir.Model, context: PassContext) -> None:
         """Declare the dims of the values of each Attention."""
