@@ -1,8 +1,9 @@
 """Rotary position embedding, recognized by what it does, as ONNX RotaryEmbedding.
 
-y = x * cos + turned(x) * sin, where `turned` moves each element of a pair to the place of the other and negates one.
-Pairs are either the two parts of a head, or neighbours (interleaved). Cosines and sines repeat for each pair; they are
-computed for half a head, whatever their spelling, since all that happens to them is elementwise or movement.
+y = x * cos + turned(x) * sin, where `turned` moves each element of a pair to the place of the other and negates one; or
+the elements of pairs apart, a * cos - b * sin and b * cos + a * sin, which are joined after. Pairs are either the two
+parts of a head, or neighbours (interleaved). Where cosines and sines repeat for each pair, they are computed for half a
+head, whatever their spelling, since all that happens to them is elementwise or movement.
 """
 
 from __future__ import annotations
@@ -20,44 +21,62 @@ from ...pipeline.exactness import Exactness
 from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, require
-from ...rewriting.match import Match
-from ...rewriting.pattern import Var, op, values
+from ...rewriting.match import Let, Match
+from ...rewriting.pattern import any_call, op, values
 from ...rewriting.rule import rule
 from ...targets.cuda import FLOAT16_TYPES
-from ...views.emit import Step, build, constant_target, emit
+from ...views.emit import Step, build, constant_target, cost, emit
 from ...views.node_view import chain
 from ...views.view import View, identity
 
 x, cos, sin, turned, rotated, passed, positions = values("x cos sin turned rotated passed positions")
 
 
-# --- turned pairs -----------------------------------------------------------------------------------------------------
+# --- pairs ------------------------------------------------------------------------------------------------------------
 
 
-def _find_interleaved(m: Match) -> bool | None:
-    """Whether pairs are neighbours, where `turned` is x with each pair turned; None where it is not that."""
-    dims = m.x.dims
-    if dims is None or len(dims) != 4 or not isinstance(dims[-1], int) or dims[-1] % 2:
+@dataclass(frozen=True)
+class Turn:
+    """The pairs of `x` turned by angles of these cosines and sines.
+
+    `is_interleaved`: pairs are neighbours. `repeats`: cosines and sines have each number for both elements of a pair.
+    """
+
+    x: ir.Value
+    cos: ir.Value
+    sin: ir.Value
+    is_interleaved: bool
+    repeats: bool = True
+
+
+def _elements(dims: Dims, *, is_interleaved: bool) -> tuple[View, View] | None:
+    """The first and the second element of each pair of [..., size], as views [..., size / 2]."""
+    if len(dims) != 4 or not isinstance(dims[-1], int) or dims[-1] % 2:
         return None
+    half = dims[-1] // 2
+    start, step = (1, 2) if is_interleaved else (half, 1)
+    first, second = (identity(dims).slice(3, at, step, half) for at in (0, start))
+    assert first is not None, "a range of a dim that is a number"
+    assert second is not None, "a range of a dim that is a number"
+    return first, second
+
+
+def _find_turned(m: Match) -> Turn | None:
+    """The turn, where `turned` is x with each pair turned."""
+    dims = m.x.dims
     joined, is_interleaved = m.turned.value.producer(), False
     if joined is not None and joined.op_type == "Reshape" and joined.inputs[0] is not None:
         joined, is_interleaved = joined.inputs[0].producer(), True
-    if joined is None or joined.op_type != "Concat" or joined.domain or len(joined.inputs) != 2:
+    if joined is None or joined.op_type != "Concat" or joined.domain or len(joined.inputs) != 2 or dims is None:
         return None
-    if ir.attribute(joined, "axis") not in (-1, len(dims) + is_interleaved - 1):
+    if ir.attribute(joined, "axis") not in (-1, len(dims) + is_interleaved - 1) or m.turned.dims != dims:
         return None
-    first, second = joined.inputs
-    if first is None or second is None or m.turned.dims != dims:
-        return None
-    half = dims[-1] // 2
-    starts, step = ((1, 0), 2) if is_interleaved else ((half, 0), 1)
-    for value, start, is_negated in ((first, starts[0], True), (second, starts[1], False)):
-        part = identity(dims).slice(3, start, step, half)
-        assert part is not None, "a range of a dim that is a number"
-        view = _view_of(value, m.x.value, m.shapes, is_negated=is_negated)
+    parts = _elements(dims, is_interleaved=is_interleaved)
+    for value, part, is_negated in zip(joined.inputs, reversed(parts or ()), (True, False), strict=False):
+        view = None if value is None else _view_of(value, m.x.value, m.shapes, is_negated=is_negated)
         if view is None or not view.same(part.unsqueeze(4) if is_interleaved else part):
             return None
-    return is_interleaved
+    return None if parts is None else Turn(m.x.value, m.cos.value, m.sin.value, is_interleaved)
 
 
 def _view_of(value: ir.Value, source: ir.Value, shapes: Shapes, *, is_negated: bool) -> View | None:
@@ -72,7 +91,55 @@ def _view_of(value: ir.Value, source: ir.Value, shapes: Shapes, *, is_negated: b
     return None
 
 
-IS_INTERLEAVED = let("pairs of x that are turned", _find_interleaved, is_structural=True)
+TURNED = let("pairs of x that are turned", _find_turned, is_structural=True)
+
+
+def _find_joined(m: Match) -> Turn | None:
+    """The turn whose first and second elements the Concat at the root joins."""
+    dims, found = m.shapes.dims(m.root.outputs[0]), []
+    if dims is None or len(m.root.inputs) != 2 or ir.attribute(m.root, "axis") not in (-1, len(dims) - 1):
+        return None
+    is_interleaved = len(dims) == 5
+    for value, operator in zip(m.root.inputs, ("Sub", "Add"), strict=True):
+        pair = None if value is None else _two_products(value, operator, m.shapes, is_interleaved=is_interleaved)
+        if pair is None:
+            return None
+        found.append(pair)
+    (straight, crossed), others = found[0], {frozenset(each.inputs) for each in found[1]}
+    for a, cos in (straight.inputs, reversed(straight.inputs)):
+        for b, sin in (crossed.inputs, reversed(crossed.inputs)):
+            if others != {frozenset((b, cos)), frozenset((a, sin))} or a is None or b is None or not cos or not sin:
+                continue
+            sources = dict(chain(b, m.shapes))
+            for x, view in chain(a, m.shapes):
+                parts = _elements(view.source, is_interleaved=is_interleaved)
+                if parts and x in sources and view.same(parts[0]) and sources[x].same(parts[1]):
+                    m.found.extend(node for pair in found for node in pair)
+                    return Turn(x, cos, sin, is_interleaved, repeats=False)
+    return None
+
+
+def _two_products(
+    value: ir.Value, operator: str, shapes: Shapes, *, is_interleaved: bool
+) -> tuple[ir.Node, ir.Node] | None:
+    """The products whose sum or difference, used once, `value` is, perhaps with a last dim of 1."""
+    if not (views := chain(value, shapes)):
+        return None
+    inner, view = views[-1]
+    node, whole = inner.producer(), identity(view.source)
+    if node is None or node.op_type != operator or node.domain or len(node.inputs) != 2:
+        return None
+    products = [each.producer() for each in node.inputs if each is not None and ir.is_private(each)]
+    if not view.same(whole.unsqueeze(4) if is_interleaved and len(whole.groups) == 4 else whole):
+        return None
+    if not all(ir.is_private(each) for each, _ in views) or len(products) != 2:
+        return None
+    first, second = products
+    are_products = all(each is not None and each.op_type == "Mul" and not each.domain for each in products)
+    return (first, second) if are_products and first is not None and second is not None else None
+
+
+JOINED = let("elements of pairs that are turned", _find_joined, is_structural=True)
 
 
 # --- cosines and sines ------------------------------------------------------------------------------------------------
@@ -98,29 +165,31 @@ class Table:
         return value
 
 
-def _find_table(m: Match, name: Var, axis: int) -> Table | None:
+def _find_table(value: ir.Value, turn: Turn, shapes: Shapes, axis: int) -> Table | None:
     """The table whose rows are repeated for the pairs of each head, the heads being on `axis` of x."""
-    value, shapes = m[name].value, m.shapes
-    own, dims = dims_unless_empty(shapes, value), dims_unless_empty(shapes, m.x.value)
-    if own is None or dims is None or len(own) > 4:
+    own = dims_unless_empty(shapes, value)
+    if own is None or len(own) > 4:
         return None
     outer = identity(own).expand((*(1,) * (4 - len(own)), *own))
     operators: list[ir.Node] = []
     for _ in range(6):
-        sources = chain(value, shapes, partial(dims_unless_empty, shapes))
-        for source, inner in sources:
-            whole = None if outer is None else inner.then(outer)
-            half = None if whole is None else _half(whole, axis, m[IS_INTERLEAVED])
-            steps = None if half is None else emit(half, computed=True)
-            if half is not None and steps is not None:
-                return Table(source, half.dims, tuple(steps), tuple(reversed(operators)))
+        sources, found = chain(value, shapes, partial(dims_unless_empty, shapes)), []
         if not sources or outer is None:
             return None
-        value, inner = sources[-1]
-        outer = inner.then(outer)
-        content = ir.constant(value)
-        if content is not None and outer is not None and not operators:
-            return _constant_table(content, outer, axis, m[IS_INTERLEAVED])
+        content = ir.constant(sources[-1][0])
+        whole = sources[-1][1].then(outer)
+        constant = None if content is None or whole is None or operators else _constant_table(content, whole, axis, turn)
+        if constant is not None:
+            return constant
+        for source, inner in sources:
+            view = inner.then(outer)
+            half = None if view is None else _half(view, axis, turn)
+            steps = None if half is None else emit(half, computed=True)
+            if half is not None and steps is not None:
+                found.append(Table(source, half.dims, tuple(steps), tuple(reversed(operators))))
+        if found:
+            return min(found, key=lambda table: cost(table.steps))
+        value, outer = sources[-1][0], whole
         node = value.producer()
         if node is None or node.domain or not _is_elementwise(node) or node.inputs[0] is None:
             return None
@@ -136,9 +205,11 @@ def _is_elementwise(node: ir.Node) -> bool:
     return node.op_type in ("Cos", "Sin", "Cast", "Neg")
 
 
-def _half(view: View, axis: int, is_interleaved: bool) -> View | None:
-    """[batch or 1, length, size / 2] of a view whose last dim is a repetition; None where it is none."""
-    group = view.groups[-1]
+def _half(view: View, axis: int, turn: Turn) -> View | None:
+    """[batch or 1, length, size / 2] of a view whose last dim is a repetition, if any; None where it is none."""
+    if not turn.repeats:
+        return view.squeeze(axis)
+    group, is_interleaved = view.groups[-1], turn.is_interleaved
     repeated = group[-1 if is_interleaved else 0] if len(group) > 1 else None
     if repeated is None or not repeated.is_broadcast or repeated.count != 2:
         return None
@@ -146,15 +217,17 @@ def _half(view: View, axis: int, is_interleaved: bool) -> View | None:
     return once.squeeze(axis)
 
 
-def _constant_table(content: ir.Array, view: View, axis: int, is_interleaved: bool) -> Table | None:
+def _constant_table(content: ir.Array, view: View, axis: int, turn: Turn) -> Table | None:
     """The same of a constant, whose repetition its elements show."""
     dims = view.dims
     numbers = [dim for dim in dims if isinstance(dim, int)]
     if len(numbers) < 4 or not view.is_reshape or numbers[axis] != 1:
         return None
     array = content.reshape(numbers).squeeze(axis)
-    pairs = array.reshape(*array.shape[:-1], *((-1, 2) if is_interleaved else (2, numbers[-1] // 2)))
-    first, second = np.moveaxis(pairs, -1 if is_interleaved else -2, 0)
+    if not turn.repeats:
+        return Table(array, array.shape)
+    pairs = array.reshape(*array.shape[:-1], *((-1, 2) if turn.is_interleaved else (2, numbers[-1] // 2)))
+    first, second = np.moveaxis(pairs, -1 if turn.is_interleaved else -2, 0)
     return Table(np.ascontiguousarray(first), first.shape) if np.array_equal(first, second) else None
 
 
@@ -162,43 +235,50 @@ def _constant_table(content: ir.Array, view: View, axis: int, is_interleaved: bo
 class Rotation:
     """The tables of x [batch, heads, length, size], or with `heads` of [batch, length, heads, size]."""
 
+    turn: Turn
     cos: Table
     sin: Table
     heads: int | None = None
 
 
-def _find_rotation(m: Match) -> Rotation | str:
-    dims = dims_unless_empty(m.shapes, m.x.value)
+def _find_rotation(turn: Turn, shapes: Shapes) -> Rotation | str:
+    dims = dims_unless_empty(shapes, turn.x)
     for axis in (1, 2):
-        first, second = (_find_table(m, name, axis) for name in (cos, sin))
+        first, second = (_find_table(value, turn, shapes, axis) for value in (turn.cos, turn.sin))
         if first is None or second is None or first.dims != second.dims or dims is None:
             continue
-        (batch, length, _), heads = first.dims, dims[2]
-        if batch not in (1, dims[0]) or length != dims[3 - axis]:
+        (batch, length, half), heads = first.dims, dims[2]
+        if batch not in (1, dims[0]) or length != dims[3 - axis] or 2 * half != dims[3]:
             continue
         if axis == 1:
-            return Rotation(first, second)
+            return Rotation(turn, first, second)
         if isinstance(heads, int):
-            return Rotation(first, second, heads)
-    return ", ".join(m.shapes.show(m[name].value) for name in (x, cos, sin))
+            return Rotation(turn, first, second, heads)
+    return ", ".join(map(shapes.show, (turn.x, turn.cos, turn.sin)))
 
 
-ROTATION = let("a cosine and a sine for each position and pair", _find_rotation)
+def _rotation(turn: Let[Turn]) -> Let[Rotation]:
+    text = "a cosine and a sine for each position and pair"
+    return let(text, lambda m: _find_rotation(m[turn], m.shapes))
+
+
+ROTATION, JOINED_ROTATION = _rotation(TURNED), _rotation(JOINED)
 
 
 def _has_kernel(m: Match) -> bool:
-    """Whether the target computes in the type of x: the CPU's kernel for float16 converts to float32 and back."""
-    is_cuda = m.context.settings.target.is_cuda
-    return m.x.dtype == ir.DataType.FLOAT or (is_cuda and m.x.dtype in FLOAT16_TYPES)
+    """Whether the target computes in this type: the CPU's kernel for float16 converts to float32 and back."""
+    dtype, is_cuda = m.shapes.dtype(m.root.outputs[0]), m.context.settings.target.is_cuda
+    return dtype == ir.DataType.FLOAT or (is_cuda and dtype in FLOAT16_TYPES)
+
+
+ELEMENT_TYPE = require(
+    "float32, on CUDA also float16 or bfloat16", _has_kernel, lambda m: str(m.shapes.dtype(m.root.outputs[0]))
+)
 
 
 @rule(
     op.Add(op.Mul(x, cos).any_order().named("straight"), op.Mul(turned, sin).any_order().named("crossed")).any_order(),
-    requires=[
-        IS_INTERLEAVED,
-        require("float32, on CUDA also float16 or bfloat16", _has_kernel, lambda m: str(m.x.dtype)),
-        ROTATION,
-    ],
+    requires=[TURNED, ELEMENT_TYPE, ROTATION],
     exactness=Exactness.ROUNDING,
     source="Su et al. 2021 (arXiv:2104.09864), in the form of ONNX RotaryEmbedding-23",
     phase=Phase.ATTENTION,
@@ -210,8 +290,36 @@ def fuse_rotary_embedding(m: Match, op: Builder) -> ir.Value:
     before:  y = Add(Mul(x, Cos(a)), Mul(Concat(Neg(x[half:]), x[:half]), Sin(a)))        x: [b, heads, s, size]
     after:   y = RotaryEmbedding(x, Cos(a'), Sin(a'))        a': [b, s, size / 2]
     """
-    rotation, attributes = m[ROTATION], {"interleaved": int(m[IS_INTERLEAVED])}
-    value, dims = m.x.value, m.x.dims
+    return _build(m[ROTATION], m.shapes, op)
+
+
+@rule(
+    any_call("Concat"),
+    requires=[JOINED, ELEMENT_TYPE, JOINED_ROTATION],
+    exactness=Exactness.ROUNDING,
+    source="Su et al. 2021 (arXiv:2104.09864), in the form of the body of ONNX RotaryEmbedding-23",
+    phase=Phase.ATTENTION,
+    benefit=1,
+)
+def fuse_joined_rotary_embedding(m: Match, op: Builder) -> ir.Value:
+    """Fuse the rotation of pairs whose elements are computed apart and joined.
+
+    before:  y = Concat(Sub(Mul(x[:half], c), Mul(x[half:], s)), Add(Mul(x[half:], c), Mul(x[:half], s)))
+    after:   y = RotaryEmbedding(x, c, s)        x: [b, heads, s, size]; c, s: [b, s, size / 2]
+    """
+    turn, result = m[JOINED], _build(m[JOINED_ROTATION], m.shapes, op)
+    if not turn.is_interleaved:
+        return result
+    dims = m.shapes.dims(turn.x)
+    assert dims is not None
+    assert isinstance(dims[3], int)
+    return op.Reshape(result, constant_target(dims, (*dims[:3], dims[3] // 2, 2)))
+
+
+def _build(rotation: Rotation, shapes: Shapes, op: Builder) -> ir.Value:
+    """The operator, and what brings its operands into its layout."""
+    value, attributes = rotation.turn.x, {"interleaved": int(rotation.turn.is_interleaved)}
+    dims = shapes.dims(value)
     assert dims is not None
     if rotation.heads is not None:
         attributes["num_heads"] = rotation.heads
