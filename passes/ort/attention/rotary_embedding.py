@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from ...pipeline.exactness import Exactness
 from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, require
-from ...rewriting.match import Let, Match
+from ...rewriting.match import Match
 from ...rewriting.pattern import any_call, op, values
 from ...rewriting.rule import rule
 from ...targets.cuda import FLOAT16_TYPES
@@ -94,43 +95,60 @@ def _view_of(value: ir.Value, source: ir.Value, shapes: Shapes, *, is_negated: b
 TURNED = let("pairs of x that are turned", _find_turned, is_structural=True)
 
 
-def _find_joined(m: Match) -> Turn | None:
-    """The turn whose first and second elements the Concat at the root joins."""
-    dims, found = m.shapes.dims(m.root.outputs[0]), []
-    if dims is None or len(m.root.inputs) != 2 or ir.attribute(m.root, "axis") not in (-1, len(dims) - 1):
+@dataclass(frozen=True)
+class Joined:
+    """Operands `at` and the next of a Concat: the first and the second elements of pairs that are turned."""
+
+    turn: Turn
+    at: int
+
+
+def _find_joined(m: Match) -> Joined | None:
+    """The turn whose elements the Concat at the root joins, parts of a head or neighbours."""
+    dims, operands = m.shapes.dims(m.root.outputs[0]), m.root.inputs
+    if dims is None or ir.attribute(m.root, "axis") not in (-1, len(dims) - 1):
         return None
-    is_interleaved = len(dims) == 5
-    for value, operator in zip(m.root.inputs, ("Sub", "Add"), strict=True):
-        pair = None if value is None else _two_products(value, operator, m.shapes, is_interleaved=is_interleaved)
-        if pair is None:
-            return None
-        found.append(pair)
-    (straight, crossed), others = found[0], {frozenset(each.inputs) for each in found[1]}
-    for a, cos in (straight.inputs, reversed(straight.inputs)):
-        for b, sin in (crossed.inputs, reversed(crossed.inputs)):
-            if others != {frozenset((b, cos)), frozenset((a, sin))} or a is None or b is None or not cos or not sin:
-                continue
-            sources = dict(chain(b, m.shapes))
-            for x, view in chain(a, m.shapes):
-                parts = _elements(view.source, is_interleaved=is_interleaved)
-                if parts and x in sources and view.same(parts[0]) and sources[x].same(parts[1]):
-                    m.found.extend(node for pair in found for node in pair)
-                    return Turn(x, cos, sin, is_interleaved, repeats=False)
+    if len(dims) != 4 and (len(dims), dims[-1], len(operands)) != (5, 2, 2):
+        return None
+    for at, pair in enumerate(pairwise(operands)):
+        found = [
+            None if value is None else _two_products(value, operator, m.shapes)
+            for value, operator in zip(pair, ("Sub", "Add"), strict=True)
+        ]
+        first, second = found
+        turn = None if first is None or second is None else _find_elements(first, second, m.shapes)
+        if turn is not None:
+            m.found.extend(node for nodes in found if nodes is not None for node in nodes)
+            return Joined(turn, at)
     return None
 
 
-def _two_products(
-    value: ir.Value, operator: str, shapes: Shapes, *, is_interleaved: bool
-) -> tuple[ir.Node, ir.Node] | None:
-    """The products whose sum or difference, used once, `value` is, perhaps with a last dim of 1."""
+def _find_elements(first: tuple[ir.Node, ir.Node], second: tuple[ir.Node, ir.Node], shapes: Shapes) -> Turn | None:
+    """The turn, where the difference of the `first` products and the sum of the `second` are what it makes of pairs."""
+    (straight, crossed), others = first, {frozenset(each.inputs) for each in second}
+    for a, cos in (straight.inputs, reversed(straight.inputs)):
+        for b, sin in (crossed.inputs, reversed(crossed.inputs)):
+            if a is None or b is None or not cos or not sin or others != {frozenset((b, cos)), frozenset((a, sin))}:
+                continue
+            sources = dict(chain(b, shapes))
+            for x, view in chain(a, shapes):
+                for is_interleaved in (False, True) if x in sources else ():
+                    parts = _elements(view.source, is_interleaved=is_interleaved)
+                    if parts and view.same(parts[0]) and sources[x].same(parts[1]):
+                        return Turn(x, cos, sin, is_interleaved, repeats=False)
+    return None
+
+
+def _two_products(value: ir.Value, operator: str, shapes: Shapes) -> tuple[ir.Node, ir.Node] | None:
+    """The products whose sum or difference, used once, `value` is, or with a last dim of 1."""
     if not (views := chain(value, shapes)):
         return None
     inner, view = views[-1]
     node, whole = inner.producer(), identity(view.source)
-    if node is None or node.op_type != operator or node.domain or len(node.inputs) != 2:
+    if node is None or node.op_type != operator or node.domain or len(node.inputs) != 2 or len(whole.groups) != 4:
         return None
     products = [each.producer() for each in node.inputs if each is not None and ir.is_private(each)]
-    if not view.same(whole.unsqueeze(4) if is_interleaved and len(whole.groups) == 4 else whole):
+    if not view.same(whole) and not view.same(whole.unsqueeze(4)):
         return None
     if not all(ir.is_private(each) for each, _ in views) or len(products) != 2:
         return None
@@ -178,7 +196,9 @@ def _find_table(value: ir.Value, turn: Turn, shapes: Shapes, axis: int) -> Table
             return None
         content = ir.constant(sources[-1][0])
         whole = sources[-1][1].then(outer)
-        constant = None if content is None or whole is None or operators else _constant_table(content, whole, axis, turn)
+        constant = (
+            None if content is None or whole is None or operators else _constant_table(content, whole, axis, turn)
+        )
         if constant is not None:
             return constant
         for source, inner in sources:
@@ -257,12 +277,8 @@ def _find_rotation(turn: Turn, shapes: Shapes) -> Rotation | str:
     return ", ".join(map(shapes.show, (turn.x, turn.cos, turn.sin)))
 
 
-def _rotation(turn: Let[Turn]) -> Let[Rotation]:
-    text = "a cosine and a sine for each position and pair"
-    return let(text, lambda m: _find_rotation(m[turn], m.shapes))
-
-
-ROTATION, JOINED_ROTATION = _rotation(TURNED), _rotation(JOINED)
+ROTATION = let("a cosine and a sine for each position and pair", lambda m: _find_rotation(m[TURNED], m.shapes))
+JOINED_ROTATION = let(ROTATION.text, lambda m: _find_rotation(m[JOINED].turn, m.shapes))
 
 
 def _has_kernel(m: Match) -> bool:
@@ -307,13 +323,19 @@ def fuse_joined_rotary_embedding(m: Match, op: Builder) -> ir.Value:
     before:  y = Concat(Sub(Mul(x[:half], c), Mul(x[half:], s)), Add(Mul(x[half:], c), Mul(x[:half], s)))
     after:   y = RotaryEmbedding(x, c, s)        x: [b, heads, s, size]; c, s: [b, s, size / 2]
     """
-    turn, result = m[JOINED], _build(m[JOINED_ROTATION], m.shapes, op)
-    if not turn.is_interleaved:
-        return result
-    dims = m.shapes.dims(turn.x)
+    turn, at = m[JOINED].turn, m[JOINED].at
+    dims, result, operands = m.shapes.dims(turn.x), m.shapes.dims(m.root.outputs[0]), m.root.inputs
     assert dims is not None
+    assert result is not None
     assert isinstance(dims[3], int)
-    return op.Reshape(result, constant_target(dims, (*dims[:3], dims[3] // 2, 2)))
+    half, is_stacked = dims[3] // 2, len(result) == 5
+    pairs = identity(dims).reshape((*dims[:3], *((half, 2) if turn.is_interleaved else (2, half))))
+    assert pairs is not None, "a split of a dim that is a number"
+    view = pairs if turn.is_interleaved == is_stacked else pairs.transpose((0, 1, 2, 4, 3))
+    steps = emit(view if is_stacked else view.reshape(dims) or view, computed=True)
+    assert steps is not None, "whole dims in another order"
+    joined = build(steps, _build(m[JOINED_ROTATION], m.shapes, op), op)
+    return op.Concat(*operands[:at], joined, *operands[at + 2 :], axis=-1) if len(operands) > 2 else joined
 
 
 def _build(rotation: Rotation, shapes: Shapes, op: Builder) -> ir.Value:
