@@ -69,7 +69,7 @@ def merge_heads(view: View) -> View | None:
 @dataclass(frozen=True)
 class Term:
     """An addend of the scores: `value`, or what a Where selects: the terms before it (or 0) where it is true
-    (false: `hides`), `low` elsewhere.
+    (false: `hides`), `low` elsewhere; or `low`, to which the terms before it are raised (`is_floor`).
 
     `dims` are [batch or 1, heads or 1, rows or 1, columns], which `plan` gives; `factor` multiplies it.
     """
@@ -80,6 +80,7 @@ class Term:
     factor: float = 1.0
     low: float | None = None
     hides: bool = False
+    is_floor: bool = False
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,9 @@ def mask_of(m: Match, op: Builder, queries: ir.Value, *, merged: bool, rank: int
 def _apply_term(op: Builder, term: Term, total: ir.Value | None, dtype: ir.DataType) -> ir.Value:
     """The terms so far and this one: [batch or 1, heads or 1, rows or 1, columns], or [rows or 1, columns]."""
     assert term.plan is not None, "required before"
+    if term.is_floor:
+        assert total is not None, "dropped where it is the first"
+        return op.Max(total, op.constant(np.array(term.low).astype(dtype.numpy())))
     value = term.plan.build(op)
     if term.low is None:
         addend = value if term.factor == 1 else op.Mul(value, term.factor)

@@ -37,13 +37,14 @@ def find_softmax(root: ir.Node, shapes: Shapes) -> AfterSoftmax | None:
 
 @dataclass(frozen=True)
 class _Addend:
-    """What is added to scores of the dims `at`, times `factor`; see `Term` for `low` and `hides`."""
+    """What is added to scores of the dims `at`, times `factor`; see `Term` for the rest."""
 
     value: ir.Value
     at: Dims
     factor: float = 1.0
     low: float | None = None
     hides: bool = False
+    is_floor: bool = False
 
 
 @dataclass
@@ -155,8 +156,8 @@ class AfterSoftmax:
                         yield replace(here, value=inner, terms=(*here.terms, _Addend(term, dims, here.factor)))
             case "Sub" if b is not None and takes_terms and self.is_inner(a, dims):
                 yield replace(here, value=a, terms=(*here.terms, _Addend(b, dims, -here.factor)))
-            case "Where" if takes_terms:
-                yield from self.replaced(node, here, dims)
+            case "Where" | "Max" | "Clip" if takes_terms:
+                yield from (self.replaced if node.op_type == "Where" else self.raised)(node, here, dims)
             case "Tanh" if takes_terms:  # what scales rows outside of it is no scale of queries
                 yield replace(here, value=a, softcap=here.factor, factor=1.0)
             case _:
@@ -204,6 +205,19 @@ class AfterSoftmax:
             number = ir.scalar(low)
             if number is not None and number * here.factor <= -LARGE and self.is_inner(inner, dims):
                 term = _Addend(condition, dims, low=float(number) * here.factor, hides=not keeps)
+                yield replace(here, value=inner, terms=(*here.terms, term))
+
+    def raised(self, node: ir.Node, here: _Stage, dims: Dims) -> Iterator[_Stage]:
+        """Scores of which those below a number are raised to it, so low a number that only the terms can be."""
+        a, b, *others = (*node.inputs, None)
+        for inner, low in ((a, b), (b, a)) if node.op_type == "Max" else ((a, b),):
+            if any(each is not None for each in others):
+                return
+            number = ir.scalar(low)
+            if inner is None or low is None or number is None or not -math.inf < number * here.factor <= ABSORBING:
+                continue
+            if self.dims(inner) == dims:
+                term = _Addend(low, dims, low=float(number) * here.factor, is_floor=True)
                 yield replace(here, value=inner, terms=(*here.terms, term))
 
     # --- from the product on ----------------------------------------------------------------------------------------
@@ -302,6 +316,9 @@ class AfterSoftmax:
         terms, dtype = [], self.shapes.dtype(stage.value)
         for addend in stage.terms:
             value, low = addend.value, addend.low
+            if addend.is_floor:
+                terms.append(Term(value, (1, 1, 1, 1), Plan(value, (), frozenset()), low=low, is_floor=True))
+                continue
             view = self.term_view(value, addend.at, dims)
             if view is None or view.dims[-1] == 1:
                 return None
@@ -312,6 +329,8 @@ class AfterSoftmax:
             if low is not None and low > ABSORBING and len(stage.terms) > 1:
                 return None  # another term may be as low: then the scores decide
             terms.append(Term(value, view.dims, self.plan(value, view), addend.factor, low, addend.hides))
+        while terms and terms[-1].is_floor:
+            terms.pop()  # there is nothing so low inside
         if terms and not any(equals_if_broadcast(term.dims[-1], dims[-1]) for term in terms):
             return None  # their sum may broadcast over the columns
         return tuple(terms)
