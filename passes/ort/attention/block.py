@@ -88,7 +88,7 @@ class Attention:
     """An attention block. `dims`: batch, heads, queries, keys; `nodes` compute it and nothing else.
 
     `scale` is one number for all scores; `scales` are [batch or 1, heads or 1, queries or 1, 1], by which the queries
-    are multiplied.
+    are multiplied. `sink`, of these dims, too, is a score beside those of the keys, that of a value of zeros.
     """
 
     q: Heads
@@ -99,6 +99,7 @@ class Attention:
     scales: tuple[Plan, ...]
     softcap: float
     terms: tuple[Term, ...]
+    sink: Plan | None
     is_guarded: bool
     nodes: tuple[ir.Node, ...]
 

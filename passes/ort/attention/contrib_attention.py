@@ -51,7 +51,7 @@ def fuse_mha_cuda(m: Match, op: Builder) -> ir.Value:
     q, k, v = operands.build(op)
     outputs = op.node(
         "MultiHeadAttention",
-        [q, k, v, None, None, sdpa.mask_of(m, op, q, merged=True, rank=4), *operands.past],
+        [q, k, v, None, None, sdpa.mask_of(m, op, q, k, merged=True, rank=4), *operands.past],
         outputs=1 if operands.cache is None else 3,
         domain=CONTRIB,
         version=1,
