@@ -15,6 +15,8 @@ from .fuse_sdpa import ATTENTION
 
 
 def _why_not_fused(m: Match) -> str | None:
+    if m[ATTENTION].sink is not None:
+        return "a score beside those of the keys, measured with Attention alone"
     call = sdpa.attention_call(m)
     why = call.why_not_fused_as_contrib() if m.context.settings.target.is_cuda else call.why_not_uniform()
     return why or None

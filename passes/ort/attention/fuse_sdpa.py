@@ -65,14 +65,18 @@ def attention_call(m: Match) -> AttentionCall:
     dtype = ir.DataType.FLOAT16 if to_fp16 else m[ELEMENT_TYPE]
     queries, keys = (dim if isinstance(dim, int) else None for dim in block.dims[2:])
     heads, kv_heads = block.counts
-    is_masked = bool(block.terms) or block.sink is not None
-    return AttentionCall(dtype, *block.sizes, heads != kv_heads, is_masked, queries, keys)
+    return AttentionCall(dtype, *block.sizes, heads != kv_heads, bool(block.terms), queries, keys)
 
 
-FUSED_ON_CUDA = Condition(
-    "a kernel that fuses it, on CUDA",
-    lambda m: (attention_call(m).why_not_fused() or None) if m.context.settings.target.is_cuda else None,
-)
+def _why_not_fused_on_cuda(m: Match) -> str | None:
+    if not m.context.settings.target.is_cuda:
+        return None
+    if m[ATTENTION].sink is not None:
+        return "a score beside those of the keys, measured on the CPU alone"
+    return attention_call(m).why_not_fused() or None
+
+
+FUSED_ON_CUDA = Condition("a kernel that fuses it, on CUDA", _why_not_fused_on_cuda)
 NO_SOFTCAP = require("no softcap", lambda m: not m[ATTENTION].softcap, lambda m: f"softcap {m[ATTENTION].softcap}")
 NO_SOFTCAP_ON_CUDA = Condition(
     "no softcap, on CUDA", lambda m: NO_SOFTCAP.fault(m) if m.context.settings.target.is_cuda else None

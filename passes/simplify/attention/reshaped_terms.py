@@ -43,7 +43,10 @@ def _covers(m: Match) -> bool:
         ),
     ],
     exactness=Exactness.SPECIAL_VALUES,
-    source="(s + a) + b = s + (a + b), whose sums overflow elsewhere; ViTDet and MViT add a term for rows and one for columns of an image",
+    source=(
+        "(s + a) + b = s + (a + b), whose sums overflow elsewhere; ViTDet and MViT add a term for rows and one for "
+        "columns of an image"
+    ),
 )
 def propagate_reshape_over_terms(m: Match, op: Builder) -> ir.Value:
     """Add two terms first, and reshape their sum instead of what they are added to.
