@@ -41,6 +41,7 @@ class Turn:
     """The pairs of `x` turned by angles of these cosines and sines.
 
     `is_interleaved`: pairs are neighbours. `repeats`: cosines and sines have each number for both elements of a pair.
+    `is_reversed`: the second element is negated in place of the first, so that the angles are, too.
     """
 
     x: ir.Value
@@ -48,6 +49,7 @@ class Turn:
     sin: ir.Value
     is_interleaved: bool
     repeats: bool = True
+    is_reversed: bool = False
 
 
 def _elements(dims: Dims, *, is_interleaved: bool) -> tuple[View, View] | None:
@@ -73,11 +75,15 @@ def _find_turned(m: Match) -> Turn | None:
     if ir.attribute(joined, "axis") not in (-1, len(dims) + is_interleaved - 1) or m.turned.dims != dims:
         return None
     parts = _elements(dims, is_interleaved=is_interleaved)
-    for value, part, is_negated in zip(joined.inputs, reversed(parts or ()), (True, False), strict=False):
-        view = None if value is None else _view_of(value, m.x.value, m.shapes, is_negated=is_negated)
-        if view is None or not view.same(part.unsqueeze(4) if is_interleaved else part):
-            return None
-    return None if parts is None else Turn(m.x.value, m.cos.value, m.sin.value, is_interleaved)
+    wanted = [part.unsqueeze(4) if is_interleaved else part for part in reversed(parts or ())]
+    for signs in ((True, False), (False, True)) if wanted else ():
+        views = [
+            None if value is None else _view_of(value, m.x.value, m.shapes, is_negated=is_negated)
+            for value, is_negated in zip(joined.inputs, signs, strict=True)
+        ]
+        if all(view is not None and view.same(part) for view, part in zip(views, wanted, strict=True)):
+            return Turn(m.x.value, m.cos.value, m.sin.value, is_interleaved, is_reversed=signs[1])
+    return None
 
 
 def _view_of(value: ir.Value, source: ir.Value, shapes: Shapes, *, is_negated: bool) -> View | None:
@@ -346,12 +352,12 @@ def _build(rotation: Rotation, shapes: Shapes, op: Builder) -> ir.Value:
     if rotation.heads is not None:
         attributes["num_heads"] = rotation.heads
         value = op.Reshape(value, constant_target(dims, _merged(dims)))
-    tables = [rotation.cos.build(op), rotation.sin.build(op)]
-    rows = None
+    is_reversed, rows = rotation.turn.is_reversed, None
+    tables = [rotation.cos.build(op), op.Neg(rotation.sin.build(op)) if is_reversed else rotation.sin.build(op)]
     if rotation.cos.dims[0] == 1 != dims[0]:  # the operator needs a row for each sample
         batch = op.Shape(value, start=0, end=1)
         contents = [table.source for table in (rotation.cos, rotation.sin) if isinstance(table.source, np.ndarray)]
-        if len(contents) == len(tables):
+        if len(contents) == len(tables) and not is_reversed:
             indices = op.constant(np.arange(contents[0].shape[1], dtype=np.int64)[None])
             rows = op.Expand(indices, op.Concat(batch, [1], axis=0))
             tables = [op.constant(content[0]) for content in contents]
