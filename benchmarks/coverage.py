@@ -53,10 +53,10 @@ def _pairs(node: ir.Node, operators: tuple[str, ...]) -> Iterator[tuple[ir.Value
 
 
 def is_attention(node: ir.Node) -> bool:
-    """Whether a Softmax's result, scaled or masked, is an operand of a product."""
+    """Whether a Softmax's result, or a part of it, scaled or masked, is an operand of a product."""
     if node.op_type != "Softmax":
         return False
-    pending, through = list(node.outputs), {*THROUGH, "Where", "Mul"}
+    pending, through = list(node.outputs), {*THROUGH, "Where", "Mul", "Slice"}
     for value in pending:
         for user in value.consumers():
             if user.op_type in ("MatMul", "Einsum", "Gemm"):

@@ -113,12 +113,12 @@ def values_as_wide_as_keys(patch: Patch) -> None:
 
 def sines_for_cosines(patch: Patch) -> None:
     original = rotary_embedding._find_table
-    patch.setattr(rotary_embedding, "_find_table", lambda m, _, axis: original(m, rotary_embedding.sin, axis))
+    patch.setattr(rotary_embedding, "_find_table", lambda _, turn, *more: original(turn.sin, turn, *more))
 
 
-def neighbours_for_halves(patch: Patch) -> None:
+def reversed_tables(patch: Patch) -> None:
     original = rotary_embedding._once_for_pairs
-    patch.setattr(rotary_embedding, "_once_for_pairs", lambda array, _: original(array[..., ::-1], False))
+    patch.setattr(rotary_embedding, "_once_for_pairs", lambda array, turn: original(array[..., ::-1], turn))
 
 
 def larger_epsilon(patch: Patch) -> None:
@@ -138,7 +138,7 @@ def larger_epsilon(patch: Patch) -> None:
         (rows_as_they_are, "low: -inf"),
         (values_as_wide_as_keys, "size of values: 6"),
         (sines_for_cosines, "rotated: halves"),
-        (neighbours_for_halves, "angles: gathered"),
+        (reversed_tables, "angles: gathered"),
         (larger_epsilon, "norm: LayerNormalization"),
     ],
 )

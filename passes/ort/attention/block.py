@@ -69,7 +69,7 @@ def merge_heads(view: View) -> View | None:
 @dataclass(frozen=True)
 class Term:
     """An addend of the scores: `value`, or what a Where selects: the terms before it (or 0) where it is true
-    (false: `hides`), `low` elsewhere.
+    (false: `hides`), `low` elsewhere; or `low`, to which the terms before it are raised (`is_floor`).
 
     `dims` are [batch or 1, heads or 1, rows or 1, columns], which `plan` gives; `factor` multiplies it.
     """
@@ -80,6 +80,7 @@ class Term:
     factor: float = 1.0
     low: float | None = None
     hides: bool = False
+    is_floor: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Attention:
     """An attention block. `dims`: batch, heads, queries, keys; `nodes` compute it and nothing else.
 
     `scale` is one number for all scores; `scales` are [batch or 1, heads or 1, queries or 1, 1], by which the queries
-    are multiplied.
+    are multiplied. `sink`, of these dims, too, is a score beside those of the keys, that of a value of zeros.
     """
 
     q: Heads
@@ -98,6 +99,7 @@ class Attention:
     scales: tuple[Plan, ...]
     softcap: float
     terms: tuple[Term, ...]
+    sink: Plan | None
     is_guarded: bool
     nodes: tuple[ir.Node, ...]
 

@@ -15,6 +15,8 @@ from .fuse_sdpa import ATTENTION
 
 
 def _why_not_fused(m: Match) -> str | None:
+    if m[ATTENTION].sink is not None:
+        return "a score beside those of the keys, measured with Attention alone"
     call = sdpa.attention_call(m)
     why = call.why_not_fused_as_contrib() if m.context.settings.target.is_cuda else call.why_not_uniform()
     return why or None
@@ -51,7 +53,7 @@ def fuse_mha_cuda(m: Match, op: Builder) -> ir.Value:
     q, k, v = operands.build(op)
     outputs = op.node(
         "MultiHeadAttention",
-        [q, k, v, None, None, sdpa.mask_of(m, op, q, merged=True, rank=4), *operands.past],
+        [q, k, v, None, None, sdpa.mask_of(m, op, q, k, merged=True, rank=4), *operands.past],
         outputs=1 if operands.cache is None else 3,
         domain=CONTRIB,
         version=1,

@@ -68,10 +68,15 @@ def attention_call(m: Match) -> AttentionCall:
     return AttentionCall(dtype, *block.sizes, heads != kv_heads, bool(block.terms), queries, keys)
 
 
-FUSED_ON_CUDA = Condition(
-    "a kernel that fuses it, on CUDA",
-    lambda m: (attention_call(m).why_not_fused() or None) if m.context.settings.target.is_cuda else None,
-)
+def _why_not_fused_on_cuda(m: Match) -> str | None:
+    if not m.context.settings.target.is_cuda:
+        return None
+    if m[ATTENTION].sink is not None:
+        return "a score beside those of the keys, measured on the CPU alone"
+    return attention_call(m).why_not_fused() or None
+
+
+FUSED_ON_CUDA = Condition("a kernel that fuses it, on CUDA", _why_not_fused_on_cuda)
 NO_SOFTCAP = require("no softcap", lambda m: not m[ATTENTION].softcap, lambda m: f"softcap {m[ATTENTION].softcap}")
 NO_SOFTCAP_ON_CUDA = Condition(
     "no softcap, on CUDA", lambda m: NO_SOFTCAP.fault(m) if m.context.settings.target.is_cuda else None
@@ -86,7 +91,7 @@ class Operands:
     """The operands of an attention as they are brought into the layout, and the cache.
 
     `merged`: [batch, length, heads * size] instead of [batch, heads, length, size]. `result`: the operators that give
-    the dims of the product that is replaced.
+    the dims of the product that is replaced. `has_sink`: keys and values get one more, of zeros.
     """
 
     merged: bool
@@ -96,12 +101,16 @@ class Operands:
     scales: tuple[Plan, ...]
     cache: Cache | None
     result: list[Step]
+    has_sink: bool = False
 
     def build(self, op: Builder) -> list[ir.Value]:
         """Queries, keys and values in the layout, the queries scaled."""
         q, k, v = (plan.build(op) for plan in (self.q, self.k, self.v))
         for scale in self.scales:
             q = op.Mul(q, scale.build(op))
+        if self.has_sink:
+            pads = [0, 0, 0, 0, 1, 0] if self.merged else [0, 0, 0, 0, 0, 0, 1, 0]
+            k, v = (op.Pad(value, pads) for value in (k, v))
         return [q, k, v]
 
     @property
@@ -113,7 +122,7 @@ class Operands:
 def operands_of(m: Match, *, layouts: Sequence[bool] = (True, False)) -> Operands | str:
     """The layout that needs the fewest operators before and after the attention; merged ones where it is the same."""
     block = m[ATTENTION]
-    cache = cache_of(block, m.shapes)
+    cache = None if block.sink is not None else cache_of(block, m.shapes)
     if cache is not None:
         m.found.extend(node for value in (cache.all_k, cache.all_v) if (node := value.producer()) is not None)
     k, v = (cache.k, cache.v) if cache is not None else (block.k, block.v)
@@ -129,7 +138,7 @@ def operands_of(m: Match, *, layouts: Sequence[bool] = (True, False)) -> Operand
         later = emit.emit(result.then(following) or result, computed=True)
         kept = frozenset[ir.Node]().union(*(plan.kept for plan in plans))
         cost = len(kept) + sum(emit.cost(plan.steps) for plan in plans) + emit.cost(steps if later is None else later)
-        options.append((cost, Operands(merged, *plans, block.scales, cache, steps)))
+        options.append((cost, Operands(merged, *plans, block.scales, cache, steps, block.sink is not None)))
     best = min(options, key=lambda option: option[0], default=None)
     return "no target says their dims" if best is None else best[1]
 
@@ -170,26 +179,33 @@ def _following(m: Match) -> View:
 # --- the mask ---------------------------------------------------------------------------------------------------------
 
 
-def mask_of(m: Match, op: Builder, queries: ir.Value, *, merged: bool, rank: int = 2) -> ir.Value | None:
+def mask_of(
+    m: Match, op: Builder, queries: ir.Value, keys: ir.Value, *, merged: bool, rank: int = 2
+) -> ir.Value | None:
     """The sum that is added to the scores, of `rank` or more, a row for each query; None where nothing is added.
 
     ONNX Runtime loads a mask that is broadcast over the queries, and rejects it when it runs (1.31, 1.32).
     """
-    block = m[ATTENTION]
-    if not block.terms:
-        return None
+    block, axis = m[ATTENTION], 1 if merged else 2
     total: ir.Value | None = None
     for term in reversed(block.terms):
         total = _apply_term(op, term, total, m[ELEMENT_TYPE])
-    assert total is not None
     m.shapes.learn_all(op.nodes)
-    total = _adapt_to_kernel(m, op, total, block)
-    m.shapes.learn_all(op.nodes)
+    if block.sink is not None:
+        columns = (
+            block.dims[3] if isinstance(block.dims[3], int) else op.Sub(op.Shape(keys, start=axis, end=axis + 1), [1])
+        )
+        total = _add_sink(op, block.sink, total, columns, 0 if total is None else m.shapes.rank(total) or 4)
+        m.shapes.learn_all(op.nodes)
+    if total is None:
+        return None
+    if block.sink is None or not _is_finite(block.sink.source):
+        total = _adapt_to_kernel(m, op, total, block)
+        m.shapes.learn_all(op.nodes)
     if rank == 4 and m.shapes.rank(total) == 2:
         total = op.Unsqueeze(total, axes=[0, 1])
     if any(term.dims[2] != 1 for term in block.terms) or block.dims[2] == 1:
         return total
-    axis = 1 if merged else 2
     rows = op.Shape(queries, start=axis, end=axis + 1)
     return op.Expand(total, op.Concat(rows, [1], axis=0))
 
@@ -197,6 +213,9 @@ def mask_of(m: Match, op: Builder, queries: ir.Value, *, merged: bool, rank: int
 def _apply_term(op: Builder, term: Term, total: ir.Value | None, dtype: ir.DataType) -> ir.Value:
     """The terms so far and this one: [batch or 1, heads or 1, rows or 1, columns], or [rows or 1, columns]."""
     assert term.plan is not None, "required before"
+    if term.is_floor:
+        assert total is not None, "dropped where it is the first"
+        return op.Max(total, op.constant(np.array(term.low).astype(dtype.numpy())))
     value = term.plan.build(op)
     if term.low is None:
         addend = value if term.factor == 1 else op.Mul(value, term.factor)
@@ -204,6 +223,21 @@ def _apply_term(op: Builder, term: Term, total: ir.Value | None, dtype: ir.DataT
     number = term.low if term.low <= ABSORBING else float(dtype.min) * lowest_becomes_next(dtype)
     low, kept = op.constant(np.array(number).astype(dtype.numpy())), 0 if total is None else total
     return op.Where(value, low, kept) if term.hides else op.Where(value, kept, low)
+
+
+def _add_sink(op: Builder, sink: Plan, total: ir.Value | None, columns: int | ir.Value, rank: int) -> ir.Value:
+    """The terms with a column more, that of the sink."""
+    before = (
+        [0, 0, 0, columns, 0, 0, 0, 0] if isinstance(columns, int) else op.Concat([0] * 3, columns, [0] * 4, axis=0)
+    )
+    column = op.Pad(sink.build(op), before)
+    return column if total is None else op.Add(op.Pad(total, [0] * (2 * rank - 1) + [1]), column)
+
+
+def _is_finite(value: ir.Value) -> bool:
+    """Whether it is a constant of numbers beside which no row of scores counts as wholly masked."""
+    content = ir.constant(value)
+    return content is not None and bool(np.all(np.abs(content.astype(np.float64)) < -ABSORBING))
 
 
 def _adapt_to_kernel(m: Match, op: Builder, total: ir.Value, block: Attention) -> ir.Value:
@@ -266,7 +300,7 @@ def fuse_sdpa(m: Match, op: Builder) -> ir.Value:
         attributes["softcap"] = block.softcap
     outputs = op.node(
         "Attention",
-        [q, k, v, mask_of(m, op, q, merged=operands.merged), *operands.past],
+        [q, k, v, mask_of(m, op, q, k, merged=operands.merged), *operands.past],
         outputs=1 if operands.cache is None else 3,
         attributes=attributes,
     )

@@ -20,7 +20,7 @@ from ...analyses.facts import Dims
 from ...analyses.nonzero_dims import dims_unless_empty
 from ...analyses.symbolic import broadcast, equals_if_broadcast, exact_quotient, product
 from ...targets.cuda import FLOAT16_TYPES
-from ...views.node_view import chain
+from ...views.node_view import chain, node_view
 from ...views.view import Factor, View, identity, whole
 from ...views.view import broadcast as broadcasting
 from .block import ABSORBING, Attention, Heads, Plan, Source, Term, repeats, shared_heads, split_heads
@@ -37,13 +37,14 @@ def find_softmax(root: ir.Node, shapes: Shapes) -> AfterSoftmax | None:
 
 @dataclass(frozen=True)
 class _Addend:
-    """What is added to scores of the dims `at`, times `factor`; see `Term` for `low` and `hides`."""
+    """What is added to scores of the dims `at`, times `factor`; see `Term` for the rest."""
 
     value: ir.Value
     at: Dims
     factor: float = 1.0
     low: float | None = None
     hides: bool = False
+    is_floor: bool = False
 
 
 @dataclass
@@ -54,6 +55,7 @@ class _Stage:
     factor: float = 1.0
     softcap: float = 0.0
     scales: tuple[tuple[ir.Value, Dims], ...] = ()
+    sink: tuple[ir.Value, Dims] | None = None
     terms: tuple[_Addend, ...] = ()
     nodes: tuple[ir.Node, ...] = ()
 
@@ -87,7 +89,7 @@ class AfterSoftmax:
             self.nodes.append(node)
             if node.op_type == "Softmax":
                 return True
-            if node.op_type in ("Reshape", "Squeeze", "Unsqueeze", "Cast"):
+            if node.op_type in ("Reshape", "Squeeze", "Unsqueeze", "Cast", "Slice"):
                 value, users = node.inputs[0], {node}
             elif (guarded := _nan_guarded(node)) is not None and not self.is_guarded:
                 value, users = guarded, {node, *(user for user in guarded.consumers() if user.op_type == "IsNaN")}
@@ -106,16 +108,40 @@ class AfterSoftmax:
             return "the shape of the scores is not known"
         if ir.attribute(softmax, "axis") not in (-1, len(dims) - 1) or (softmax.version or 0) < 13:
             return f"softmax over axis {ir.attribute(softmax, 'axis')} of {self.shapes.show(scores)}"
+        start = _Stage(scores)
+        if (cut := next((node for node in self.nodes if node.op_type == "Slice"), None)) is not None:
+            stage = self.without_sink(scores, cut)
+            if isinstance(stage, str):
+                return stage
+            start, dims = stage, self.dims(stage.value) or ()
         weights = self.dims(mixed)
         if weights is None or len(dims) < 2 or weights[-2:] != dims[-2:]:
             return f"{self.shapes.show(mixed)} regroups the rows of {self.shapes.show(scores)}"
         reasons = []
-        for stage in self.products(_Stage(scores)):
+        for stage in self.products(start):
             found = self.from_product(stage)
             if not isinstance(found, str):
                 return found
             reasons.append(found)
         return (reasons or self.obstacles or ["no product of queries and keys"])[0]
+
+    def without_sink(self, scores: ir.Value, cut: ir.Node) -> _Stage | str:
+        """The scores beside which a column, dropped after the softmax, takes a share of each row."""
+        joined, dims = scores.producer(), self.dims(scores) or ()
+        taken = node_view(cut.outputs[0], self.shapes, self.dims)
+        text = f"{self.shapes.show(cut.outputs[0])} is a part of the softmax over {self.shapes.show(scores)}"
+        is_joined = joined is not None and joined.op_type == "Concat" and not joined.domain and ir.is_private(scores)
+        if joined is None or not is_joined or len(joined.inputs) != 2 or taken is None or taken.source != dims:
+            return text
+        if ir.attribute(joined, "axis") not in (-1, len(dims) - 1):
+            return text
+        first, second = joined.inputs
+        for inner, sink, at in ((first, second, 0), (second, first, 1)):
+            own, column = (None if value is None else self.dims(value) for value in (inner, sink))
+            kept = identity(dims).slice(len(dims) - 1, at, 1, own[-1]) if own and column and column[-1] == 1 else None
+            if inner is not None and sink is not None and column and kept is not None and taken.same(kept):
+                return _Stage(inner, sink=(sink, column), nodes=(joined,))
+        return text
 
     def products(self, stage: _Stage, depth: int = 0) -> Iterator[_Stage]:
         """The products that the scores may come from, nearest first, with what was met on the way to each."""
@@ -155,8 +181,8 @@ class AfterSoftmax:
                         yield replace(here, value=inner, terms=(*here.terms, _Addend(term, dims, here.factor)))
             case "Sub" if b is not None and takes_terms and self.is_inner(a, dims):
                 yield replace(here, value=a, terms=(*here.terms, _Addend(b, dims, -here.factor)))
-            case "Where" if takes_terms:
-                yield from self.replaced(node, here, dims)
+            case "Where" | "Max" | "Clip" if takes_terms:
+                yield from (self.replaced if node.op_type == "Where" else self.raised)(node, here, dims)
             case "Tanh" if takes_terms:  # what scales rows outside of it is no scale of queries
                 yield replace(here, value=a, softcap=here.factor, factor=1.0)
             case _:
@@ -206,6 +232,19 @@ class AfterSoftmax:
                 term = _Addend(condition, dims, low=float(number) * here.factor, hides=not keeps)
                 yield replace(here, value=inner, terms=(*here.terms, term))
 
+    def raised(self, node: ir.Node, here: _Stage, dims: Dims) -> Iterator[_Stage]:
+        """Scores of which those below a number are raised to it, so low a number that only the terms can be."""
+        a, b, *others = (*node.inputs, None)
+        for inner, low in ((a, b), (b, a)) if node.op_type == "Max" else ((a, b),):
+            if any(each is not None for each in others):
+                return
+            number = ir.scalar(low)
+            if inner is None or low is None or number is None or not -math.inf < number * here.factor <= ABSORBING:
+                continue
+            if self.dims(inner) == dims:
+                term = _Addend(low, dims, low=float(number) * here.factor, is_floor=True)
+                yield replace(here, value=inner, terms=(*here.terms, term))
+
     # --- from the product on ----------------------------------------------------------------------------------------
 
     def from_product(self, stage: _Stage) -> Attention | str:
@@ -228,13 +267,15 @@ class AfterSoftmax:
             if found is None:
                 continue
             terms, scales = self.terms(stage, dims), self.scales(stage, dims)
-            if terms is None or scales is None:
-                values = [*(term.value for term in stage.terms), *(value for value, _ in stage.scales)]
+            sink = self.sink(stage, dims)
+            if terms is None or scales is None or (stage.sink is not None and sink is None):
+                added = [*(term.value for term in stage.terms), *(value for value, _ in stage.scales)]
+                values = added + ([] if stage.sink is None else [stage.sink[0]])
                 others = ", ".join(map(self.shapes.show, values))
                 reason = f"{others} neither shift nor scale {self.shapes.show(stage.value)} by rows"
                 continue
             nodes = (self.root, *self.nodes, *stage.nodes, *_private(q), *_private(k), *_private(v))
-            block = Attention(*found, dims, scale, scales, stage.softcap, terms, self.is_guarded, nodes)
+            block = Attention(*found, dims, scale, scales, stage.softcap, terms, sink, self.is_guarded, nodes)
             if all(term.plan is not None for term in terms):
                 return block
             blocks.append(block)
@@ -302,6 +343,9 @@ class AfterSoftmax:
         terms, dtype = [], self.shapes.dtype(stage.value)
         for addend in stage.terms:
             value, low = addend.value, addend.low
+            if addend.is_floor:
+                terms.append(Term(value, (1, 1, 1, 1), Plan(value, (), frozenset()), low=low, is_floor=True))
+                continue
             view = self.term_view(value, addend.at, dims)
             if view is None or view.dims[-1] == 1:
                 return None
@@ -312,6 +356,8 @@ class AfterSoftmax:
             if low is not None and low > ABSORBING and len(stage.terms) > 1:
                 return None  # another term may be as low: then the scores decide
             terms.append(Term(value, view.dims, self.plan(value, view), addend.factor, low, addend.hides))
+        while terms and terms[-1].is_floor:
+            terms.pop()  # there is nothing so low inside
         if terms and not any(equals_if_broadcast(term.dims[-1], dims[-1]) for term in terms):
             return None  # their sum may broadcast over the columns
         return tuple(terms)
@@ -326,6 +372,20 @@ class AfterSoftmax:
                 return None
             plans.append(plan)
         return tuple(plans)
+
+    def sink(self, stage: _Stage, dims: Dims) -> Plan | None:
+        """The score of a column beside the others, once where it is repeated."""
+        value, at = stage.sink or (stage.value, ())
+        view = self.term_view(value, at, dims) if at else None
+        if view is None or self.shapes.dtype(value) != self.shapes.dtype(stage.value):
+            return None
+        sources = []
+        for source, inner in chain(value, self.shapes, self.dims):
+            outer = inner.then(view)
+            if outer is not None:
+                groups = (() if all(factor.is_broadcast for factor in group) else group for group in outer.groups)
+                sources.append((source, replace(outer, groups=tuple(groups))))
+        return Heads(tuple(sources)).cheapest(merged=False)
 
     def plan(self, value: ir.Value, view: View) -> Plan | None:
         """The fewest operators that give a view of `value`; none for leading dims of 1 alone, over two dims or four."""

@@ -1,14 +1,16 @@
 """Rotary position embedding, recognized by what it does, as ONNX RotaryEmbedding.
 
-y = x * cos + turned(x) * sin, where `turned` moves each element of a pair to the place of the other and negates one.
-Pairs are either the two parts of a head, or neighbours (interleaved). Cosines and sines repeat for each pair; they are
-computed for half a head, whatever their spelling, since all that happens to them is elementwise or movement.
+y = x * cos + turned(x) * sin, where `turned` moves each element of a pair to the place of the other and negates one; or
+the elements of pairs apart, a * cos - b * sin and b * cos + a * sin, which are joined after. Pairs are either the two
+parts of a head, or neighbours (interleaved). Where cosines and sines repeat for each pair, they are computed for half a
+head, whatever their spelling, since all that happens to them is elementwise or movement.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,10 +24,10 @@ from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, require
 from ...rewriting.match import Match
-from ...rewriting.pattern import Var, op, values
+from ...rewriting.pattern import any_call, op, values
 from ...rewriting.rule import rule
 from ...targets.cuda import FLOAT16_TYPES
-from ...views.emit import Step, build, constant_target, emit
+from ...views.emit import Step, build, constant_target, cost, emit
 from ...views.node_view import chain
 from ...views.slice_ranges import axis_of
 from ...views.view import View, identity
@@ -33,33 +35,57 @@ from ...views.view import View, identity
 x, cos, sin, turned, rotated, passed, positions = values("x cos sin turned rotated passed positions")
 
 
-# --- turned pairs -----------------------------------------------------------------------------------------------------
+# --- pairs ------------------------------------------------------------------------------------------------------------
 
 
-def _find_interleaved(m: Match) -> bool | None:
-    """Whether pairs are neighbours, where `turned` is x with each pair turned; None where it is not that."""
-    dims = m.x.dims
-    if dims is None or len(dims) != 4 or not isinstance(dims[-1], int) or dims[-1] % 2:
+@dataclass(frozen=True)
+class Turn:
+    """The pairs of `x` turned by angles of these cosines and sines.
+
+    `is_interleaved`: pairs are neighbours. `repeats`: cosines and sines have each number for both elements of a pair.
+    `is_reversed`: the second element is negated in place of the first, so that the angles are, too.
+    """
+
+    x: ir.Value
+    cos: ir.Value
+    sin: ir.Value
+    is_interleaved: bool
+    repeats: bool = True
+    is_reversed: bool = False
+
+
+def _elements(dims: Dims, *, is_interleaved: bool) -> tuple[View, View] | None:
+    """The first and the second element of each pair of [..., size], as views [..., size / 2]."""
+    if len(dims) != 4 or not isinstance(dims[-1], int) or dims[-1] % 2:
         return None
+    half = dims[-1] // 2
+    start, step = (1, 2) if is_interleaved else (half, 1)
+    first, second = (identity(dims).slice(3, at, step, half) for at in (0, start))
+    assert first is not None, "a range of a dim that is a number"
+    assert second is not None, "a range of a dim that is a number"
+    return first, second
+
+
+def _find_turned(m: Match) -> Turn | None:
+    """The turn, where `turned` is x with each pair turned."""
+    dims = m.x.dims
     joined, is_interleaved = m.turned.value.producer(), False
     if joined is not None and joined.op_type == "Reshape" and joined.inputs[0] is not None:
         joined, is_interleaved = joined.inputs[0].producer(), True
-    if joined is None or joined.op_type != "Concat" or joined.domain or len(joined.inputs) != 2:
+    if joined is None or joined.op_type != "Concat" or joined.domain or len(joined.inputs) != 2 or dims is None:
         return None
-    if ir.attribute(joined, "axis") not in (-1, len(dims) + is_interleaved - 1):
+    if ir.attribute(joined, "axis") not in (-1, len(dims) + is_interleaved - 1) or m.turned.dims != dims:
         return None
-    first, second = joined.inputs
-    if first is None or second is None or m.turned.dims != dims:
-        return None
-    half = dims[-1] // 2
-    starts, step = ((1, 0), 2) if is_interleaved else ((half, 0), 1)
-    for value, start, is_negated in ((first, starts[0], True), (second, starts[1], False)):
-        part = identity(dims).slice(3, start, step, half)
-        assert part is not None, "a range of a dim that is a number"
-        view = _view_of(value, m.x.value, m.shapes, is_negated=is_negated)
-        if view is None or not view.same(part.unsqueeze(4) if is_interleaved else part):
-            return None
-    return is_interleaved
+    parts = _elements(dims, is_interleaved=is_interleaved)
+    wanted = [part.unsqueeze(4) if is_interleaved else part for part in reversed(parts or ())]
+    for signs in ((True, False), (False, True)) if wanted else ():
+        views = [
+            None if value is None else _view_of(value, m.x.value, m.shapes, is_negated=is_negated)
+            for value, is_negated in zip(joined.inputs, signs, strict=True)
+        ]
+        if all(view is not None and view.same(part) for view, part in zip(views, wanted, strict=True)):
+            return Turn(m.x.value, m.cos.value, m.sin.value, is_interleaved, is_reversed=signs[1])
+    return None
 
 
 def _view_of(value: ir.Value, source: ir.Value, shapes: Shapes, *, is_negated: bool) -> View | None:
@@ -77,7 +103,72 @@ def _view_of(value: ir.Value, source: ir.Value, shapes: Shapes, *, is_negated: b
     return None
 
 
-IS_INTERLEAVED = let("pairs of x that are turned", _find_interleaved, is_structural=True)
+TURNED = let("pairs of x that are turned", _find_turned, is_structural=True)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Operands `at` and the next of a Concat: the first and the second elements of pairs that are turned."""
+
+    turn: Turn
+    at: int
+
+
+def _find_joined(m: Match) -> Joined | None:
+    """The turn whose elements the Concat at the root joins, parts of a head or neighbours."""
+    dims, operands = m.shapes.dims(m.root.outputs[0]), m.root.inputs
+    if dims is None or ir.attribute(m.root, "axis") not in (-1, len(dims) - 1):
+        return None
+    if len(dims) != 4 and (len(dims), dims[-1], len(operands)) != (5, 2, 2):
+        return None
+    for at, pair in enumerate(pairwise(operands)):
+        found = [
+            None if value is None else _two_products(value, operator, m.shapes)
+            for value, operator in zip(pair, ("Sub", "Add"), strict=True)
+        ]
+        first, second = found
+        turn = None if first is None or second is None else _find_elements(first, second, m.shapes)
+        if turn is not None:
+            m.found.extend(node for nodes in found if nodes is not None for node in nodes)
+            return Joined(turn, at)
+    return None
+
+
+def _find_elements(first: tuple[ir.Node, ir.Node], second: tuple[ir.Node, ir.Node], shapes: Shapes) -> Turn | None:
+    """The turn, where the difference of the `first` products and the sum of the `second` are what it makes of pairs."""
+    (straight, crossed), others = first, {frozenset(each.inputs) for each in second}
+    for a, cos in (straight.inputs, reversed(straight.inputs)):
+        for b, sin in (crossed.inputs, reversed(crossed.inputs)):
+            if a is None or b is None or not cos or not sin or others != {frozenset((b, cos)), frozenset((a, sin))}:
+                continue
+            sources = dict(chain(b, shapes))
+            for x, view in chain(a, shapes):
+                for is_interleaved in (False, True) if x in sources else ():
+                    parts = _elements(view.source, is_interleaved=is_interleaved)
+                    if parts and view.same(parts[0]) and sources[x].same(parts[1]):
+                        return Turn(x, cos, sin, is_interleaved, repeats=False)
+    return None
+
+
+def _two_products(value: ir.Value, operator: str, shapes: Shapes) -> tuple[ir.Node, ir.Node] | None:
+    """The products whose sum or difference, used once, `value` is, or with a last dim of 1."""
+    if not (views := chain(value, shapes)):
+        return None
+    inner, view = views[-1]
+    node, whole = inner.producer(), identity(view.source)
+    if node is None or node.op_type != operator or node.domain or len(node.inputs) != 2 or len(whole.groups) != 4:
+        return None
+    products = [each.producer() for each in node.inputs if each is not None and ir.is_private(each)]
+    if not view.same(whole) and not view.same(whole.unsqueeze(4)):
+        return None
+    if not all(ir.is_private(each) for each, _ in views) or len(products) != 2:
+        return None
+    first, second = products
+    are_products = all(each is not None and each.op_type == "Mul" and not each.domain for each in products)
+    return (first, second) if are_products and first is not None and second is not None else None
+
+
+JOINED = let("elements of pairs that are turned", _find_joined, is_structural=True)
 
 
 # --- cosines and sines ------------------------------------------------------------------------------------------------
@@ -109,35 +200,39 @@ class Table:
         return value
 
 
-def _find_table(m: Match, name: Var, axis: int) -> Table | None:
+def _find_table(value: ir.Value, turn: Turn, shapes: Shapes, axis: int) -> Table | None:
     """The table whose rows are repeated for the pairs of each head, the heads being on `axis` of x."""
-    value, shapes = m[name].value, m.shapes
-    own, dims = dims_unless_empty(shapes, value), dims_unless_empty(shapes, m.x.value)
-    if own is None or dims is None or len(own) > 4:
+    own = dims_unless_empty(shapes, value)
+    if own is None or len(own) > 4:
         return None
     outer = identity(own).expand((*(1,) * (4 - len(own)), *own))
     operators: list[ir.Node] = []
     for _ in range(6):
-        sources = chain(value, shapes, partial(dims_unless_empty, shapes))
-        for source, inner in sources:
-            whole = None if outer is None else inner.then(outer)
-            half = None if whole is None else _half(whole, axis, m[IS_INTERLEAVED])
-            steps = None if half is None else emit(half, computed=True)
-            if half is not None and steps is not None:
-                return Table(source, half.dims, tuple(steps), tuple(reversed(operators)))
+        sources, found = chain(value, shapes, partial(dims_unless_empty, shapes)), []
         if not sources or outer is None:
             return None
-        value, inner = sources[-1]
-        outer = inner.then(outer)
-        content = ir.constant(value)
-        if content is not None and outer is not None and not operators:
-            return _constant_table(content, outer, axis, m[IS_INTERLEAVED])
+        content = ir.constant(sources[-1][0])
+        whole = sources[-1][1].then(outer)
+        constant = (
+            None if content is None or whole is None or operators else _constant_table(content, whole, axis, turn)
+        )
+        if constant is not None:
+            return constant
+        for source, inner in sources:
+            view = inner.then(outer)
+            half = None if view is None else _half(view, axis, turn)
+            steps = None if half is None else emit(half, computed=True)
+            if half is not None and steps is not None:
+                found.append(Table(source, half.dims, tuple(steps), tuple(reversed(operators))))
+        if found:
+            return min(found, key=lambda table: cost(table.steps))
+        value, outer = sources[-1][0], whole
         node = value.producer()
-        if outer is not None and (rows := _rows_of_pairs(node, shapes, m[IS_INTERLEAVED])) is not None:
+        if outer is not None and (rows := _rows_of_pairs(node, shapes, turn)) is not None:
             *lead, size = outer.source
-            once = identity((*lead, rows.shape[-1])).expand_dim(len(lead), 2, inner=m[IS_INTERLEAVED])
+            once = identity((*lead, rows.shape[-1])).expand_dim(len(lead), 2, inner=turn.is_interleaved)
             whole = once.then(outer) if once.dims[-1] == size else None
-            half = None if whole is None else _half(whole, axis, m[IS_INTERLEAVED])
+            half = None if whole is None else _half(whole, axis, turn)
             steps = None if half is None else emit(half, computed=True)
             if half is not None and steps is not None:
                 return Table(rows, half.dims, tuple(steps), tuple(reversed(operators)), node)
@@ -155,9 +250,11 @@ def _is_elementwise(node: ir.Node) -> bool:
     return node.op_type in ("Cos", "Sin", "Cast", "Neg")
 
 
-def _half(view: View, axis: int, is_interleaved: bool) -> View | None:
-    """[batch or 1, length, size / 2] of a view whose last dim is a repetition; None where it is none."""
-    group = view.groups[-1]
+def _half(view: View, axis: int, turn: Turn) -> View | None:
+    """[batch or 1, length, size / 2] of a view whose last dim is a repetition, if any; None where it is none."""
+    if not turn.repeats:
+        return view.squeeze(axis)
+    group, is_interleaved = view.groups[-1], turn.is_interleaved
     repeated = group[-1 if is_interleaved else 0] if group else None
     if repeated is None or not repeated.is_broadcast or repeated.count != 2:
         return None
@@ -165,20 +262,20 @@ def _half(view: View, axis: int, is_interleaved: bool) -> View | None:
     return once.squeeze(axis)
 
 
-def _constant_table(content: ir.Array, view: View, axis: int, is_interleaved: bool) -> Table | None:
+def _constant_table(content: ir.Array, view: View, axis: int, turn: Turn) -> Table | None:
     """The same of a constant, whose repetition its elements show."""
     dims = view.dims
     numbers = [dim for dim in dims if isinstance(dim, int)]
     if len(numbers) < 4 or not view.is_reshape or numbers[axis] != 1:
         return None
-    once = _once_for_pairs(content.reshape(numbers).squeeze(axis), is_interleaved)
+    once = _once_for_pairs(content.reshape(numbers).squeeze(axis), turn)
     return None if once is None else Table(once, once.shape)
 
 
-def _rows_of_pairs(node: ir.Node | None, shapes: Shapes, is_interleaved: bool) -> ir.Array | None:
+def _rows_of_pairs(node: ir.Node | None, shapes: Shapes, turn: Turn) -> ir.Array | None:
     """The constant of which a Gather or Slice selects rows, each number once for the pair that it is repeated for."""
     content = ir.constant(node.inputs[0]) if node is not None and node.inputs and node.inputs[0] is not None else None
-    if node is None or node.domain or content is None or content.ndim < 2:
+    if node is None or node.domain or content is None or content.ndim < 2 or not turn.repeats:
         return None
     if node.op_type == "Gather":
         axes = [axis_of(node, shapes)]
@@ -186,15 +283,17 @@ def _rows_of_pairs(node: ir.Node | None, shapes: Shapes, is_interleaved: bool) -
         axes = [int(axis) % content.ndim for axis in given.flat]
     else:
         return None
-    return None if content.ndim - 1 in axes else _once_for_pairs(content, is_interleaved)
+    return None if content.ndim - 1 in axes else _once_for_pairs(content, turn)
 
 
-def _once_for_pairs(array: ir.Array, is_interleaved: bool) -> ir.Array | None:
-    """[..., size / 2] of [..., size], where both elements of each pair are equal."""
+def _once_for_pairs(array: ir.Array, turn: Turn) -> ir.Array | None:
+    """[..., size / 2] of [..., size], where both elements of each pair are equal; `array` where it has each once."""
+    if not turn.repeats:
+        return array
     if array.shape[-1] % 2:
         return None
-    pairs = array.reshape(*array.shape[:-1], *((-1, 2) if is_interleaved else (2, array.shape[-1] // 2)))
-    first, second = np.moveaxis(pairs, -1 if is_interleaved else -2, 0)
+    pairs = array.reshape(*array.shape[:-1], *((-1, 2) if turn.is_interleaved else (2, array.shape[-1] // 2)))
+    first, second = np.moveaxis(pairs, -1 if turn.is_interleaved else -2, 0)
     return np.ascontiguousarray(first) if np.array_equal(first, second) else None
 
 
@@ -202,43 +301,46 @@ def _once_for_pairs(array: ir.Array, is_interleaved: bool) -> ir.Array | None:
 class Rotation:
     """The tables of x [batch, heads, length, size], or with `heads` of [batch, length, heads, size]."""
 
+    turn: Turn
     cos: Table
     sin: Table
     heads: int | None = None
 
 
-def _find_rotation(m: Match) -> Rotation | str:
-    dims = dims_unless_empty(m.shapes, m.x.value)
+def _find_rotation(turn: Turn, shapes: Shapes) -> Rotation | str:
+    dims = dims_unless_empty(shapes, turn.x)
     for axis in (1, 2):
-        first, second = (_find_table(m, name, axis) for name in (cos, sin))
+        first, second = (_find_table(value, turn, shapes, axis) for value in (turn.cos, turn.sin))
         if first is None or second is None or first.dims != second.dims or dims is None:
             continue
-        (batch, length, _), heads = first.dims, dims[2]
-        if batch not in (1, dims[0]) or not equals_if_broadcast(length, dims[3 - axis]):
+        (batch, length, half), heads = first.dims, dims[2]
+        if batch not in (1, dims[0]) or not equals_if_broadcast(length, dims[3 - axis]) or 2 * half != dims[3]:
             continue
         if axis == 1:
-            return Rotation(first, second)
+            return Rotation(turn, first, second)
         if isinstance(heads, int):
-            return Rotation(first, second, heads)
-    return ", ".join(m.shapes.show(m[name].value) for name in (x, cos, sin))
+            return Rotation(turn, first, second, heads)
+    return ", ".join(map(shapes.show, (turn.x, turn.cos, turn.sin)))
 
 
-ROTATION = let("a cosine and a sine for each position and pair", _find_rotation)
+ROTATION = let("a cosine and a sine for each position and pair", lambda m: _find_rotation(m[TURNED], m.shapes))
+JOINED_ROTATION = let(ROTATION.text, lambda m: _find_rotation(m[JOINED].turn, m.shapes))
 
 
 def _has_kernel(m: Match) -> bool:
-    """Whether the target computes in the type of x: the CPU's kernel for float16 converts to float32 and back."""
-    is_cuda = m.context.settings.target.is_cuda
-    return m.x.dtype == ir.DataType.FLOAT or (is_cuda and m.x.dtype in FLOAT16_TYPES)
+    """Whether the target computes in this type: the CPU's kernel for float16 converts to float32 and back."""
+    dtype, is_cuda = m.shapes.dtype(m.root.outputs[0]), m.context.settings.target.is_cuda
+    return dtype == ir.DataType.FLOAT or (is_cuda and dtype in FLOAT16_TYPES)
+
+
+ELEMENT_TYPE = require(
+    "float32, on CUDA also float16 or bfloat16", _has_kernel, lambda m: str(m.shapes.dtype(m.root.outputs[0]))
+)
 
 
 @rule(
     op.Add(op.Mul(x, cos).any_order().named("straight"), op.Mul(turned, sin).any_order().named("crossed")).any_order(),
-    requires=[
-        IS_INTERLEAVED,
-        require("float32, on CUDA also float16 or bfloat16", _has_kernel, lambda m: str(m.x.dtype)),
-        ROTATION,
-    ],
+    requires=[TURNED, ELEMENT_TYPE, ROTATION],
     exactness=Exactness.ROUNDING,
     source="Su et al. 2021 (arXiv:2104.09864), in the form of ONNX RotaryEmbedding-23",
     phase=Phase.ATTENTION,
@@ -250,19 +352,53 @@ def fuse_rotary_embedding(m: Match, op: Builder) -> ir.Value:
     before:  y = Add(Mul(x, Cos(a)), Mul(Concat(Neg(x[half:]), x[:half]), Sin(a)))        x: [b, heads, s, size]
     after:   y = RotaryEmbedding(x, Cos(a'), Sin(a'))        a': [b, s, size / 2]
     """
-    rotation, attributes = m[ROTATION], {"interleaved": int(m[IS_INTERLEAVED])}
-    value, dims = m.x.value, m.x.dims
+    return _build(m[ROTATION], m.shapes, op)
+
+
+@rule(
+    any_call("Concat"),
+    requires=[JOINED, ELEMENT_TYPE, JOINED_ROTATION],
+    exactness=Exactness.ROUNDING,
+    source="Su et al. 2021 (arXiv:2104.09864), in the form of the body of ONNX RotaryEmbedding-23",
+    phase=Phase.ATTENTION,
+    benefit=1,
+)
+def fuse_joined_rotary_embedding(m: Match, op: Builder) -> ir.Value:
+    """Fuse the rotation of pairs whose elements are computed apart and joined.
+
+    before:  y = Concat(Sub(Mul(x[:half], c), Mul(x[half:], s)), Add(Mul(x[half:], c), Mul(x[:half], s)))
+    after:   y = RotaryEmbedding(x, c, s)        x: [b, heads, s, size]; c, s: [b, s, size / 2]
+    """
+    turn, at = m[JOINED].turn, m[JOINED].at
+    dims, result, operands = m.shapes.dims(turn.x), m.shapes.dims(m.root.outputs[0]), m.root.inputs
+    assert dims is not None
+    assert result is not None
+    assert isinstance(dims[3], int)
+    half, is_stacked = dims[3] // 2, len(result) == 5
+    pairs = identity(dims).reshape((*dims[:3], *((half, 2) if turn.is_interleaved else (2, half))))
+    assert pairs is not None, "a split of a dim that is a number"
+    view = pairs if turn.is_interleaved == is_stacked else pairs.transpose((0, 1, 2, 4, 3))
+    steps = emit(view if is_stacked else view.reshape(dims) or view, computed=True)
+    assert steps is not None, "whole dims in another order"
+    joined = build(steps, _build(m[JOINED_ROTATION], m.shapes, op), op)
+    return op.Concat(*operands[:at], joined, *operands[at + 2 :], axis=-1) if len(operands) > 2 else joined
+
+
+def _build(rotation: Rotation, shapes: Shapes, op: Builder) -> ir.Value:
+    """The operator, and what brings its operands into its layout."""
+    value, attributes = rotation.turn.x, {"interleaved": int(rotation.turn.is_interleaved)}
+    dims = shapes.dims(value)
     assert dims is not None
     if rotation.heads is not None:
         attributes["num_heads"] = rotation.heads
         value = op.Reshape(value, constant_target(dims, _merged(dims)))
-    tables = [rotation.cos.build(op), rotation.sin.build(op)]
-    rows = None
+    is_reversed, rows = rotation.turn.is_reversed, None
+    tables = [rotation.cos.build(op), op.Neg(rotation.sin.build(op)) if is_reversed else rotation.sin.build(op)]
     if rotation.cos.dims[0] == 1 != dims[0]:  # the operator needs a row for each sample
         batch = op.Shape(value, start=0, end=1)
         plain = [table.source for table in (rotation.cos, rotation.sin) if table.rows is None]
         contents = [source for source in plain if isinstance(source, np.ndarray)]
-        if len(contents) == len(tables):
+        if len(contents) == len(tables) and not is_reversed:
             indices = op.constant(np.arange(contents[0].shape[1], dtype=np.int64)[None])
             rows = op.Expand(indices, op.Concat(batch, [1], axis=0))
             tables = [op.constant(content[0]) for content in contents]

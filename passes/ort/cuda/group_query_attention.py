@@ -41,7 +41,7 @@ def _masks_all(m: Match, content: ir.Array) -> bool:
 def _is_causal(m: Match) -> bool:
     """Whether the mask is proven to hide from each query the keys after it, the last query being at the last key."""
     (*_, queries, keys), terms = m[ATTENTION].dims, m[ATTENTION].terms
-    if len(terms) != 1 or terms[0].factor != 1 or terms[0].dims[2:] != (queries, keys):
+    if m[ATTENTION].sink is not None or len(terms) != 1 or terms[0].factor != 1 or terms[0].dims[2:] != (queries, keys):
         return False
     (term,) = terms
     hidden = _hidden_above_diagonal(m, term, queries, keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import ascii_letters
 
 from .... import ir
 from ...pipeline.exactness import Exactness
@@ -31,16 +32,20 @@ class Product:
 
 
 def _labels(m: Match) -> tuple[str, str, str] | None:
-    """The labels of both operands and of the result; None where one is repeated, or there is an ellipsis."""
+    """The labels of both operands and of the result, an ellipsis written out; None where one is repeated."""
     equation = m.Einsum.attribute("equation")
     text = equation.replace(" ", "") if isinstance(equation, str) else ""
     operands, arrow, result = text.partition("->")
     parts = operands.split(",")
-    if len(parts) != 2 or not arrow or not all(part.isalpha() for part in (*parts, result)):
+    if len(parts) != 2 or not arrow:
         return None
-    if any(len(set(part)) != len(part) for part in (*parts, result)):
+    more = [(value.rank or 0) - len(part.replace("...", "")) for value, part in zip((m.x, m.y), parts, strict=True)]
+    free = "".join(label for label in ascii_letters if label not in text)[: max(*more, 0)]
+    parts = [part.replace("...", free[len(free) - max(count, 0) :]) for part, count in zip(parts, more, strict=True)]
+    labels = (*parts, result.replace("...", free))
+    if not all(part.isalpha() and len(set(part)) == len(part) for part in labels):
         return None
-    return parts[0], parts[1], result
+    return labels[0], labels[1], labels[2]
 
 
 def _product(left: str, right: str, result: str, is_swapped: bool) -> Product | None:
