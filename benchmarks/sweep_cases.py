@@ -438,6 +438,37 @@ def _nearest(batch: Size, channels: Size, size: Size) -> str:
         coordinate_transformation_mode = "half_pixel", nearest_mode = "round_prefer_floor">(x, , s) }}"""
 
 
+def _cubic(dims: str, ratio: float, size: Size, attributes: str = "") -> str:
+    to = max(1, round(ratio * int(size)))
+    return f"""g (float[{dims},{size},{size}] x) => (float[{dims},{to},{to}] y)
+        <int64[2] s = {{{to}, {to}}}> {{ y = Resize<mode = "cubic", axes = [2, 3]{attributes}>(x, , , s) }}"""
+
+
+CUBIC: list[Dims] = [*IMAGES, (1, 1, 2), (1, 3, 224), (1, 3, 512), (1, 3, 1_024), (1, 768, 14)]
+
+
+@subject("resize-cubic-to-matmul", CUBIC)
+def _cubic_up(batch: Size, channels: Size, size: Size) -> str:
+    return _cubic(f"{batch},{channels}", 1.5, size)
+
+
+@subject("resize-cubic-to-matmul", CUBIC)
+def _cubic_down(batch: Size, channels: Size, size: Size) -> str:
+    return _cubic(f"{batch},{channels}", 0.5, size)
+
+
+@subject("resize-cubic-to-matmul", CUBIC)
+def _cubic_antialiased(batch: Size, channels: Size, size: Size) -> str:
+    return _cubic(f"{batch},{channels}", 0.75, size, ", antialias = 1")
+
+
+@subject("resize-cubic-to-matmul", [(1, c, s) for c in (64, 280, 300, 768) for s in (2, 14, 32)])
+def _cubic_table(grid: Size, channels: Size, size: Size) -> str:
+    return f"""g (int64[{grid}] rows, float[1,{channels},{size},{size}] table) => (float[1,{channels},h,w] y)
+        <int64[2] lead = {{1, {channels}}}> {{ to = Concat<axis = 0>(lead, rows, rows)
+        y = Resize<mode = "cubic">(table, , , to) }}"""
+
+
 @subject("swap-resize-conv1x1", IMAGES)
 def _resize(batch: Size, channels: Size, size: Size) -> str:
     return f"""g (float[{batch},{channels},{size},{size}] x) => (float[{batch},8,{2 * int(size)},{2 * int(size)}] y)
