@@ -33,7 +33,6 @@ for _name in (
     "megatron-bert",
     "rembert",
     "splinter",
-    "lilt",
     "xmod",
     "tapas",
     "luke",
@@ -41,6 +40,7 @@ for _name in (
     encoder(_name.replace("-", "_"), _name, **BERT)
 for _name in ("roberta-prelayernorm", "convbert", "fnet", "eurobert", "nomic_bert", "esmc"):
     encoder(_name.replace("-", "_"), _name, **BERT, pad_token_id=0)
+encoder("lilt", "lilt", **{**BERT, "hidden_size": 96})  # the size is divided by 6, too
 encoder("longformer", "longformer", **BERT, attention_window=16, max_position_embeddings=128)
 encoder("big_bird", "big_bird", **BERT, attention_type="original_full", max_position_embeddings=128)
 
