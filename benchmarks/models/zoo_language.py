@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from zoo import BART, BERT, LLAMA, MHA, T5, cached, decoder, encoder, seq2seq
 
-for _name in ("electra", "mpnet", "layoutlm", "roberta", "deberta", "nystromformer", "roformer", "squeezebert"):
+for _name in ("electra", "mpnet", "layoutlm", "roberta", "deberta", "nystromformer", "roformer"):
     encoder(_name, _name, **BERT)
 encoder("esm", "esm", **BERT, pad_token_id=0, mask_token_id=4)
 encoder("deberta_v2", "deberta-v2", **BERT, relative_attention=True, pos_att_type=["c2p", "p2c"], position_buckets=16)
 encoder("distilbert", "distilbert", dim=128, n_layers=2, n_heads=4, hidden_dim=256)
 encoder("xlnet", "xlnet", d_model=128, n_layer=2, n_head=4, d_inner=256)
 encoder("xlm", "xlm", emb_dim=128, n_layers=2, n_heads=4)
+encoder("squeezebert", "squeezebert", **BERT, embedding_size=128)
 encoder("modernbert", "modernbert", **BERT, pad_token_id=0, local_attention=16)
 encoder("mobilebert", "mobilebert", **BERT, embedding_size=64, intra_bottleneck_size=64)
 

@@ -113,7 +113,6 @@ vision(
     window_size=4,
 )
 encoder("clip_text", "clip_text_model", **BERT, max_position_embeddings=64)
-encoder("siglip_text", "siglip_text_model", **BERT, max_position_embeddings=64)
 
 audio("wav2vec2", "AutoModel", "wav2vec2", 4000, **SPEECH)
 audio("hubert", "AutoModel", "hubert", 4000, **SPEECH)

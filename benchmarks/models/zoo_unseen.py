@@ -33,13 +33,13 @@ for _name in (
     "megatron-bert",
     "rembert",
     "splinter",
-    "xmod",
     "tapas",
     "luke",
 ):
     encoder(_name.replace("-", "_"), _name, **BERT)
 for _name in ("roberta-prelayernorm", "convbert", "fnet", "eurobert", "nomic_bert", "esmc"):
     encoder(_name.replace("-", "_"), _name, **BERT, pad_token_id=0)
+encoder("xmod", "xmod", **BERT, default_language="en_XX")
 encoder("lilt", "lilt", **{**BERT, "hidden_size": 96})  # the size is divided by 6, too
 encoder("longformer", "longformer", **BERT, attention_window=16, max_position_embeddings=128)
 encoder("big_bird", "big_bird", **BERT, attention_type="original_full", max_position_embeddings=128)
