@@ -203,16 +203,16 @@ class Options:
         None,
         optional(number(Range(0, 1e6, False), "X")),
         "gates",
-        "fail where the result is less than X times as fast at some --at; the whole 95 % interval must be below",
+        "fail where the result is less than X times as fast, at any --at: where the whole interval is below X",
     )
     max_size: str | None = option(
         None,
         optional(SIZE),
         "gates",
-        "fail where the file with its external data is larger, or larger than x the original",
+        "fail where the file with its external data is larger: 20MB, or x0.9 of the original",
     )
     max_peak_memory: str | None = option(
-        None, optional(SIZE), "gates", "fail where the peak memory of a run is larger, or larger than x the original's"
+        None, optional(SIZE), "gates", "fail where the peak memory of a run is larger: 1GiB, or x1.0 of the original's"
     )
     max_error: float | None = option(
         None,

@@ -60,8 +60,10 @@ class Gate:
 
     def __str__(self) -> str:
         about = f" {self.about}" if self.about else ""
-        interval = "" if self.interval is None else " [{:.2f}, {:.2f}]".format(*self.interval)
-        return f"--{self.name}{about}: {self._show(self.figure)}{interval}, {self.relation} {self._show(self.limit)}"
+        more = " of the original" if self.unit == "x" else ""
+        if self.interval is not None:
+            more = " [{:.2f}, {:.2f}]".format(*self.interval)
+        return f"--{self.name}{about}: {self._show(self.figure)}{more}, {self.relation} {self._show(self.limit)}"
 
     def _show(self, number: float) -> str:
         match self.unit:
@@ -102,6 +104,7 @@ class Baseline:
         """The figures of a JSON report. Raises OptionsError for a file that is none, or of a job that failed."""
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
+            report = report if report["error"] is None else {}
             after, verification, measurement = report["after"], report["verification"], report["measurement"]
             points = measurement["points"] if measurement else ()
             return cls(
@@ -111,9 +114,7 @@ class Baseline:
                 {frozenset(each["sizes"].items()): float(each["models"][1]["speed"]["low"]) for each in points},
             )
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            reason = (
-                error.strerror if isinstance(error, OSError) else "expected the --report FILE.json of a job that ended"
-            )
+            reason = error.strerror if isinstance(error, OSError) else "expected a report of a job that succeeded"
             raise ir.OptionsError(ir.Diagnostic("baseline-unusable", f"--baseline {path}: {reason}")) from error
 
 
@@ -127,7 +128,7 @@ class Gates:
         if not options.verify and any(by_error):
             name = "max-error" if by_error[0] else "baseline"
             message = f"--{name} requires verification"
-            raise ir.OptionsError(ir.Diagnostic("invalid-option", message, hint="--no-verify goes without"))
+            raise ir.OptionsError(ir.Diagnostic("invalid-option", message, hint="drop --no-verify"))
 
     @property
     def need_measurement(self) -> bool:
@@ -136,16 +137,16 @@ class Gates:
         return timed or (self.baseline is not None and bool(self.baseline.speeds))
 
     def of(self, result: Result) -> Iterator[Gate]:
-        """The gates with the figures of a result. Speed is missed where the whole interval is on the wrong side of
-        the limit: its upper end is below. A build is not to fail by the noise of one measurement."""
-        options, speeds = self.options, _speeds(result)
+        """The gates with the figures of a result.
+
+        Speed is missed where even the upper end of the interval is below the limit: noise alone fails no build.
+        """
+        options, speeds, file_bytes = self.options, _speeds(result), result.after.file_bytes or 0
         if options.require_speedup is not None:
             sizes, speed = min(speeds.items(), key=lambda each: each[1].high)
             yield _fast_enough("require-speedup", _at(sizes), speed, options.require_speedup)
         if options.max_size is not None:
-            yield _small_enough(
-                "max-size", options.max_size, [(result.before.file_bytes, result.after.file_bytes or 0)]
-            )
+            yield _small_enough("max-size", options.max_size, [(result.before.file_bytes, file_bytes)])
         if options.max_peak_memory is not None and result.measurement is not None:
             pairs = [point.standings for point in result.measurement.points]
             peaks = [(before.memory.run, after.memory.run) for before, after in pairs]
