@@ -98,7 +98,7 @@ def _section(path: Path, section: Mapping[str, object], place: str) -> Iterator[
             _reject(where, f"unknown key {key!r}{did_you_mean(key, known)}", "docs/options.md lists all keys")
         name, kind = known[key]
         if expected := _expected(kind.schema, value):
-            _reject(where, f"{key!r} is {value!r}, expected {expected}")
+            _reject(where, f"option {key!r} is {value!r}, expected {expected}")
         try:
             yield name, (kind.check(key, _with_paths(kind, value, path.parent)), where)
         except OptionsError as error:

@@ -143,7 +143,7 @@ WRONG = [
     ("model = 3", "'model' is 3, expected sections [[model]]"),
     ("[[tool.optimize-graph.model]]\nseed = 3", "'match' is None, expected a string like 'models/bert*.onnx'"),
     ('[[tool.optimize-graph.model]]\nmatch = "x"\nsead = 3', ", model x: unknown key 'sead'; did you mean 'seed'?"),
-    ("threads = ", "Invalid value (at line 2"),
+    ("threads = \nseed = 1", "Invalid value (at line 2"),
 ]
 
 
