@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .jobs.export import export
     from .jobs.inspect import Inspection, inspect
     from .jobs.measure import Measurement, measure
+    from .jobs.optimization.gates import Gate, GateError
     from .jobs.optimization.optimize import optimize
     from .jobs.optimization.result import Result
     from .jobs.reduce import reduce
@@ -39,6 +40,8 @@ _HOMES = {
     "Explanation": ".jobs.explain",
     "BisectResult": ".jobs.bisect",
     "ModelStats": ".passes.analyses.model_stats",
+    "Gate": ".jobs.optimization.gates",
+    "GateError": ".jobs.optimization.gates",
     "Inspection": ".jobs.inspect",
     "Measurement": ".jobs.measure",
     "Options": ".options",
@@ -69,6 +72,8 @@ __all__ = [
     "Diagnostic",
     "EnvironmentSetupError",
     "Explanation",
+    "Gate",
+    "GateError",
     "Inspection",
     "Measurement",
     "ModelError",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import numbers
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 Check = Callable[[str, object], object]
 
@@ -41,6 +41,7 @@ class Kind:
     """Values of an option. `check` gives the value as the field holds it, or raises OptionsError.
 
     On the command line: one word each (`parse`: to the value), or none (a flag); `is_repeated`: any number of times.
+    In a configuration file: what JSON Schema `schema` describes; `is_path`: a text that `parse` makes a path.
     """
 
     check: Check
@@ -49,6 +50,8 @@ class Kind:
     choices: tuple[str, ...] = ()
     is_flag: bool = False
     is_repeated: bool = False
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    is_path: bool = False
 
 
 def _check_flag(name: str, given: object) -> object:
@@ -57,7 +60,7 @@ def _check_flag(name: str, given: object) -> object:
     return given
 
 
-FLAG: Final = Kind(_check_flag, is_flag=True)
+FLAG: Final = Kind(_check_flag, is_flag=True, schema={"type": "boolean"})
 
 
 def number(allowed: Range, metavar: str = "N") -> Kind:
@@ -79,7 +82,8 @@ def number(allowed: Range, metavar: str = "N") -> Kind:
             raise ValueError(f"{text!r} is not {allowed}")
         return given
 
-    return Kind(check, parse, metavar)
+    kind = "integer" if allowed.is_integer else "number"
+    return Kind(check, parse, metavar, schema={"type": kind, "minimum": allowed.low, "maximum": allowed.high})
 
 
 def _check_text(name: str, given: object) -> object:
@@ -108,12 +112,12 @@ def _check_cache(name: str, given: object) -> object:
 
 def text(metavar: str) -> Kind:
     """A text that is not empty."""
-    return Kind(_check_text, metavar=metavar)
+    return Kind(_check_text, metavar=metavar, schema={"type": "string", "minLength": 1})
 
 
 def path(metavar: str) -> Kind:
     """A path."""
-    return Kind(_check_path, Path, metavar)
+    return Kind(_check_path, Path, metavar, schema={"type": "string"}, is_path=True)
 
 
 def one_of(*choices: str) -> Kind:
@@ -127,7 +131,7 @@ def one_of(*choices: str) -> Kind:
             _reject(name, given, f"one of {', '.join(map(repr, choices))}", hint)
         return given
 
-    return Kind(check, choices=choices)
+    return Kind(check, choices=choices, schema={"type": "string", "enum": list(choices)})
 
 
 def optional(kind: Kind) -> Kind:
@@ -144,15 +148,23 @@ def several(kind: Kind, what: str) -> Kind:
             _reject(name, given, f"a tuple of {what}", hint)
         return tuple(kind.check(name, each) for each in given)
 
-    return dataclasses.replace(kind, check=check, is_repeated=True)
+    schema = {"type": "array", "items": kind.schema}
+    return dataclasses.replace(kind, check=check, is_repeated=True, schema=schema)
+
+
+def _check_names(name: str, given: object) -> object:
+    if not isinstance(given, Mapping) or not all(isinstance(each, str) for pair in given.items() for each in pair):
+        _reject(name, given, "a mapping from names to texts")
+    return dict(given)
 
 
 def _is_size(given: object) -> bool:
     return isinstance(given, numbers.Integral) and not isinstance(given, bool) and int(given) >= 0
 
 
-def _check_sizes(name: str, given: object) -> object:
-    allowed = "a mapping from names of dims to sizes, {'batch': 8}"
+def _check_sizes(
+    name: str, given: object, allowed: str = "a mapping from names of dims to sizes, {'batch': 8}"
+) -> dict[str, int]:
     if not isinstance(given, Mapping):
         _reject(name, given, allowed)
     for symbol, size in given.items():
@@ -196,9 +208,63 @@ def parse_input_shape(word: str) -> tuple[str, tuple[int | str, ...]]:
     return name, tuple(int(part) if part.isdigit() else part for part in parts)
 
 
-DIMS: Final = Kind(_check_sizes, parse_dim, "NAME=8", is_repeated=True)
-SHAPES: Final = Kind(_check_shapes, parse_input_shape, "NAME:1,3,224,224", is_repeated=True)
-POINT: Final = Kind(_check_sizes, parse_point, "DIM=8,DIM=128")
-VERSION: Final = Kind(_check_version, metavar="VERSION")
-CACHE: Final = Kind(_check_cache, lambda word: word if word == "off" else Path(word), "DIR|off")
+def parse_size(word: str) -> tuple[float, bool]:
+    """Bytes of `20MB`, `20MiB` or `20`; or the ratio of `x0.9`, and True. Raises ValueError."""
+    found = re.fullmatch(r"(x?)(\d+(?:\.\d+)?) ?(?:([kmgt]?)(i?)b)?", word, re.IGNORECASE)
+    if not found or (found[1] and found[3] is not None):
+        raise ValueError(f"{word!r} is not a size like 20MB or 20MiB, nor a ratio like x0.9")
+    unit = 1024 if found[4] else 1000
+    return float(found[2]) * float(unit ** " kmgt".index((found[3] or " ").lower())), bool(found[1])
+
+
+def _size(word: str) -> str:
+    parse_size(word)
+    return word
+
+
+def _check_size(name: str, given: object) -> object:
+    try:
+        return _size(str(given) if _is_size(given) else given if isinstance(given, str) else "")
+    except ValueError:
+        _reject(name, given, "a size like '20MB', '20MiB' or 20000000, or a ratio like 'x0.9'")
+
+
+def counts(families: Iterable[str]) -> Kind:
+    """A mapping from operators, or from families of them, to counts. Names of operators begin with a capital letter."""
+    known = tuple(families)
+
+    def check(name: str, given: object) -> object:
+        counted: Mapping[str, int] = _check_sizes(name, given, "a mapping from operators to counts, {'attention': 12}")
+        for each in counted:
+            if each not in known and not each.rpartition(".")[2][:1].isupper():
+                from .ir.diagnostics import did_you_mean  # late, as in `_reject`
+
+                hint = did_you_mean(each, known).removeprefix("; ")
+                _reject(name, each, f"operators, or families of them: {', '.join(known)}", hint)
+        return counted
+
+    return Kind(check, parse_dim, "NAME=N", is_repeated=True, schema=_SIZES)
+
+
+_SIZES: Final = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}
+_DIMS: Final = {"type": "array", "items": {"type": ["integer", "string"]}}
+DIMS: Final = Kind(_check_sizes, parse_dim, "NAME=8", is_repeated=True, schema=_SIZES)
+SHAPES: Final = Kind(
+    _check_shapes,
+    parse_input_shape,
+    "NAME:1,3,224,224",
+    is_repeated=True,
+    schema={"type": "object", "additionalProperties": _DIMS},
+)
+POINT: Final = Kind(_check_sizes, parse_point, "DIM=8,DIM=128", schema=_SIZES)
+VERSION: Final = Kind(_check_version, metavar="VERSION", schema={"type": "string", "minLength": 1})
+CACHE: Final = Kind(
+    _check_cache,
+    lambda word: word if word == "off" else Path(word),
+    "DIR|off",
+    schema={"type": "string"},
+    is_path=True,
+)
+NAMES: Final = Kind(_check_names)
+SIZE: Final = Kind(_check_size, _size, "SIZE|x1.0", schema={"type": ["integer", "string"]})
 SECONDS: Final = number(Range(0.001, 1e6, False), "S")

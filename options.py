@@ -16,12 +16,15 @@ from .option_kinds import (
     CACHE,
     DIMS,
     FLAG,
+    NAMES,
     POINT,
     SECONDS,
     SHAPES,
+    SIZE,
     VERSION,
     Kind,
     Range,
+    counts,
     number,
     one_of,
     optional,
@@ -34,7 +37,20 @@ TARGETS = ("ort-cpu", "ort-cuda", "onnx")
 PROVIDERS = ("cpu", "cuda")
 CPU_ISAS = ("portable", "avx2", "avx512", "host")
 
-Group = Literal["optimization", "verification", "execution", "measurement", "tuning", "output", ""]
+FAMILIES: Mapping[str, frozenset[str]] = {
+    "attention": frozenset(
+        "Attention MultiHeadAttention GroupQueryAttention DecoderMaskedMultiHeadAttention PackedAttention "
+        "PackedMultiHeadAttention PagedAttention SparseAttention QAttention".split()
+    ),
+    "layer-norm": frozenset("LayerNormalization SkipLayerNormalization EmbedLayerNormalization".split()),
+    "rms-norm": frozenset("RMSNormalization SimplifiedLayerNormalization SkipSimplifiedLayerNormalization".split()),
+    "group-norm": frozenset("GroupNormalization GroupNorm SkipGroupNorm".split()),
+    "rotary-embedding": frozenset({"RotaryEmbedding"}),
+    "gelu": frozenset("Gelu BiasGelu FastGelu QuickGelu BiasSplitGelu".split()),
+}
+"""Operators, of the standard and of ONNX Runtime, that compute the same kind of thing: for --require-fused."""
+
+Group = Literal["optimization", "verification", "execution", "measurement", "gates", "tuning", "output", ""]
 """Where an option is listed; "" for those that Python alone has."""
 
 
@@ -52,6 +68,16 @@ class Option:
     def is_negated(self) -> bool:
         """Whether the flag switches off what is on by default."""
         return self.flag.startswith("--no-")
+
+    @property
+    def opposite(self) -> str:
+        """The flag that takes this one back: what a configuration file switches on is switched off by it."""
+        return self.flag.replace("--no-", "--", 1) if self.is_negated else self.flag.replace("--", "--no-", 1)
+
+    @property
+    def key(self) -> str:
+        """The name in a configuration file: the flag without its dashes, and without the `no` of a negated one."""
+        return (self.opposite if self.is_negated else self.flag).removeprefix("--")
 
     def words(self, value: object) -> list[str]:
         """The words of a command that give `value`."""
@@ -173,6 +199,42 @@ class Options:
     keep_slower: bool = option(
         False, FLAG, "measurement", "deliver a result that is measured to be slower than the original"
     )
+    require_speedup: float | None = option(
+        None,
+        optional(number(Range(0, 1e6, False), "X")),
+        "gates",
+        "fail where the result is less than X times as fast, at any --at: where the whole interval is below X",
+    )
+    max_size: str | None = option(
+        None,
+        optional(SIZE),
+        "gates",
+        "fail where the file with its external data is larger: 20MB, or x0.9 of the original",
+    )
+    max_peak_memory: str | None = option(
+        None, optional(SIZE), "gates", "fail where the peak memory of a run is larger: 1GiB, or x1.0 of the original's"
+    )
+    max_error: float | None = option(
+        None,
+        optional(number(Range(0, 1e30, False), "R")),
+        "gates",
+        "fail where verification saw a larger error, relative to the scale of an output",
+    )
+    max_nodes: int | None = option(
+        None, optional(number(Range(0, 1 << 31, True))), "gates", "fail where the result has more nodes"
+    )
+    require_fused: Mapping[str, int] = option(
+        {},
+        counts(FAMILIES),
+        "gates",
+        f"fail where the result has fewer operators of a name, as Gelu=12, or family: {', '.join(FAMILIES)}",
+    )
+    baseline: Path | None = option(
+        None,
+        optional(path("FILE.json")),
+        "gates",
+        "fail where nodes, file, error or speed are worse than in an earlier --report, beyond noise and intervals",
+    )
     tune: bool = option(
         False, FLAG, "tuning", "measure the heuristic choices on this machine and inputs, and keep what is faster"
     )
@@ -193,6 +255,9 @@ class Options:
     verify_each: bool = option(False, FLAG, "output", "check the model after each pass (slow)")
     model_profile: bool = option(
         False, FLAG, "", "profile both models: where the time goes, and what is live while each node runs"
+    )
+    sources: Mapping[str, str] = option(
+        {}, NAMES, "", "where each option was given, by field: recorded in reports, without effect"
     )
 
     def __post_init__(self) -> None:

@@ -1,8 +1,8 @@
 """The command: `optimize-graph IN OUT`, or `optimize-graph VERB …`. Dispatches; each verb parses, calls and prints.
 
-Exit codes: 0 done; 1 the model or the pipeline is at fault; 2 usage; 3 verification could not be satisfied; 128 + n:
-stopped by signal n. Nothing but
-results goes to standard output. Everything heavy is imported late: `--help` answers at once.
+Exit codes: 0 done; 1 the model or the pipeline is at fault; 2 usage; 3 verification could not be satisfied; 4 a gate is
+missed; 128 + n: stopped by signal n. Nothing but results goes to standard output.
+Everything heavy is imported late: `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from . import verbs
 
-DONE, AT_FAULT, USAGE, UNVERIFIED = 0, 1, 2, 3
+DONE, AT_FAULT, USAGE, UNVERIFIED, GATE_MISSED = 0, 1, 2, 3, 4
 MAIN = "optimize"
 
 

@@ -1,10 +1,14 @@
-"""Arguments that several verbs share, made from the declarations of `Options`."""
+"""Arguments that several verbs share, made from the declarations of `Options`.
+
+An option that is not given is absent from what the parser returns, so that a configuration file can give it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from argparse import SUPPRESS
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +40,9 @@ def _add(parser: argparse._ActionsContainer, name: str, declared: Option) -> Non
     kind, default = declared.kind, getattr(defaults(), name)
     if kind.is_flag:
         action = "store_false" if declared.is_negated else "store_true"
-        parser.add_argument(declared.flag, dest=name, action=action, help=declared.help)
+        other = "store_true" if declared.is_negated else "store_false"
+        parser.add_argument(declared.flag, dest=name, action=action, default=SUPPRESS, help=declared.help)
+        parser.add_argument(declared.opposite, dest=name, action=other, default=SUPPRESS, help=SUPPRESS)
         return
     more: dict[str, Any] = {"type": _parser(_release if name == "min_ort" else kind.parse)}
     if kind.choices:
@@ -44,13 +50,11 @@ def _add(parser: argparse._ActionsContainer, name: str, declared: Option) -> Non
     else:
         more["metavar"] = declared.metavar
     if kind.is_repeated:
-        more |= {"action": "append", "default": []}
-    else:
-        more["default"] = default
+        more["action"] = "append"
     shown = (
         f" ({default:g})" if isinstance(default, float) else f" ({default})" if isinstance(default, (int, str)) else ""
     )
-    parser.add_argument(declared.flag, dest=name, help=declared.help + shown, **more)
+    parser.add_argument(declared.flag, dest=name, default=SUPPRESS, help=declared.help + shown, **more)
 
 
 def _parser(parse: Callable[[str], object]) -> Callable[[str], object]:
@@ -77,21 +81,23 @@ def add_json(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
-def session_options(given: argparse.Namespace) -> SessionOptions:
+def session_options(given: Options) -> SessionOptions:
     """How models are run, as the options of group `execution` say."""
     from ..runtime import SessionOptions
 
     threads = 1 if given.threads is None else given.threads
-    return SessionOptions(provider=given.provider, threads=threads, custom_ops=tuple(given.custom_ops), seed=given.seed)
+    return SessionOptions(provider=given.provider, threads=threads, custom_ops=given.custom_ops, seed=given.seed)
 
 
-def options(given: argparse.Namespace) -> Options:
-    """The options that the arguments give; verbs without some of them keep the defaults."""
-    fields = {name: value for name, value in vars(given).items() if name in Options.__dataclass_fields__}
-    for name in ("input_shapes", "dims"):
-        if name in fields:
-            fields[name] = dict(fields[name])
-    return Options(**fields)
+def options(given: argparse.Namespace, configured: Mapping[str, tuple[object, str]] | None = None) -> Options:
+    """The options that the arguments give, then those of a configuration with their sources, then the defaults."""
+    fields = dict(configured or {})
+    for name, value in vars(given).items():
+        if name in Options.__dataclass_fields__:
+            is_mapping = isinstance(getattr(defaults(), name), Mapping)
+            fields[name] = (dict(value) if is_mapping else value, "command line")
+    values: dict[str, Any] = {name: value for name, (value, _) in fields.items()}
+    return Options(**values, sources={name: source for name, (_, source) in fields.items()})
 
 
 @contextmanager

@@ -69,6 +69,12 @@ class Source:
         ir.fix_dims(model, self.dims or {})
         return model
 
+    def file_bytes(self, data: Sequence[str]) -> int | None:
+        """Bytes of the model as it was given, with its files of external data; None for one of onnx-ir."""
+        if isinstance(self.given, Path):
+            return sum(file.stat().st_size for file in (self.given, *(self.given.parent / name for name in data)))
+        return None if isinstance(self.given, ir.Model) else len(self._bytes())
+
     def convert(self, model: ir.Model) -> ConvertedModel:
         """A model at the versions that were asked for."""
         return convert_versions(model, self.opset, self.min_ort, target=self.target, verify_target=self.verify_target)

@@ -62,6 +62,7 @@ def page(result: Result, *, title: str, flags: str = "") -> str:
         rows=list(result_rows(result)),
         measured_how=[] if measurement is None else [f"inputs: {each.description}" for each in measurement.points],
         verification=result.verification,
+        gates=result.gates,
         isolated=result.isolated,
         tuning=result.tuning,
         **_inside(result),

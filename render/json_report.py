@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 from .. import ir
+from ..jobs.optimization.gates import missed
 from ..jobs.optimization.result import Result
 from ..jobs.optimization.target_versions import installed_versions
 
@@ -21,15 +23,17 @@ def _by_rule(result: Result) -> Counter[str]:
 
 def to_json(result: Result) -> dict[str, object]:
     """The result as a document with stable keys: see docs/report.md."""
+    problem = missed(result.gates)
     return {
         "schema": SCHEMA,
-        "error": None,
+        "error": None if problem is None else _diagnostic(problem),
         "versions": installed_versions(),
         "build": result.build,
         "pipeline": result.pipeline,
         "exactness": result.exactness.name.lower(),
-        "before": {"nodes": result.before.nodes, "weight_bytes": result.before.weight_bytes},
-        "after": {"nodes": result.after.nodes, "weight_bytes": result.after.weight_bytes},
+        "before": asdict(result.before),
+        "after": asdict(result.after),
+        "gates": [each.to_json() for each in result.gates],
         "rewrites_by_rule": dict(sorted(_by_rule(result).items())),
         "rewrites": [each.to_json() for each in result.rewrites],
         "missed_rewrites": [
@@ -53,7 +57,7 @@ def failure_document(error: BaseException, code: str, message: str) -> dict[str,
         "build exactness before after verification model_profile tuning measurement".split()
     )
     found |= {"rewrites_by_rule": {}, "seconds_by_pass": {}, "pipeline": ""}
-    found |= {key: [] for key in ("rewrites", "missed_rewrites", "isolated", "remarks")}
+    found |= {key: [] for key in ("gates", "rewrites", "missed_rewrites", "isolated", "remarks")}
     return {"schema": SCHEMA, "error": _diagnostic(told), "versions": installed_versions(), **found}
 
 

@@ -21,16 +21,17 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from ...jobs.compare import compare
     from ...render.tables.differences import print_comparison
 
+    options = arguments.options(given)
     with arguments.progress(given.json) as progress:
         found = compare(
             given.first,
             given.second,
-            inputs=given.inputs,
-            options=arguments.session_options(given),
-            rtol=given.rtol,
-            atol=given.atol,
-            seconds=given.verify_timeout,
-            follow_symlinks=given.follow_symlinks,
+            inputs=options.inputs,
+            options=arguments.session_options(options),
+            rtol=options.rtol,
+            atol=options.atol,
+            seconds=options.verify_timeout,
+            follow_symlinks=options.follow_symlinks,
             progress=progress,
         )
     if given.json:

@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    if len(given.measure_at) + len(given.inputs) > 1:
+    options = arguments.options(given)
+    if len(options.measure_at) + len(options.inputs) > 1:
         parser.error("one --at or one --inputs is enough")
     from ...jobs.inspect import inspect
     from ...render.tables.inspection import print_inspection
@@ -26,11 +27,11 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     with arguments.progress(given.json) as progress:
         found = inspect(
             given.model,
-            at=given.measure_at[0] if given.measure_at else None,
-            inputs=given.inputs[0] if given.inputs else None,
+            at=options.measure_at[0] if options.measure_at else None,
+            inputs=options.inputs[0] if options.inputs else None,
             timed=given.timed,
-            options=arguments.session_options(given),
-            follow_symlinks=given.follow_symlinks,
+            options=arguments.session_options(options),
+            follow_symlinks=options.follow_symlinks,
             progress=progress,
         )
     if given.json:

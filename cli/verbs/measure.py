@@ -21,14 +21,15 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from ...jobs.measure import measure
     from ...render.tables.measurements import print_measurement
 
+    options = arguments.options(given)
     with arguments.progress(given.json) as progress:
         found = measure(
             given.models,
-            at=given.measure_at,
-            inputs=given.inputs,
-            options=arguments.session_options(given),
+            at=options.measure_at,
+            inputs=options.inputs,
+            options=arguments.session_options(options),
             seconds=given.seconds,
-            follow_symlinks=given.follow_symlinks,
+            follow_symlinks=options.follow_symlinks,
             progress=progress,
         )
     if given.json:

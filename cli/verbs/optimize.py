@@ -10,12 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import arguments
+from ...option_kinds import CACHE
+from .. import DONE, GATE_MISSED, arguments, configuration
 
 if TYPE_CHECKING:
     from ...jobs.optimization.result import Result
 
-EPILOG = "Exit codes: 0 done; 1 the model or the pipeline is at fault; 2 usage; 3 not verified, nothing written."
+EPILOG = (
+    "Exit codes: 0 done; 1 the model or the pipeline is at fault; 2 usage; 3 not verified, nothing written;\n"
+    "4 a gate is missed, nothing written. Options may also stand in pyproject.toml, [tool.optimize-graph]."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT.onnx",
         help="where the result goes; may be IN.onnx",
     )
-    arguments.add_groups(parser, "optimization", "verification", "execution", "measurement", "tuning")
+    arguments.add_groups(parser, "optimization", "verification", "execution", "measurement", "gates", "tuning")
     output = parser.add_argument_group("output")
     output.add_argument("--dry-run", action="store_true", help="do everything but write")
     output.add_argument(
@@ -41,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_json(output)
     arguments.add(output, "reproducer_dir", "strict", "verify_each")
     output.add_argument(
+        "--config",
+        type=CACHE.parse,
+        metavar="FILE.toml|off",
+        help="options from this file (the nearest pyproject.toml with [tool.optimize-graph])",
+    )
+    output.add_argument(
         "-v", "--verbose", action="count", default=0, help="-v: rewrites by rule; -vv: each, and missed rewrites"
     )
     output.add_argument("-q", "--quiet", action="store_true", help="print nothing but warnings and errors")
@@ -49,8 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if given.output is None and not given.dry_run:
         parser.error("missing OUT.onnx (or pass --dry-run)")
-    if given.save_session_options is not None and not given.tune:
+    options = arguments.options(given, configuration.read(given.config, given.model))
+    if options.save_session_options is not None and not options.tune:
         parser.error("--save-session-options requires --tune")
+    from ...jobs.optimization.gates import GateError
     from ...jobs.optimization.optimize import optimize
     from ...passes.registry import REGISTRY
     from ...render.html_report import write_page
@@ -60,11 +72,14 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     wrong = [path for path in given.report if path.suffix not in (".json", ".html")]
     if wrong:
         parser.error(f"--report {wrong[0]}: the name must end in .json or .html")
-    options = arguments.options(given)
     if any(path.suffix == ".html" for path in given.report):
         options = replace(options, measure=True, model_profile=True)
+    missed: GateError | None = None
     with arguments.progress(given.quiet) as progress:
-        result = optimize(given.model, None if given.dry_run else given.output, options, progress=progress)
+        try:
+            result = optimize(given.model, None if given.dry_run else given.output, options, progress=progress)
+        except GateError as error:
+            missed, result = error, error.result
     for path in given.report:
         if path.suffix == ".html":
             with REGISTRY.using(options.plugins):  # the page quotes what rules say of themselves
@@ -76,7 +91,10 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         print(json.dumps(to_json(result), indent=2))
     elif not given.quiet:
         print_result(result, verbosity=given.verbose)
-    return 0
+    if missed is None:
+        return DONE
+    print(f"optimize-graph: error: {missed}", file=sys.stderr)
+    return GATE_MISSED
 
 
 def _say_remarks(result: Result, *, everything: bool) -> None:

@@ -28,6 +28,7 @@ from ..temporary_folder import workspace
 from . import remarks
 from .build_record import build_record, file_hashes, input_hashes
 from .fault_isolation import FaultIsolator, FaultyRewrite
+from .gates import GateError, Gates, missed
 from .pipeline_runner import PipelineRunner, exactness_of
 from .result import Result, Size, size_of
 from .run_config import RunConfig
@@ -56,7 +57,7 @@ def optimize(
     """Optimize a model; write the result to `output` when it is given, and only once it is verified.
 
     `progress` is called with the name of each step. `model` stays as it is, unless `output` is its own path.
-    Raises ModelError, PipelineError, EnvironmentSetupError or VerificationError; each carries a Diagnostic.
+    Raises ModelError, PipelineError, EnvironmentSetupError, VerificationError or GateError; each carries a Diagnostic.
     """
     options = options or Options()
 
@@ -93,6 +94,7 @@ class _Job:
         self.runner, self.output, self.folder, self.tell, self.staged_files = runner, output, folder, tell, staged_files
         self.source, self.options = runner.source, runner.options
         self.config = runner.default_config
+        self.gates = Gates(self.options)
         self.isolator = FaultIsolator(runner, self.write_reproducer if self.writes_reproducers else None, tell=tell)
         self.remarks: list[ir.Diagnostic] = []
         self.tuning: Tuning | None = None
@@ -118,8 +120,9 @@ class _Job:
         """The original, whose size and hashes are kept for the report."""
         self.tell("load")
         original = self.source.load()
-        self.original_hashes: Mapping[str, object] | None = input_hashes(self.source, ir.data_files(original))
-        self.original_size: Size = size_of(original)
+        data = ir.data_files(original)
+        self.original_hashes: Mapping[str, object] | None = input_hashes(self.source, data)
+        self.original_size: Size = size_of(original, self.source.file_bytes(data))
         return original
 
     def rewrite(self, converted: ConvertedModel) -> PipelineResult:
@@ -234,7 +237,7 @@ class _Job:
     def measured(self, candidate: _Candidate, converted: ConvertedModel) -> Result:
         """Deliver the result; the original where it is measured to be slower, unless that is wanted."""
         result = self.result_of(candidate, converted)
-        if self.options.measure:
+        if self.options.measure or self.gates.need_measurement:
             result.measurement = self.evaluation.measure(candidate.staged.path, result.model)
             speed = _slower(result.measurement)
             if speed is not None and candidate.result.rewrites and not self.options.keep_slower:
@@ -244,13 +247,20 @@ class _Job:
         return result
 
     def deliver(self, result: Result, staged: ir.Staged) -> None:
-        """Profile and record what was asked for, then rename the staged file into place."""
+        """Profile and record what was asked for, then rename the staged file into place.
+
+        Raises GateError where the result misses a figure that was required.
+        """
+        result.gates = tuple(self.gates.of(result))
+        problem = missed(result.gates)
         if self.options.model_profile:
             result.model_profile = self.evaluation.model_profile(staged.path, result.model)
+        written = None if self.output is None or problem else file_hashes(staged.path, staged.data)
+        result.build = build_record(self.options, self.original_hashes, written)
+        if problem:
+            raise GateError(problem, result)
         if self.options.save_session_options is not None and result.tuning is not None:
             result.tuning.write_session_options(self.options.save_session_options)
-        written = None if self.output is None else file_hashes(staged.path, staged.data)
-        result.build = build_record(self.options, self.original_hashes, written)
         if self.output is not None:
             staged.commit()
 
@@ -304,11 +314,11 @@ class _Job:
 
     def result_of(self, candidate: _Candidate, converted: ConvertedModel) -> Result:
         """What the caller gets of a candidate."""
-        result, faulty = candidate.result, self.isolator.faulty_rewrites
+        result, staged, faulty = candidate.result, candidate.staged, self.isolator.faulty_rewrites
         return Result(
             result.model,
             self.original_size,
-            size_of(result.model),
+            size_of(result.model, sum(file.stat().st_size for file in (staged.path, *staged.data))),
             result.rewrites,
             result.missed,
             [

@@ -55,7 +55,8 @@ def write_reproducer(
         return ""
     if piece is None:
         return ""
-    command = ["optimize-graph", str(place / "model.onnx"), "--dry-run", "--strict", *options.words(REPLAYED)]
+    command = ["optimize-graph", str(place / "model.onnx"), "--dry-run", "--strict", "--config", "off"]
+    command += options.words(REPLAYED)
     command += ["--inputs", str(place / "inputs.npz")] if piece.feeds else []
     said = {"schema": 1, "rule": rule, "where": where, "nodes": piece.nodes, "model": runner.source.name}
     try:

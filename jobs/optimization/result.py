@@ -16,15 +16,20 @@ if TYPE_CHECKING:
     from ..measure import Measurement
     from ..model_profile import ModelProfile
     from .fault_isolation import FaultyRewrite
+    from .gates import Gate
     from .tune import Tuning
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a model is: nodes in all scopes (Constant nodes apart), and bytes of weights."""
+    """How large a model is: nodes in all scopes (Constant nodes apart), and bytes of weights and of its files.
+
+    `file_bytes`: external data included; None for an original of onnx-ir, which has no file.
+    """
 
     nodes: int
     weight_bytes: int
+    file_bytes: int | None
 
 
 @dataclass
@@ -49,9 +54,10 @@ class Result:
     measurement: Measurement | None = None
     tuning: Tuning | None = None
     model_profile: tuple[ModelProfile, ModelProfile] | None = None
+    gates: Sequence[Gate] = ()
     build: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
-def size_of(model: ir.Model) -> Size:
+def size_of(model: ir.Model, file_bytes: int | None) -> Size:
     """The size of `model`, without looking into anything."""
-    return Size(node_count(model), weight_bytes(model))
+    return Size(node_count(model), weight_bytes(model), file_bytes)

@@ -23,6 +23,8 @@ def print_result(result: Result, *, verbosity: int = 0) -> None:
         console.print(f"verified: {result.verification.summary()}", markup=False)
     else:
         console.print("not verified")
+    for gate in result.gates:
+        console.print(f"{'passed' if gate.passed else 'missed'}: {gate}", markup=False)
     if result.tuning is not None:
         console.print(f"tuned: {result.tuning.summary()}", markup=False)
         if verbosity:
