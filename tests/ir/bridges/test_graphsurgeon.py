@@ -142,7 +142,7 @@ def test_a_graph_that_is_not_well_formed_is_refused() -> None:
     graph.nodes.reverse()
     with pytest.raises(ir.ModelError) as caught:
         ir.from_surgeon(graph, before)
-    assert caught.value.diagnostic.code == "surgeon-malformed"
+    assert caught.value.diagnostic.code == "edit-malformed"
 
 
 def test_optional_types_are_refused() -> None:
