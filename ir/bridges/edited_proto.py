@@ -109,7 +109,7 @@ def _nodes(
     for node in result:
         key = next(iter(node.output), "")
         old, plain = origin.get(key), same.get(key)
-        if old is None or plain is None or old.op_type != node.op_type:
+        if old is None or plain is None:
             yield node
         elif plain == node:
             yield old
@@ -118,7 +118,7 @@ def _nodes(
 
 
 def _changed(node: onnx.NodeProto, plain: onnx.NodeProto, old: onnx.NodeProto) -> onnx.NodeProto:
-    for field in ("doc_string", "overload", "metadata_props", "device_configurations"):
+    for field in ("doc_string", "metadata_props", "device_configurations"):
         if not getattr(node, field) or getattr(node, field) == getattr(plain, field):
             node.ClearField(field)
             node.MergeFrom(onnx.NodeProto(**{field: getattr(old, field)}))

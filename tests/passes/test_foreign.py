@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import onnx_ir
 import pytest
 from onnx_ir.passes import common
 from optimize_graph import Options, VerificationError, ir, optimize
+from optimize_graph.cli import main
 from optimize_graph.jobs.bisect import bisect
 from optimize_graph.passes import REGISTRY, Exactness, Pipeline, foreign
 
@@ -140,7 +140,7 @@ def test_only_what_a_pass_changes_is_changed(kind: str) -> None:
     RENAMERS[kind]()
     given, wanted = model(), model()
     rename_in_ir(wanted, "Add", "Sub")
-    assert apply("planted{old=Add,new=Sub}", given) == ["planted: 13 nodes -> 13 nodes"]
+    assert apply("planted{old=Add,new=Sub}", given) == ["planted: 14 nodes -> 14 nodes"]
     lossless(wanted, given)
 
 
@@ -172,19 +172,19 @@ def test_a_wrong_pass_is_found_by_bisection(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", RENAMERS)
-@pytest.mark.parametrize("new", ["Adn", "Relu"])
-def test_a_pass_that_gives_back_an_invalid_model_is_named(kind: str, new: str) -> None:
+def test_a_pass_that_gives_back_an_invalid_model_is_named(kind: str) -> None:
     RENAMERS[kind]()
-    result = optimize(model(), options=Options(passes=f"cse,planted{{old=Add,new={new}}}"))
+    result = optimize(model(), options=Options(passes="cse,planted{old=Add,new=Relu}"))
     (found,) = result.isolated
     assert (found.rule, found.raised) == ("planted", True)
     assert "not well formed" in found.why
     assert {each.rule for each in result.rewrites} == {"cse"}
 
 
-def test_a_result_that_does_not_load_is_named() -> None:
+@pytest.mark.parametrize("new", ["And", "Adn"])  # And takes booleans
+def test_a_result_that_does_not_load_is_named(new: str) -> None:
     foreign.model_proto("planted", rename_in_proto)
-    result = optimize(model(), options=Options(passes="planted{old=Add,new=And},cse"))  # And takes booleans
+    result = optimize(model(), options=Options(passes=f"planted{{old=Add,new={new}}},cse"))
     assert [each.rule for each in result.isolated] == ["planted"]
     assert {each.rule for each in result.rewrites} == {"cse"}
 
@@ -203,7 +203,9 @@ def test_a_wrong_rewrite_rule_is_named() -> None:
 
 def test_a_right_rewrite_rule_loses_nothing() -> None:
     pattern = pytest.importorskip("onnxscript.rewriter.pattern")
-    foreign.rewrite_rules("ours", pattern.RewriteRule(lambda op, x: op.Sub(x, x), lambda op, x: op.Mul(x, 0.0)))
+    foreign.rewrite_rules(
+        "ours", pattern.RewriteRule(lambda op, x: op.Sub(x, x), lambda op, x: op.Mul(x, op.Constant(value_float=0.0)))
+    )
     result = optimize(model(), options=Options(passes="cse,ours", strict=True))
     assert [each.rule for each in result.rewrites] == ["cse", "ours"]
     assert result.exactness is Exactness.APPROXIMATE
@@ -281,32 +283,30 @@ def test_names_and_declarations_alone_are_exact() -> None:
     assert result.model.graph[0].name == "better"
 
 
-def test_a_module_is_plugged_in_by_name(tmp_path: Path) -> None:
+def test_a_module_is_plugged_in_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "acme_foreign.py").write_text(
         "from onnx_ir.passes.common import CommonSubexpressionEliminationPass\n"
         "from optimize_graph.passes import foreign\n"
-        "def wrong(graph, op: str = 'Abs'):\n"
+        "def wrong(graph, op: str = 'Add'):\n"
         "    for node in graph.nodes:\n"
-        "        node.op = op if node.op == 'Relu' else node.op\n"
+        "        node.op = op if node.op == 'Add' else node.op\n"
         "foreign.onnx_ir('acme-cse', CommonSubexpressionEliminationPass())\n"
         "foreign.graphsurgeon('acme-wrong', wrong)\n"
     )
     onnx.save(ir.to_proto(model()), tmp_path / "in.onnx")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from optimize_graph.cli import main; sys.exit(main())"
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", code, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-
-    plugged = ["--plugin", "acme_foreign", "--passes", "acme-cse,acme-wrong{op=Exp},dce"]
-    done = run("in.onnx", "out.onnx", *plugged)
-    assert done.returncode == 0, done.stderr
-    assert "acme-wrong at model makes the result wrong" in done.stderr
-    assert sum(node.op_type == "Relu" for node in onnx.load(tmp_path / "out.onnx").graph.node) == 1
-    found = run("bisect", "in.onnx", *plugged)
-    assert "acme-wrong" in found.stdout + found.stderr
-    listed = run("passes", "--plugin", "acme_foreign")
-    assert "acme-cse" in listed.stdout and "Eliminate common subexpression" in listed.stdout
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    plugged = ["--plugin", "acme_foreign", "--passes", "acme-cse,acme-wrong{op=Sub},dce"]
+    assert main(["in.onnx", "out.onnx", *plugged]) == 0
+    assert "acme-wrong at model makes the result wrong" in capsys.readouterr().err
+    assert sum(node.op_type == "Relu" for node in onnx.load("out.onnx").graph.node) == 1
+    main(["bisect", "in.onnx", *plugged])
+    assert "acme-wrong" in capsys.readouterr().out
+    assert main(["passes", "--plugin", "acme_foreign"]) == 0
+    listed = capsys.readouterr().out
+    assert "acme-cse" in listed and "Eliminate common subexpression" in listed
 
 
 # --- what is refused, and what is kept --------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ def leaves(proto: onnx.ModelProto) -> None:
 
 
 REFUSED: dict[Any, str] = {
-    retyped: "'y' is Tensor(DOUBLE), not Tensor(FLOAT)",
+    retyped: "'y' is DOUBLE, not FLOAT",
     reordered: "the outputs are ['z', 'y'], not ['y', 'z']",
     without_function: "the function f::twice is gone, and it is called",
     without_default: "the overridable inputs are [], not ['scale']",
@@ -398,6 +398,7 @@ def test_weights_in_memory_that_a_pass_writes_to_stay_as_they_are() -> None:
 def test_external_data_stays_where_it_is(kind: str, tmp_path: Path) -> None:
     RENAMERS[kind]()
     proto = ir.to_proto(model())
+    proto.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(np.array([1, 2, 3], np.float32), "w"))
     onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
     given = ir.load(tmp_path / "m.onnx")
     assert apply("planted{new=Sigmoid}", given)
