@@ -15,6 +15,7 @@ import onnx_ir as oir
 from ..io.decode_proto import PROTOBUF_LIMIT, fail
 from ..io.external_data import all_tensors, in_memory, substituted
 from ..io.load import from_proto, to_proto
+from ..io.proto_graphs import graphs_within
 from .reconcile import reconcile
 
 _Message = TypeVar("_Message")
@@ -52,16 +53,32 @@ def _merged(
     """The graph `source` with what distinguishes `result` from `baseline`."""
     graph = onnx.GraphProto(name=source.name, doc_string=source.doc_string)
     graph.metadata_props.extend(source.metadata_props)
-    order = {tensor.name: index for index, tensor in enumerate(source.initializer)}
-    stored = sorted(result.initializer, key=lambda tensor: order.get(tensor.name, len(order)))
-    graph.initializer.extend(_kept(stored, baseline.initializer, source.initializer, _name))
     graph.node.extend(_nodes(result.node, baseline.node, source.node))
+    graph.initializer.extend(_initializers(result, baseline, source, graph))
     graph.input.extend(_inputs(result, source, is_main=is_main))
     graph.output.extend(_declared(result.output, source.output, is_main=is_main))
     graph.value_info.extend(_declarations(result, baseline, source, graph))
     graph.sparse_initializer.extend(result.sparse_initializer)  # which is refused
     graph.quantization_annotation.extend(result.quantization_annotation)
     return graph
+
+
+def _initializers(
+    result: onnx.GraphProto, baseline: onnx.GraphProto, source: onnx.GraphProto, merged: onnx.GraphProto
+) -> Iterator[onnx.TensorProto]:
+    """The initializers of `result`, those of `source` in the graph that owns them.
+
+    The surgeon's form copies what bodies capture into the bodies, and drops it where only bodies read it.
+    """
+    plain, order = {each.name: each for each in baseline.initializer}, [tensor.name for tensor in source.initializer]
+    found = {each.name: each for each in result.initializer if each.name in order or each != plain.get(each.name)}
+    read = {name for graph in graphs_within(merged) for node in graph.node for name in node.input}
+    made = {name for node in merged.node for name in node.output}
+    for tensor in source.initializer:
+        if tensor.name not in found and tensor.name in read - made:
+            found[tensor.name] = tensor
+    names = [*(name for name in order if name in found), *(name for name in found if name not in order)]
+    yield from _kept([found[name] for name in names], baseline.initializer, source.initializer, _name)
 
 
 def _inputs(result: onnx.GraphProto, source: onnx.GraphProto, *, is_main: bool) -> Iterator[onnx.ValueInfoProto]:
