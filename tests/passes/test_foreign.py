@@ -425,3 +425,15 @@ def test_notes_that_a_library_drops_are_restored() -> None:
         name: note for name, note in notes.items() if name != "d"
     }
     assert given.metadata_props == {"m": "1"} and given.graph.doc_string == "graph"
+
+
+def test_users_that_a_pass_leaves_behind_are_forgotten() -> None:
+    def behind(given: Any) -> None:
+        given.graph.remove([node for node in given.graph if node.op_type == "Relu"][1])
+        (sub,) = [node for node in given.graph if node.op_type == "Sub"]
+        sub.replace_input_with(1, sub.inputs[0])
+
+    foreign.onnx_ir("ours", behind)
+    result = optimize(model(), options=Options(passes="ours", strict=True))
+    assert [each.rule for each in result.rewrites] == ["ours"]
+    assert not ir.verify(result.model)
