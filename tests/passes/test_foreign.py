@@ -326,10 +326,6 @@ def without_function(proto: onnx.ModelProto) -> None:
     del proto.functions[:]
 
 
-def without_default(proto: onnx.ModelProto) -> None:
-    del proto.graph.initializer[0]
-
-
 def sparse(proto: onnx.ModelProto) -> None:
     made = proto.graph.sparse_initializer.add(dims=[2])
     made.values.CopyFrom(onnx.numpy_helper.from_array(np.ones(1, np.float32), "new"))
@@ -349,7 +345,6 @@ REFUSED: dict[Any, str] = {
     retyped: "'y' is DOUBLE, not FLOAT",
     reordered: "the outputs are ['z', 'y'], not ['y', 'z']",
     without_function: "the function f::twice is gone, and it is called",
-    without_default: "the overridable inputs are [], not ['scale']",
     sparse: "sparse initializers",
     elsewhere: "no folder to look in",
     leaves: "SystemExit",
@@ -437,3 +432,13 @@ def test_users_that_a_pass_leaves_behind_are_forgotten() -> None:
     result = optimize(model(), options=Options(passes="ours", strict=True))
     assert [each.rule for each in result.rewrites] == ["ours"]
     assert not ir.verify(result.model)
+
+
+def test_a_default_that_is_dropped_while_it_is_read_is_put_back() -> None:
+    def drop(proto: onnx.ModelProto) -> None:
+        del proto.graph.initializer[0]
+
+    foreign.model_proto("ours", drop)
+    given = model()
+    assert not apply("ours", given)
+    assert ir.is_overridable(given.graph.initializers["scale"])
