@@ -27,8 +27,10 @@ from onnx_ir import (
     tensor,
 )
 
+from .bridges.edited_proto import from_edited_proto, self_contained_proto
 from .bridges.graphsurgeon import from_surgeon, to_surgeon
 from .bridges.networkx import dominators, graph_view, is_convex
+from .bridges.reconcile import reconcile
 from .diagnostics import (
     Diagnostic,
     EnvironmentSetupError,
@@ -45,7 +47,7 @@ from .fingerprint import digest, fingerprint
 from .fix_dims import fix_dims, fix_input_dims, freeze_inputs
 from .inline import inlinable_functions, inline_call, instantiate
 from .io.encoded_attributes import EncodedAttr, encoded_bytes
-from .io.external_data import content_bytes
+from .io.external_data import all_tensors, content_bytes
 from .io.load import add_load_remarks, data_files, from_proto, load, load_remarks, not_representable, to_bytes, to_proto
 from .io.repair_proto import repair
 from .io.save import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
@@ -86,6 +88,7 @@ from .values import (
     is_public,
     is_read,
     origin,
+    read_only,
     release,
     scalar,
 )
@@ -139,6 +142,7 @@ __all__ = [
     "Value",
     "VerificationError",
     "add_load_remarks",
+    "all_tensors",
     "attribute",
     "attributes",
     "body_is_current",
@@ -159,6 +163,7 @@ __all__ = [
     "fix_dims",
     "fix_input_dims",
     "freeze_inputs",
+    "from_edited_proto",
     "from_proto",
     "from_surgeon",
     "function_body",
@@ -195,6 +200,8 @@ __all__ = [
     "owners_in",
     "parameter",
     "pending_constant",
+    "read_only",
+    "reconcile",
     "release",
     "repair",
     "required_ir_version",
@@ -203,6 +210,7 @@ __all__ = [
     "schema",
     "schema_of",
     "schema_problems",
+    "self_contained_proto",
     "similar_node",
     "stage",
     "stage_bytes",

@@ -6,7 +6,8 @@ false for outputs. The analysis `Shapes` in `passes` holds what is known.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import onnx_ir as oir
@@ -123,3 +124,19 @@ def release(tensor: oir.TensorProtocol | None) -> None:
     if isinstance(tensor, oir.ExternalTensor):
         with suppress(BufferError):  # an array of the caller's still looks at the pages: they go with it
             tensor.release()
+
+
+@contextmanager
+def read_only(tensors: Iterable[oir.TensorProtocol | None]) -> Iterator[None]:
+    """Let nothing be written into the arrays of `tensors` for as long as the context lasts."""
+    arrays: list[Array] = []
+    for tensor in tensors:
+        raw = getattr(tensor, "raw", None)
+        if isinstance(raw, np.ndarray) and raw.flags.writeable:
+            raw.flags.writeable = False
+            arrays.append(raw)
+    try:
+        yield
+    finally:
+        for array in arrays:
+            array.flags.writeable = True

@@ -3,9 +3,9 @@
 A compiler engineer's rule needs `rule`, `op`, `values` and conditions; a pass needs `Pass` and `register`.
 """
 
+from . import foreign
 from .analyses.manager import Analysis, AnalysisManager
 from .pipeline.exactness import Exactness
-from .pipeline.graphsurgeon_pass import surgeon_pass
 from .pipeline.instruments import CheckFailed, Instrument, PrintAfter, Statistics, Timing, VerifyEach
 from .pipeline.pass_ import Evaluator, Pass, PassContext, PassFailure, Settings, spell, where
 from .pipeline.phase import Phase
@@ -56,6 +56,7 @@ __all__ = [
     "any_call",
     "approx",
     "constraints",
+    "foreign",
     "let",
     "op",
     "profitable",
@@ -66,7 +67,6 @@ __all__ = [
     "rule",
     "spell",
     "structural",
-    "surgeon_pass",
     "values",
     "variadic",
     "where",

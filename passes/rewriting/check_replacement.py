@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
-import numpy as np
-
 from ... import ir
 from ..pipeline.pass_ import where
 from .builder import Builder
@@ -117,7 +115,8 @@ def untouched(match: Match) -> Iterator[None]:
     changes, sizes = rewriter.changes, _sizes(match.root)
     nodes = _around(match)
     states = [_state(node) for node in nodes]
-    with _read_only(nodes):
+    operands = dict.fromkeys(value for node in nodes for value in node.inputs if value is not None)
+    with ir.read_only(ir.constant_tensor(value) or value.const_value for value in operands):
         yield
     if rewriter.changes != changes:
         raise ReplacementError("it used the rewriter in its body, which must only build")
@@ -156,19 +155,3 @@ def _sizes(root: ir.Node) -> list[int]:
     graph = root.graph
     assert graph is not None
     return [len(graph), len(graph.inputs), len(graph.outputs), len(graph.initializers)]
-
-
-@contextmanager
-def _read_only(nodes: Sequence[ir.Node]) -> Iterator[None]:
-    """Let nothing be written into the arrays of constants that `nodes` read."""
-    arrays: list[ir.Array] = []
-    for value in dict.fromkeys(value for node in nodes for value in node.inputs if value is not None):
-        raw = getattr(ir.constant_tensor(value) or value.const_value, "raw", None)
-        if isinstance(raw, np.ndarray) and raw.flags.writeable:
-            raw.flags.writeable = False
-            arrays.append(raw)
-    try:
-        yield
-    finally:
-        for array in arrays:
-            array.flags.writeable = True

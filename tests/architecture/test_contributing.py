@@ -80,3 +80,16 @@ def test_the_rules_of_the_plugin_of_the_page_fire(rule: str, tmp_path: Path, mon
     with REGISTRY.scope(), REGISTRY.using(["acme_page_rules"]):
         report = Pipeline.parse(f"rewrite{{rules={rule}}},dce").run(model, [VerifyEach()])
     assert " ".join(node.op_type for node in model.graph) == operators, report.missed
+
+
+def test_the_passes_of_other_people_on_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "acme_page_foreign.py").write_text(files()["acme_foreign.py"], encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "acme_page_foreign", raising=False)
+    text = "g (float[2] x) => (float[2] y) { a = Relu(x)  b = Relu(x)  y = Add(a, b) }"
+    model = ir.from_proto(onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 21]> {text}'))
+    with REGISTRY.scope(), REGISTRY.using(["acme_page_foreign"]):
+        steps = "their-folding,their-cse,their-shapes{strict_mode=true}"
+        report = Pipeline.parse(steps).run(model, [VerifyEach()])
+    assert [each.rule for each in report.rewrites] == ["their-cse", "their-shapes"]
+    assert [node.op_type for node in model.graph] == ["Relu", "Add"]

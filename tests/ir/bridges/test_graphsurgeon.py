@@ -142,7 +142,7 @@ def test_a_graph_that_is_not_well_formed_is_refused() -> None:
     graph.nodes.reverse()
     with pytest.raises(ir.ModelError) as caught:
         ir.from_surgeon(graph, before)
-    assert caught.value.diagnostic.code == "surgeon-malformed"
+    assert caught.value.diagnostic.code == "edit-malformed"
 
 
 def test_optional_types_are_refused() -> None:
@@ -177,3 +177,34 @@ def test_it_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     before.graph.initializers.add(ir.pending_constant(np.ones(1, ml_dtypes.bfloat16), name="bf"))
     ir.from_surgeon(ir.to_surgeon(before), before)
     assert capsys.readouterr().out == ""
+
+
+CAPTURE = """<ir_version: 10, opset_import: ["": 21]>
+g (float[2] x, bool c) => (float[2] y) <float[2] w = {1, 2}, float[2] both = {3, 4}> {
+  i = Identity (x)
+  b = Add (i, both)
+  y = If (c) <then_branch = t () => (float[2] p) { o = Identity (w)  p = Add (o, b) },
+              else_branch = e () => (float[2] q) { q = Sub (w, both) }>
+}"""
+
+
+@pytest.mark.parametrize(
+    "edit", [lambda graph: None, without_identities, lambda graph: graph.fold_constants().cleanup()]
+)
+def test_weights_that_bodies_capture_stay_in_the_graph_that_owns_them(edit: Any) -> None:
+    before = ir.from_proto(onnx.parser.parse_model(CAPTURE))
+    graph = ir.to_surgeon(before)
+    edit(graph)
+    after = ir.from_surgeon(graph, before)
+    assert list(after.graph.initializers) == ["w", "both"]
+    assert not [name for body in list(ir.graphs(after))[1:] for name in body.initializers]
+
+
+def test_a_captured_weight_stays_when_only_a_body_reads_it_any_more() -> None:
+    before = ir.from_proto(onnx.parser.parse_model(CAPTURE))
+    graph = ir.to_surgeon(before)
+    add = next(node for node in graph.nodes if node.op == "Add")
+    add.inputs[1] = add.inputs[0]
+    after = ir.from_surgeon(graph, before)
+    assert "both" in after.graph.initializers
+    assert ir.verify(after) == []
