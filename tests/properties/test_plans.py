@@ -39,8 +39,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     plain = ir.Rewriter._changed
 
-    def changed(self: ir.Rewriter, event: str, node: ir.Node) -> None:
-        plain(self, event, node)
+    def changed(self: ir.Rewriter, event: str, node: ir.Node, *more: ir.Value) -> None:
+        plain(self, event, node, *more)
         if event != "erased":
             look(node)
 

@@ -19,6 +19,7 @@ _MOST_PER_PIXEL = 2_500
 _MOST_ANTIALIASED = 64
 """The same against the separable kernel of `antialias`: x2.5 with 20, x1.7 with 96, x0.3 with 460."""
 _FEWEST_PIXELS = 64
+_SWAPPED = (0, 1, 3, 2)
 _MATRICES = 256
 """Pixels whose computation costs as much as the operators that make the matrices at run time."""
 
@@ -94,15 +95,16 @@ def resize_cubic_to_matmul(m: Match, op: Builder) -> ir.Value:
     """Resize the rows and columns of the identity, and multiply by those: any convention of coordinates is kept.
 
     before:  y = Resize<mode = "cubic">(x, , , sizes)      x: float[n, c, h, w]
-    after:   rows = Resize(eye(h), along axis 2); columns = Resize(eye(w), along axis 3)
-             y = MatMul(rows, MatMul(x, columns))
+    after:   rows = Resize(eye(h), by height); columns = Resize(eye(w), by width)
+             y = MatMul(Transpose(MatMul(Transpose(x), rows)), columns)
     """
     rows, columns = (_matrix(m, op, axis) for axis in (2, 3))
-    return op.MatMul(rows, op.MatMul(m.root.inputs[0], columns))
+    turned = op.MatMul(op.Transpose(m.root.inputs[0], perm=_SWAPPED), rows)  # from the left, no batch may be empty
+    return op.MatMul(op.Transpose(turned, perm=_SWAPPED), columns)
 
 
 def _matrix(m: Match, op: Builder, axis: int) -> ir.Value:
-    """What the Resize makes of the identity along `axis`, of two dims."""
+    """What the Resize makes of the rows of the identity, as along `axis`: two dims."""
     size = m[PIXELS][axis - 2]
     kind, given = _sizes(m)
     names_axes = m.Resize.attribute("axes") is not None
@@ -110,7 +112,7 @@ def _matrix(m: Match, op: Builder, axis: int) -> ir.Value:
     own = op.Slice(given, [at], [at + 1])
     one: list[float] | list[int] = [1.0] if kind == "scales" else [1]
     kept: list[float] | list[int] = [1.0] if kind == "scales" else [size]
-    parts = [own, kept] if axis == 2 else [kept, own]
+    parts = [kept, own]
     along = op.Concat(*parts if names_axes else [one, one, *parts], axis=0)
     eye = op.constant(np.eye(size, dtype=np.float32)[None, None])
     operands = [eye, m.root.inputs[1], along] if kind == "scales" else [eye, m.root.inputs[1], None, along]
