@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .... import ir
+from ...analyses.facts import Dims
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, structural
 from ...rewriting.match import Match
@@ -55,8 +56,12 @@ def merge_slices(m: Match, op: Builder) -> ir.Value:
 
 
 def _operand_of(m: Match, concat: ir.Node, axis: int | None, start: int, stop: int) -> tuple[ir.Value, int] | None:
-    """The operand of a Concat that holds elements `start` to `stop`, and the index of the first one in it."""
-    if axis is None or axis != axis_of(concat, m.shapes):
+    """The operand of a Concat that holds elements `start` to `stop`, and the index of the first one in it.
+
+    Its other dims must be those of the result: ONNX Runtime passes over operands without elements, whatever their dims.
+    """
+    result = m.shapes.dims(concat.outputs[0])
+    if axis is None or axis != axis_of(concat, m.shapes) or result is None:
         return None
     offset = 0
     for value in concat.inputs:
@@ -65,9 +70,14 @@ def _operand_of(m: Match, concat: ir.Node, axis: int | None, start: int, stop: i
         if value is None or not isinstance(size, int):
             return None
         if offset <= start < stop <= offset + size:
-            return value, start - offset
+            is_alike = dims is not None and _without(dims, axis) == _without(result, axis)
+            return (value, start - offset) if is_alike else None
         offset += size
     return None
+
+
+def _without(dims: Dims, axis: int) -> Dims:
+    return (*dims[:axis], *dims[axis + 1 :])
 
 
 def _find_sliced(m: Match) -> tuple[ir.Value, int, Range] | str:
