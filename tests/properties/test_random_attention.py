@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 import onnx
 import pytest
-from optimize_graph.passes.ort.attention import block, fuse_sdpa, recognize_block, rotary_embedding
+from optimize_graph.passes.ort.attention import block, fuse_sdpa, recognize_block, rotary_embedding, rotary_tables
 from optimize_graph.passes.recognize import normalization
 from support.checking import Disagreement, agree, optimized, session_of
 from support.random_attention import SYMBOLS, Drawn, draw
@@ -112,13 +112,13 @@ def values_as_wide_as_keys(patch: Patch) -> None:
 
 
 def sines_for_cosines(patch: Patch) -> None:
-    original = rotary_embedding._find_table
-    patch.setattr(rotary_embedding, "_find_table", lambda _, turn, *more: original(turn.sin, turn, *more))
+    original = rotary_embedding.find_table
+    patch.setattr(rotary_embedding, "find_table", lambda _, turn, *more: original(turn.sin, turn, *more))
 
 
 def reversed_tables(patch: Patch) -> None:
-    original = rotary_embedding._once_for_pairs
-    patch.setattr(rotary_embedding, "_once_for_pairs", lambda array, turn: original(array[..., ::-1], turn))
+    original = rotary_tables._once_for_pairs
+    patch.setattr(rotary_tables, "_once_for_pairs", lambda array, turn: original(array[..., ::-1], turn))
 
 
 def larger_epsilon(patch: Patch) -> None:
