@@ -25,13 +25,7 @@ _KINDS = (bool, int, float, str)
 
 def graphsurgeon(name: str, edit: Edit, *, exactness: Exactness = Exactness.APPROXIMATE) -> None:
     """Register a function that edits an `onnx_graphsurgeon.Graph`, or gives back another."""
-
-    def through(model: ir.Model, options: dict[str, Any]) -> ir.Model:
-        graph = ir.to_surgeon(model)
-        edited = edit(graph, **options)
-        return ir.from_surgeon(graph if edited is None else edited, like=model)
-
-    _register(name, edit, through, exactness)
+    _register(name, edit, _through_form(edit, ir.to_surgeon, ir.from_surgeon), exactness)
 
 
 def onnx_ir(name: str, edit: Edit, *, exactness: Exactness = Exactness.APPROXIMATE) -> None:
@@ -60,13 +54,18 @@ def rewrite_rules(name: str, rules: Any, *, exactness: Exactness = Exactness.APP
 
 def model_proto(name: str, edit: Edit, *, exactness: Exactness = Exactness.APPROXIMATE) -> None:
     """Register a function that edits an `onnx.ModelProto`, or gives back another."""
+    _register(name, edit, _through_form(edit, ir.self_contained_proto, ir.from_edited_proto), exactness)
+
+
+def _through_form(edit: Edit, to_form: Callable[[ir.Model], Any], from_form: Callable[..., ir.Model]) -> Edit:
+    """What `edit`, of another form of a model, makes of a model."""
 
     def through(model: ir.Model, options: dict[str, Any]) -> ir.Model:
-        proto = ir.self_contained_proto(model)
-        edited = edit(proto, **options)
-        return ir.from_edited_proto(proto if edited is None else edited, like=model)
+        form = to_form(model)
+        edited = edit(form, **options)
+        return from_form(form if edited is None else edited, like=model)
 
-    _register(name, edit, through, exactness)
+    return through
 
 
 def _through_copy(model: ir.Model, edit: Edit) -> ir.Model:

@@ -177,36 +177,22 @@ vision(
     num_output_groups=[8, 4, 0],
 )
 vision("clipseg_vision", "CLIPSegVisionModel", "clipseg_vision_model", 64, **VIT)
-vision(
-    "detr",
-    "AutoModelForObjectDetection",
-    "detr",
-    64,
-    lambda r: (r.logits, r.pred_boxes),
-    d_model=64,
-    encoder_layers=1,
-    decoder_layers=2,
-    encoder_ffn_dim=128,
-    decoder_ffn_dim=128,
-    num_queries=20,
-    encoder_attention_heads=4,
-    decoder_attention_heads=4,
-)
-vision(
-    "conditional_detr",
-    "AutoModelForObjectDetection",
-    "conditional_detr",
-    64,
-    lambda r: (r.logits, r.pred_boxes),
-    d_model=64,
-    encoder_layers=1,
-    decoder_layers=2,
-    encoder_ffn_dim=128,
-    decoder_ffn_dim=128,
-    num_queries=20,
-    encoder_attention_heads=4,
-    decoder_attention_heads=4,
-)
+for _name in ("detr", "conditional_detr"):
+    vision(
+        _name,
+        "AutoModelForObjectDetection",
+        _name,
+        64,
+        lambda r: (r.logits, r.pred_boxes),
+        d_model=64,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_ffn_dim=128,
+        decoder_ffn_dim=128,
+        num_queries=20,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+    )
 
 # --- videos, sounds, series -------------------------------------------------------------------------------------------
 

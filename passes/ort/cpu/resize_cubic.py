@@ -105,16 +105,13 @@ def resize_cubic_to_matmul(m: Match, op: Builder) -> ir.Value:
 
 def _matrix(m: Match, op: Builder, axis: int) -> ir.Value:
     """What the Resize makes of the rows of the identity, as along `axis`: two dims."""
-    size = m[PIXELS][axis - 2]
-    kind, given = _sizes(m)
+    size, (kind, given) = m[PIXELS][axis - 2], _sizes(m)
     names_axes = m.Resize.attribute("axes") is not None
     at = axis - 2 if names_axes else axis
-    own = op.Slice(given, [at], [at + 1])
-    one: list[float] | list[int] = [1.0] if kind == "scales" else [1]
-    kept: list[float] | list[int] = [1.0] if kind == "scales" else [size]
-    parts = [kept, own]
-    along = op.Concat(*parts if names_axes else [one, one, *parts], axis=0)
+    is_scaled = kind == "scales"
+    one, kept = (op.constant(np.ones(1, np.float32)) if is_scaled else op.constant([dim]) for dim in (1, size))
+    along = op.Concat(*(() if names_axes else (one, one)), kept, op.Slice(given, [at], [at + 1]), axis=0)
     eye = op.constant(np.eye(size, dtype=np.float32)[None, None])
-    operands = [eye, m.root.inputs[1], along] if kind == "scales" else [eye, m.root.inputs[1], None, along]
-    (resized,) = op.node("Resize", operands, attributes=dict(m.Resize.attributes))
+    sizes = [along] if is_scaled else [None, along]
+    (resized,) = op.node("Resize", [eye, m.root.inputs[1], *sizes], attributes=dict(m.Resize.attributes))
     return op.Squeeze(resized, axes=[0, 1])
