@@ -137,7 +137,7 @@ def larger_epsilon(patch: Patch) -> None:
         (swapped_heads, "kv heads: 2"),
         (rows_as_they_are, "low: -inf"),
         (values_as_wide_as_keys, "size of values: 6"),
-        (sines_for_cosines, "rotated: halves"),
+        (sines_for_cosines, "rotated: parts"),
         (reversed_tables, "angles: gathered"),
         (larger_epsilon, "norm: LayerNormalization"),
     ],

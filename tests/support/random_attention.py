@@ -27,7 +27,7 @@ SYMBOLS = ({"b": 2, "l": 5, "s": 7, "p": 3}, {"b": 1, "l": 3, "s": 2, "p": 1})
 OPSETS = (13, 14, 17, 18, 20, 21, 23)
 SLIPS = (
     "softmax over queries", "negative scale", "mask after softmax", "low that is seen", "guard that puts ones",
-    "scores twice", "mask that multiplies", "keys in reverse", "unequal halves", "two angles", "other signs",
+    "scores twice", "mask that multiplies", "keys in reverse", "unequal parts", "two angles", "other signs",
     "epsilon outside", "unbiased variance", "other mean", "softcap of one side",
 )  # fmt: skip
 """Small changes after which it is no attention, rotation or normalization any more, or another one."""
@@ -390,9 +390,9 @@ class Spelling:
 
     def turned(self, x: Tensor, cos: Any, sin: Any, size: int, spelled: str) -> ir.Value:
         half, at = size // 2, len(x.axes)
-        is_unequal = self.slips("unequal halves", "RotaryEmbedding") and half > 1
-        if spelled == "halves":
-            how = self.pick("halves by", "Split", "Slice")
+        is_unequal = self.slips("unequal parts", "RotaryEmbedding") and half > 1
+        if spelled == "parts":
+            how = self.pick("parts by", "Split", "Slice")
             lengths = [half - 1, half + 1] if is_unequal else [half, half]
             one, two = self.parts(x, lengths, how=how)
             pair = (two, self.Neg(one)) if self.slips("other signs", "RotaryEmbedding") else (self.Neg(two), one)
@@ -430,7 +430,7 @@ class Spelling:
                 rows * frequencies,
                 rows * (-frequencies if self.slips("two angles", "RotaryEmbedding") else frequencies),
             )
-            every = np.concatenate(both, 1) if spelled == "halves" else np.stack(both, -1).reshape(-1, size)
+            every = np.concatenate(both, 1) if spelled == "parts" else np.stack(both, -1).reshape(-1, size)
             contents: list[Any] = [table(every).astype(self.dtype) for table in (np.cos, np.sin)]
             axes: Axes = ("l", "k")
             if source == "gathered":
@@ -442,7 +442,7 @@ class Spelling:
             return [Tensor(each, axes) for each in contents]
         other = self.on(angles, "Neg") if self.slips("two angles", "RotaryEmbedding") else angles
         whole = (*angles.axes[:-1], "k")
-        if spelled == "halves":
+        if spelled == "parts":
             every = Tensor(self.Concat(angles, other, axis=-1), whole)
         else:
             self.sizes["j"] = 2
@@ -638,7 +638,7 @@ class Spelling:
         if self.chance(0.25):
             q, k = (self.normalized(self.by_heads(t)) for t in (q, k))
         if source != "crossed" and self.chance(0.3):
-            spelled = pick("rotated", "halves", "halves", "neighbours")
+            spelled = pick("rotated", "parts", "parts", "neighbours")
             part = 4 if size == 8 and pick("rotated part", "all", "all", "first") == "first" else size
             tables = self.tables(part, spelled)
             q, k = (self.rotated(self.by_heads(t), tables, part, spelled) for t in (q, k))
