@@ -444,7 +444,7 @@ def _cubic(dims: str, ratio: float, size: Size, attributes: str = "") -> str:
         <int64[2] s = {{{to}, {to}}}> {{ y = Resize<mode = "cubic", axes = [2, 3]{attributes}>(x, , , s) }}"""
 
 
-CUBIC: list[Dims] = [*IMAGES, (1, 1, 2), (1, 3, 224), (1, 3, 512), (1, 3, 1_024), (1, 768, 14)]
+CUBIC: list[Dims] = [*IMAGES, (1, 1, 2), (1, 1, 8), (1, 64, 8), (1, 3, 224), (1, 3, 512), (1, 3, 1_024), (1, 768, 14)]
 
 
 @subject("resize-cubic-to-matmul", CUBIC)

@@ -21,10 +21,10 @@ GIVEN = {
 
 @pytest.mark.parametrize(("convention", "given"), product(CONVENTIONS, GIVEN))
 def test_the_products_give_the_pixels_of_the_resize(convention: str, given: str) -> None:
-    x = np.random.default_rng(0).standard_normal((2, 16, 7, 5)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((2, 16, 11, 9)).astype(np.float32)
     for more in ("cubic_coeff_a = -0.5", "exclude_outside = 1", "antialias = 1"):
         attributes = f'mode = "cubic", coordinate_transformation_mode = "{convention}", {more}'
-        text = f"g (float[2,16,7,5] x) => (float[n,16,p,q] y) {{ {GIVEN[given]} }}".replace("ATTRIBUTES", attributes)
+        text = f"g (float[2,16,11,9] x) => (float[n,16,p,q] y) {{ {GIVEN[given]} }}".replace("ATTRIBUTES", attributes)
         original = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]> {text}').SerializeToString()
         result = optimize(original, options=Options(verify=False)).model
         assert isinstance(result, ir.Model)
