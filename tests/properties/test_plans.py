@@ -39,10 +39,11 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     plain = ir.Rewriter._changed
 
-    def changed(self: ir.Rewriter, event: str, node: ir.Node, *more: ir.Value) -> None:
-        plain(self, event, node, *more)
-        if event != "erased":
-            look(node)
+    def changed(self: ir.Rewriter, event: str, *changed: ir.Node | ir.Value) -> None:
+        plain(self, event, *changed)
+        for node in changed:
+            if event != "erased" and isinstance(node, ir.Node):
+                look(node)
 
     monkeypatch.setattr(ir.Rewriter, "_changed", changed)
     yield stale
