@@ -23,6 +23,8 @@ from optimize_graph.jobs.optimization import optimize as job
 from optimize_graph.render.json_report import failure_document, to_json
 from optimize_graph.runtime.ort import api
 
+pytestmark = pytest.mark.slow
+
 TEXT = '<ir_version: 10, opset_import: ["": 21]> g (float[N,4] x) => (float[N,4] y) { a = Identity(x)  y = Relu(a) }'
 SLOW = '''
 import os, time

@@ -15,6 +15,8 @@ from optimize_graph.jobs.measure import Measurement, Subject
 from optimize_graph.jobs.optimization import evaluation
 from optimize_graph.runtime import Ratio, open_session
 
+pytestmark = pytest.mark.slow
+
 
 def overridable() -> onnx.ModelProto:
     """What torch leaves with keep_initializers_as_inputs: weights that are inputs too."""

@@ -20,6 +20,8 @@ from optimize_graph.jobs.optimization.optimize import _Job
 from optimize_graph.runtime import Peak, Ratio, Verification
 from support.command import command
 
+pytestmark = pytest.mark.slow
+
 SPEED = Ratio(1.02, 1.00, 1.04, 10)
 PEAKS = Peak(0, 0, 100 << 20), Peak(0, 0, 90 << 20)
 

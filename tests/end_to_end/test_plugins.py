@@ -15,6 +15,8 @@ import pytest
 from optimize_graph import Options, ir, optimize
 from optimize_graph.passes import REGISTRY, Exactness, Match, Pass, PassContext, Pipeline, op, register, rule, values
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(__file__).parents[1] / "plugin_package"
 MODEL = """<ir_version: 10, opset_import: ["": 21]>
 g (float[2,3] x) => (float[2,3] y) { e = Exp(x)  l = Log(e)  y = Mul(l, l) }"""

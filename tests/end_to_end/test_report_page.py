@@ -17,6 +17,8 @@ from optimize_graph.passes.pipeline.rewrite_log import Sketched
 from optimize_graph.render import svg
 from optimize_graph.render.html_report import page
 
+pytestmark = pytest.mark.slow
+
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.onnx"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 LIGHT, DARK = (255, 255, 255), (20, 23, 31)

@@ -23,6 +23,8 @@ from optimize_graph.passes import REGISTRY, Exclusions
 from optimize_graph.passes.pipeline.pipeline import PipelineResult
 from optimize_graph.runtime import Ratio, SessionOptions
 
+pytestmark = pytest.mark.slow
+
 TEXT = """<ir_version: 10, opset_import: ["" : 21]>
 g (float[2, 4, 16] x, float[2, 4, 16] y) => (float[2, 4, 16] z) <
     float[16] w = {1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8}, float half = {0.5},

@@ -23,6 +23,8 @@ from optimize_graph.jobs.optimization.reproducer import goes_wrong
 from optimize_graph.passes import REGISTRY, Exactness, op, rule, values
 from optimize_graph.runtime import Piece
 
+pytestmark = pytest.mark.slow
+
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 CHAIN = """g (float[2, 4] x, float[4] u) => (float[2, 4] y) <float[4] w = {1, 2, 3, 4}> {
     a = Identity(x)  b = Exp(a)  c = Add(b, w)  d = Tanh(c)  e = Mul(d, u)  f = Sigmoid(e)  y = Mul(f, u) }"""

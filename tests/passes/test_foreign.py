@@ -18,6 +18,8 @@ from optimize_graph.cli import main
 from optimize_graph.jobs.bisect import bisect
 from optimize_graph.passes import REGISTRY, Exactness, Pipeline, foreign
 
+pytestmark = pytest.mark.slow
+
 TEXT = """<ir_version: 10, opset_import: ["": 21, "f": 1], producer_name: "us">
 g (float[N,3] x, bool c, float[3] scale) => (float[N,3] y, float[N,3] z)
 <float[3] scale = {1, 1, 1}, float[3] w = {1, 2, 3}, float[N,3] a> {

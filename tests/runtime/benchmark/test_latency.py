@@ -18,6 +18,8 @@ from optimize_graph.runtime import Peak, SessionOptions, bytes_of, peak_memory, 
 from optimize_graph.runtime.benchmark.latency import FEWEST_SESSIONS, MOST_SESSIONS, Numbers, alternate, ratio, turn
 from optimize_graph.runtime.benchmark.peak_memory import command, device_used
 
+pytestmark = pytest.mark.slow
+
 FLOAT = onnx.TensorProto.FLOAT
 
 
