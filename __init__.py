@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .jobs.bisect import BisectResult, bisect
     from .jobs.compare import Comparison, compare
     from .jobs.explain import Explanation, explain
-    from .jobs.export import export
+    from .jobs.export.export import Exported, ExporterOptions, export
     from .jobs.inspect import Inspection, inspect
     from .jobs.measure import Measurement, measure
     from .jobs.optimization.gates import Gate, GateError
@@ -49,7 +49,9 @@ _HOMES = {
     "bisect": ".jobs.bisect",
     "compare": ".jobs.compare",
     "explain": ".jobs.explain",
-    "export": ".jobs.export",
+    "Exported": ".jobs.export.export",
+    "ExporterOptions": ".jobs.export.export",
+    "export": ".jobs.export.export",
     "model_stats": ".passes.analyses.model_stats",
     "inspect": ".jobs.inspect",
     "measure": ".jobs.measure",
@@ -72,6 +74,8 @@ __all__ = [
     "Diagnostic",
     "EnvironmentSetupError",
     "Explanation",
+    "Exported",
+    "ExporterOptions",
     "Gate",
     "GateError",
     "Inspection",

@@ -44,7 +44,7 @@ def _add(parser: argparse._ActionsContainer, name: str, declared: Option) -> Non
         parser.add_argument(declared.flag, dest=name, action=action, default=SUPPRESS, help=declared.help)
         parser.add_argument(declared.opposite, dest=name, action=other, default=SUPPRESS, help=SUPPRESS)
         return
-    more: dict[str, Any] = {"type": _parser(_release if name == "min_ort" else kind.parse)}
+    more: dict[str, Any] = {"type": argparse_type(_release if name == "min_ort" else kind.parse)}
     if kind.choices:
         more = {"choices": kind.choices}
     else:
@@ -57,7 +57,7 @@ def _add(parser: argparse._ActionsContainer, name: str, declared: Option) -> Non
     parser.add_argument(declared.flag, dest=name, default=SUPPRESS, help=declared.help + shown, **more)
 
 
-def _parser(parse: Callable[[str], object]) -> Callable[[str], object]:
+def argparse_type(parse: Callable[[str], object]) -> Callable[[str], object]:
     """`parse` with the error that argparse shows."""
 
     def parsed(word: str) -> object:
@@ -72,7 +72,7 @@ def _parser(parse: Callable[[str], object]) -> Callable[[str], object]:
 def add_seconds(parser: argparse._ActionsContainer, default: float, text: str) -> None:
     """Add `--seconds`, a time limit."""
     parser.add_argument(
-        "--seconds", type=_parser(SECONDS.parse), default=default, metavar="S", help=f"{text} ({default:g})"
+        "--seconds", type=argparse_type(SECONDS.parse), default=default, metavar="S", help=f"{text} ({default:g})"
     )
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from .. import DONE, GATE_MISSED, arguments, configuration
 
 if TYPE_CHECKING:
     from ...jobs.optimization.result import Result
+    from ...options import Options
 
 EPILOG = (
     "Exit codes: 0 done; 1 the model or the pipeline is at fault; 2 usage; 3 not verified, nothing written;\n"
@@ -34,56 +36,82 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_groups(parser, "optimization", "verification", "execution", "measurement", "gates", "tuning")
     output = parser.add_argument_group("output")
     output.add_argument("--dry-run", action="store_true", help="do everything but write")
-    output.add_argument(
-        "--report",
-        action="append",
-        default=[],
-        type=arguments.output_file,
-        metavar="FILE",
-        help="write a report: .json for builds, .html to look at (which measures, too)",
-    )
-    arguments.add_json(output)
-    arguments.add(output, "reproducer_dir", "strict", "verify_each")
-    output.add_argument(
-        "--config",
-        type=CACHE.parse,
-        metavar="FILE.toml|off",
-        help="options from this file (the nearest pyproject.toml with [tool.optimize-graph])",
-    )
-    output.add_argument(
-        "-v", "--verbose", action="count", default=0, help="-v: rewrites by rule; -vv: each, and missed rewrites"
-    )
-    output.add_argument("-q", "--quiet", action="store_true", help="print nothing but warnings and errors")
+    add_report_arguments(output)
 
 
 def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if given.output is None and not given.dry_run:
         parser.error("missing OUT.onnx (or pass --dry-run)")
-    options = arguments.options(given, configuration.read(given.config, given.model))
+    options = options_of(given, parser, given.model)
+    from ...jobs.optimization.optimize import optimize
+
+    def job(options: Options, progress: Callable[[str], None]) -> Result:
+        return optimize(given.model, None if given.dry_run else given.output, options, progress=progress)
+
+    return run_job(given, options, job, given.model.name)
+
+
+def add_report_arguments(parser: argparse._ArgumentGroup) -> None:
+    """Add what `run_job` reads."""
+    parser.add_argument(
+        "--report",
+        action="append",
+        default=[],
+        type=_report_file,
+        metavar="FILE",
+        help="write a report: .json for builds, .html to look at (which measures, too)",
+    )
+    arguments.add_json(parser)
+    arguments.add(parser, "reproducer_dir", "strict", "verify_each")
+    parser.add_argument(
+        "--config",
+        type=CACHE.parse,
+        metavar="FILE.toml|off",
+        help="options from this file (the nearest pyproject.toml with [tool.optimize-graph])",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="count", default=0, help="-v: rewrites by rule; -vv: each, and missed rewrites"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but warnings and errors")
+
+
+def _report_file(text: str) -> Path:
+    path = arguments.output_file(text)
+    if path.suffix not in (".json", ".html"):
+        raise argparse.ArgumentTypeError(f"{path}: the name must end in .json or .html")
+    return path
+
+
+def options_of(given: argparse.Namespace, parser: argparse.ArgumentParser, model: Path) -> Options:
+    """The options of the command line and of the configuration for `model`."""
+    options = arguments.options(given, configuration.read(given.config, model))
     if options.save_session_options is not None and not options.tune:
         parser.error("--save-session-options requires --tune")
+    if any(path.suffix == ".html" for path in given.report):
+        options = replace(options, measure=True, model_profile=True)
+    return options
+
+
+def run_job(
+    given: argparse.Namespace, options: Options, job: Callable[[Options, Callable[[str], None]], Result], title: str
+) -> int:
+    """Run a job that optimizes; print its result, write its reports, and give the exit code."""
     from ...jobs.optimization.gates import GateError
-    from ...jobs.optimization.optimize import optimize
     from ...passes.registry import REGISTRY
     from ...render.html_report import write_page
     from ...render.json_report import to_json, write_json
     from ...render.tables.console import print_result
 
-    wrong = [path for path in given.report if path.suffix not in (".json", ".html")]
-    if wrong:
-        parser.error(f"--report {wrong[0]}: the name must end in .json or .html")
-    if any(path.suffix == ".html" for path in given.report):
-        options = replace(options, measure=True, model_profile=True)
     missed: GateError | None = None
     with arguments.progress(given.quiet) as progress:
         try:
-            result = optimize(given.model, None if given.dry_run else given.output, options, progress=progress)
+            result = job(options, progress)
         except GateError as error:
             missed, result = error, error.result
     for path in given.report:
         if path.suffix == ".html":
             with REGISTRY.using(options.plugins):  # the page quotes what rules say of themselves
-                write_page(result, path, title=given.model.name, flags=shlex.join(["optimize-graph", *sys.argv[1:]]))
+                write_page(result, path, title=title, flags=shlex.join(["optimize-graph", *sys.argv[1:]]))
         else:
             write_json(result, path)
     _say_remarks(result, everything=bool(given.verbose))

@@ -1,0 +1,1 @@
+"""Torch modules to ONNX: exported as they are, checked against the module, optimized."""
