@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_random_input,
         metavar="NAME=TYPE[DIMS]",
-        help="an example input, drawn: x=float32[1,3,9,9]; integers: ids=int64[1,16]:1000 (below), mask=int64[1,16]:1..2",
+        help="an example input, drawn: x=float32[1,3,9,9]; ids=int64[1,16]:1000 (below), mask=int64[1,16]:1..2",
     )
     export.add_argument(
         "--example", action="append", default=[], type=Path, metavar="FILE.npz", help="example inputs by name"
