@@ -52,6 +52,11 @@ class Diagnostic:
         hint = f" ({self.hint})" if self.hint else ""
         return f"{place}{self.message}{hint} [{self.code}]"
 
+    def to_json(self) -> dict[str, str]:
+        """The fields with plain JSON values."""
+        plain = {"code": self.code, "severity": self.severity.value, "message": self.message}
+        return {**plain, "where": str(self.where), "hint": self.hint}
+
 
 class OptimizeGraphError(Exception):
     """Base of every error that this package raises on purpose; `diagnostic` says what and where."""

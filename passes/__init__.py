@@ -6,7 +6,7 @@ A compiler engineer's rule needs `rule`, `op`, `values` and conditions; a pass n
 from . import foreign
 from .analyses.manager import Analysis, AnalysisManager
 from .pipeline.exactness import Exactness
-from .pipeline.instruments import CheckFailed, Instrument, PrintAfter, Statistics, Timing, VerifyEach
+from .pipeline.instruments import CheckFailed, Instrument, PrintIr, Statistics, Timing, VerifyEach
 from .pipeline.pass_ import Evaluator, Pass, PassContext, PassFailure, Settings, spell, where
 from .pipeline.phase import Phase
 from .pipeline.pipeline import Fixpoint, Pipeline, PipelineResult
@@ -43,7 +43,7 @@ __all__ = [
     "Phase",
     "Pipeline",
     "PipelineResult",
-    "PrintAfter",
+    "PrintIr",
     "Registry",
     "Rewrite",
     "RewriteLog",

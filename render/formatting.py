@@ -7,9 +7,9 @@ from rich.console import Console
 from ..runtime import Latency, Ratio
 
 
-def console() -> Console:
-    """Standard output. A terminal wraps what is too wide for it; files and pipes get whole lines."""
-    made = Console(highlight=False, soft_wrap=True)
+def console(*, stderr: bool = False) -> Console:
+    """Standard output, or standard error. A terminal wraps what is too wide for it; files and pipes get whole lines."""
+    made = Console(highlight=False, soft_wrap=True, stderr=stderr)
     if not made.is_terminal:
         made.width = 1000
     return made

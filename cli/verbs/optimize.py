@@ -6,7 +6,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from .. import DONE, GATE_MISSED, arguments, configuration
 if TYPE_CHECKING:
     from ...jobs.optimization.result import Result
     from ...options import Options
+    from ...passes.pipeline.instruments import Instrument
 
 EPILOG = (
     "Exit codes: 0 done; 1 the model or the pipeline is at fault; 2 usage; 3 not verified, nothing written;\n"
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_groups(parser, "optimization", "verification", "execution", "measurement", "gates", "tuning")
     output = parser.add_argument_group("output")
     output.add_argument("--dry-run", action="store_true", help="do everything but write")
+    _add_dump_arguments(output)
     add_report_arguments(output)
 
 
@@ -46,9 +48,45 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from ...jobs.optimization.optimize import optimize
 
     def job(options: Options, progress: Callable[[str], None]) -> Result:
-        return optimize(given.model, None if given.dry_run else given.output, options, progress=progress)
+        output, instruments = None if given.dry_run else given.output, _instruments(given, options.plugins)
+        return optimize(given.model, output, options, progress=progress, instruments=instruments)
 
     return run_job(given, options, job, given.model.name)
+
+
+def _add_dump_arguments(parser: argparse._ArgumentGroup) -> None:
+    """Add what shows the model between passes."""
+    for when in ("before", "after"):
+        parser.add_argument(
+            f"--print-ir-{when}",
+            action="append",
+            default=[],
+            metavar="PASS|all",
+            help=f"print the model as text on stderr {when} this pass",
+        )
+    parser.add_argument("--print-ir-after-change", action="store_true", help="only after passes that changed it")
+    parser.add_argument("--dump-dir", type=Path, metavar="DIR", help="write the model after each pass that changed it")
+
+
+def _instruments(given: argparse.Namespace, plugins: Sequence[str]) -> list[Instrument]:
+    """What shows the model between passes. Raises PipelineError for a pass that is not known."""
+    from ...ir.diagnostics import Diagnostic, PipelineError, did_you_mean
+    from ...passes.pipeline.instruments import ALL, DumpEach, PrintIr
+    from ...passes.registry import REGISTRY
+
+    before, after = frozenset(given.print_ir_before), frozenset(given.print_ir_after)
+    with REGISTRY.using(plugins):
+        for name in sorted((before | after) - {ALL} - REGISTRY.passes.keys()):
+            message = f"no pass is called {name!r}{did_you_mean(name, REGISTRY.passes)}"
+            raise PipelineError(Diagnostic("unknown-pass", message, hint="see optimize-graph passes"))
+    found: list[Instrument] = []
+    if before or after or given.print_ir_after_change:
+        found.append(PrintIr(_to_stderr, before, after, given.print_ir_after_change))
+    return [*found, *([] if given.dump_dir is None else [DumpEach(given.dump_dir)])]
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def add_report_arguments(parser: argparse._ArgumentGroup) -> None:
@@ -69,6 +107,14 @@ def add_report_arguments(parser: argparse._ArgumentGroup) -> None:
         metavar="FILE.toml|off",
         help="options from this file (the nearest pyproject.toml with [tool.optimize-graph])",
     )
+    parser.add_argument(
+        "--remarks",
+        type=arguments.output_file,
+        metavar="FILE.jsonl",
+        help="write each rewrite, missed rewrite and remark as a line of JSON",
+    )
+    parser.add_argument("--stats", action="store_true", help="count runs of passes, and where rules fired, on stderr")
+    parser.add_argument("--timing", action="store_true", help="the same with seconds")
     parser.add_argument(
         "-v", "--verbose", action="count", default=0, help="-v: rewrites by rule; -vv: each, and missed rewrites"
     )
@@ -99,8 +145,8 @@ def run_job(
     from ...jobs.optimization.gates import GateError
     from ...passes.registry import REGISTRY
     from ...render.html_report import write_page
-    from ...render.json_report import to_json, write_json
-    from ...render.tables.console import print_result
+    from ...render.json_report import write_json, write_remarks
+    from ...render.tables.console import print_result, print_uses
 
     missed: GateError | None = None
     with arguments.progress(given.quiet) as progress:
@@ -116,9 +162,13 @@ def run_job(
             write_json(result, path)
     _say_remarks(result, everything=bool(given.verbose))
     if given.json:
-        print(json.dumps(to_json(result), indent=2))
+        print(json.dumps(result.to_json(), indent=2))
     elif not given.quiet:
         print_result(result, verbosity=given.verbose)
+    if given.remarks is not None:
+        write_remarks(result, given.remarks)
+    if given.timing or given.stats:
+        print_uses(result, seconds=given.timing)
     if missed is None:
         return DONE
     print(f"optimize-graph: error: {missed}", file=sys.stderr)

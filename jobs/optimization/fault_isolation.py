@@ -30,7 +30,7 @@ class FaultyRewrite:
 
     `raised`: the rule raised an exception; otherwise it made the result wrong. `whole`: the rule is excluded
     everywhere. `reproducer`: the command that replays it on the smallest model that shows the fault; empty where none
-    was asked for or could be cut out, or where the rule has one already.
+    was asked for or could be cut out, or where the rule has one already. `trace`: the traceback of what it raised.
     """
 
     rule: str
@@ -40,11 +40,13 @@ class FaultyRewrite:
     whole: bool
     raised: bool = False
     reproducer: str = ""
+    trace: str = ""
 
     @classmethod
     def of_failure(cls, failure: Failure) -> FaultyRewrite:
         """A rule or pass that raised."""
-        return cls(failure.faulty, failure.where, failure.rewrites + 1, failure.reason, whole=True, raised=True)
+        number = failure.rewrites + 1
+        return cls(failure.faulty, failure.where, number, failure.reason, whole=True, raised=True, trace=failure.trace)
 
     def exclusions(self) -> Exclusions:
         """What further runs exclude."""

@@ -20,7 +20,7 @@ from ... import ir
 from ...options import Options
 from ...passes.pipeline.instruments import Instrument
 from ...passes.pipeline.pass_ import PassFailure
-from ...passes.pipeline.pipeline import PipelineResult, seconds_by_pass
+from ...passes.pipeline.pipeline import PipelineResult
 from ...passes.pipeline.rewrite_log import Exclusions
 from ...passes.registry import REGISTRY
 from ..model_source import Given, Source
@@ -30,7 +30,7 @@ from .build_record import build_record, file_hashes, input_hashes
 from .fault_isolation import FaultIsolator, FaultyRewrite
 from .gates import GateError, Gates, missed
 from .pipeline_runner import PipelineRunner, exactness_of
-from .result import Result, Size, size_of
+from .result import PassUse, Result, Size, size_of
 from .run_config import RunConfig
 from .target_versions import ConvertedModel
 
@@ -331,10 +331,19 @@ class _Job:
             tuple(faulty),
             exactness_of(result, converted),
             result.pipeline,
-            seconds_by_pass(result.results),
+            _pass_uses(result),
+            result.log.uses,
             candidate.verification,
             tuning=self.tuning,
         )
+
+
+def _pass_uses(result: PipelineResult) -> dict[str, PassUse]:
+    """By pass, in order of the first run."""
+    found: dict[str, PassUse] = {}
+    for each in result.results:
+        found[each.name] = found.get(each.name, PassUse()) + PassUse(1, each.changed, each.rewrites, each.seconds)
+    return found
 
 
 def _identical() -> Verification:

@@ -25,6 +25,7 @@ from .target_versions import ConvertedModel, installed_release, verify_target
 class PipelineRunner:
     """Runs are independent of each other: each starts from the original as it was given.
 
+    `instruments` see whole runs, not the prefixes that fault isolation replays.
     The plugins of `options` must be in force (`REGISTRY.using`) when one is made and when it runs.
     Raises PipelineError for a target, rule or pipeline that is not known.
     """
@@ -77,7 +78,7 @@ class PipelineRunner:
         checks = [VerifyEach()] if self.options.verify_each else []
         return self.pipeline.run(
             model,
-            [Progress(self.tell), *checks, *self.instruments],
+            [Progress(self.tell), *checks, *(self.instruments if limit is None else ())],
             evaluator=OrtEvaluator(),
             settings=replace(self.settings, force=config.force),
             exclusions=config.exclusions,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
 
 from ... import ir
 
@@ -14,17 +14,23 @@ class CheckFailed(Exception):
     """Raised by an instrument to reject what a pass did."""
 
 
-class Instrument(Protocol):
-    """Hooks before and after each pass. `after_pass` may raise `CheckFailed` to reject the pass."""
+class Instrument:
+    """Hooks before a run, and before and after each of its passes; here they do nothing."""
+
+    def before_run(self) -> None:
+        """Note that a run begins: on the original, perhaps once more with less."""
 
     def before_pass(self, name: str, model: ir.Model) -> None:
         """Note the state before pass `name`."""
 
     def after_pass(self, name: str, model: ir.Model, changed: bool) -> None:
-        """Look at the state after pass `name`; `changed`: whether the `Rewriter` was used."""
+        """Look at the state after pass `name`; `changed`: whether the `Rewriter` was used.
+
+        May raise `CheckFailed` to reject the pass.
+        """
 
 
-class VerifyEach:
+class VerifyEach(Instrument):
     """Reject a pass that leaves the model malformed, or that changes it without the `Rewriter`.
 
     A pass whose changes went around the `Rewriter` is caught by the fingerprint: unchanged must mean the same digest.
@@ -44,7 +50,7 @@ class VerifyEach:
 
 
 @dataclass
-class Timing:
+class Timing(Instrument):
     """Seconds by pass, in order of first run."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -58,8 +64,8 @@ class Timing:
 
 
 @dataclass
-class Statistics:
-    """Node counts by operator after each pass that changed something."""
+class Statistics(Instrument):
+    """Node counts after each pass that changed something."""
 
     nodes: list[tuple[str, int]] = field(default_factory=list)
 
@@ -72,22 +78,57 @@ class Statistics:
             self.nodes.append((name, sum(1 for _ in ir.nodes(model))))
 
 
+ALL = "all"
+"""Stands for every pass."""
+
+
 @dataclass(frozen=True)
-class PrintAfter:
-    """Write the model's text after each pass that changed it (of `names`, when any are given)."""
+class PrintIr(Instrument):
+    """Write the model's text before and after passes of these names (`all`: of every one).
+
+    `changed`: after passes that changed the model alone; of every pass, where `after` is empty.
+    """
 
     write: Callable[[str], None]
-    names: frozenset[str] = frozenset()
+    before: frozenset[str] = frozenset()
+    after: frozenset[str] = frozenset()
+    changed: bool = False
 
     def before_pass(self, name: str, model: ir.Model) -> None:
-        """Nothing to note."""
+        if not self.before.isdisjoint((name, ALL)):
+            self.write(f"// before {name}\n{ir.text(model)}")
 
     def after_pass(self, name: str, model: ir.Model, changed: bool) -> None:
-        if changed and (not self.names or name in self.names):
-            self.write(f"// after {name}\n{ir.text(model)}\n")
+        wanted = self.after or ({ALL} if self.changed else set())
+        if not wanted.isdisjoint((name, ALL)) and (changed or not self.changed):
+            self.write(f"// after {name}{'' if changed else ', which changed nothing'}\n{ir.text(model)}")
 
 
-class Progress:
+class DumpEach(Instrument):
+    """Write the original, and the model after each pass that changed it: `run1-003-simplify.onnx` is the third."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._run, self._passes = folder, 0, 0
+
+    def before_run(self) -> None:
+        self._run, self._passes = self._run + 1, 0
+
+    def before_pass(self, name: str, model: ir.Model) -> None:
+        if not self._passes:
+            self._dump("original", model)
+
+    def after_pass(self, name: str, model: ir.Model, changed: bool) -> None:
+        if changed:
+            self._dump(name, model)
+
+    def _dump(self, name: str, model: ir.Model) -> None:
+        path = self._folder / f"run{self._run}-{self._passes:03d}-{name}.onnx"
+        self._passes += 1
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ir.save(model.clone(), path)
+
+
+class Progress(Instrument):
     """Calls `tell` with the name of the pass that is about to run."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
@@ -95,6 +136,3 @@ class Progress:
 
     def before_pass(self, name: str, model: ir.Model) -> None:
         self._tell(name)
-
-    def after_pass(self, name: str, model: ir.Model, changed: bool) -> None:
-        """Nothing to note."""

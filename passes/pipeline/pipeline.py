@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -48,12 +49,16 @@ class PassResult:
 
 @dataclass(frozen=True)
 class Failure:
-    """A pass or rule that is excluded: it raised or left the model malformed, at `where`, after so many rewrites."""
+    """A pass or rule that is excluded: it raised or left the model malformed, at `where`, after so many rewrites.
+
+    `trace`: the traceback of what it raised.
+    """
 
     faulty: str
     reason: str
     where: str
     rewrites: int
+    trace: str = ""
 
 
 @dataclass
@@ -147,7 +152,8 @@ class Pipeline:
                     if failure is raised:
                         raise
                     raise failure from raised
-                left_out.append(Failure(failure.faulty, failure.reason, failure.where, number))
+                trace = "" if raised.__cause__ is None else "".join(traceback.format_exception(raised.__cause__))
+                left_out.append(Failure(failure.faulty, failure.reason, failure.where, number, trace))
                 model = restore()
 
     def _trace(
@@ -210,6 +216,8 @@ class _Run:
         self.broken = self.broken_quantization()
 
     def of(self, pipeline: Pipeline, left_out: Sequence[Failure]) -> PipelineResult:
+        for instrument in self.instruments:
+            instrument.before_run()
         for step in pipeline.steps:
             self.step(step)
         if not any(isinstance(each, VerifyEach) for each in self.instruments):
@@ -303,14 +311,6 @@ class _Run:
         if known is not None:
             return known
         return self.context.analyses.get(Shapes).dtype(value)
-
-
-def seconds_by_pass(results: Sequence[PassResult]) -> Mapping[str, float]:
-    """How long each pass took in all its runs."""
-    total: dict[str, float] = {}
-    for each in results:
-        total[each.name] = total.get(each.name, 0.0) + each.seconds
-    return total
 
 
 def _show(steps: Sequence[Pass | Fixpoint]) -> str:

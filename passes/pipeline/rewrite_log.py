@@ -6,7 +6,7 @@ limit, excluded rules and rewrites, and the numbers over which fault isolation b
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -75,6 +75,10 @@ class MissedRewrite:
     def __bool__(self) -> bool:
         return False
 
+    def to_json(self) -> dict[str, object]:
+        """What it says, without what it is for."""
+        return {"rule": self.rule, "where": self.where, "condition": self.condition, "because": self.because}
+
     def __str__(self) -> str:
         return f"{self.rule} at {self.where}: missed, requires {self.condition}: {self.because}"
 
@@ -106,17 +110,27 @@ class Exclusions:
         return rule in self.names or (rule, where) in self.places or (rule, signature) in self.groups
 
 
+@dataclass
+class RuleUse:
+    """How often a rule was tried on a node and fired, and the seconds that both took."""
+
+    tried: int = 0
+    fired: int = 0
+    seconds: float = 0.0
+
+
 def _signature(before: str, dims: str) -> str:
     return f"{before} {dims}" if dims else before
 
 
 @dataclass
 class RewriteLog:
-    """The rewrites and missed rewrites of one run. `limit`: how many rewrites are allowed."""
+    """The rewrites and missed rewrites of one run. `limit`: how many rewrites are allowed. `uses`: by rule."""
 
     limit: int | None = None
     exclusions: Exclusions = field(default_factory=Exclusions)
     rewrites: list[Rewrite] = field(default_factory=list)
+    uses: dict[str, RuleUse] = field(default_factory=lambda: defaultdict(RuleUse))
     _missed: dict[tuple[str, str], MissedRewrite] = field(default_factory=dict)
 
     def allows(self, rule: str, where: str, before: str, exactness: Exactness, dims: str = "") -> bool:

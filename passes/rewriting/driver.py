@@ -6,6 +6,7 @@ order is that of the graph and of the rules' names, so that runs are determinist
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -85,16 +86,26 @@ class _Driver(ir.Listener):
         for rule in rules:
             if any(above.isdisjoint(wanted) for wanted in rule.demands):
                 continue
-            found = _attributed(rule, node, rule.match, node, self.context, self.shapes)
-            if isinstance(found, MissedRewrite):
-                self.context.log.miss(found)
-            elif found is not None and self.rewrite(rule, found):
+            if self.apply(rule, node):
                 self.fired[rule.name] += 1
                 self.total += 1
                 if self.total > self.bound:
                     looping = self.looping()
                     raise PassFailure(looping, f"it keeps firing: {self.fired[looping]} times")
                 return
+
+    def apply(self, rule: Rule, node: ir.Node) -> bool:
+        """Match a rule at a node, and rewrite where it does; whether it fired."""
+        started = time.perf_counter()
+        found = _attributed(rule, node, rule.match, node, self.context, self.shapes)
+        if isinstance(found, MissedRewrite):
+            self.context.log.miss(found)
+            found = None
+        fired = found is not None and self.rewrite(rule, found)
+        use = self.context.log.uses[rule.name]
+        use.seconds += time.perf_counter() - started
+        use.tried, use.fired = use.tried + 1, use.fired + fired
+        return fired
 
     def looping(self) -> str:
         """The rule to name when rewriting does not terminate: among the most frequent, a plugin's first.

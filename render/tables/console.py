@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rich.table import Table
+
 from ...jobs.bisect import BisectResult
 from ...jobs.explain import Explanation
 from ...jobs.optimization.result import Result
@@ -34,8 +36,27 @@ def print_result(result: Result, *, verbosity: int = 0) -> None:
         for rule, count in Counter(each.rule for each in result.rewrites).most_common():
             console.print(f"  {count:5d}  {rule}", markup=False)
     if verbosity > 1:
+        for faulty in result.isolated:
+            if faulty.trace:
+                console.print(faulty.trace, markup=False)
         for entry in (*result.rewrites, *result.missed):
             console.print(str(entry), markup=False)
+
+
+def print_uses(result: Result, *, seconds: bool) -> None:
+    """How often passes ran and rules fired, on standard error; with `seconds`, those that took longest first."""
+    misses = Counter(each.rule for each in result.missed)
+    passes = [(name, [use.runs, use.changed, use.rewrites], use.seconds) for name, use in result.passes.items()]
+    rules = [(name, [use.tried, use.fired, misses[name]], use.seconds) for name, use in result.rules.items()]
+    tables = (("pass", ("runs", "changed", "rewrites"), passes), ("rule", ("tried", "fired", "missed"), rules))
+    for title, columns, entries in tables:
+        table = Table(title, box=None, pad_edge=False)
+        for column in (*columns, *(["seconds"] if seconds else [])):
+            table.add_column(column, justify="right")
+        order = sorted(entries, key=lambda entry: -entry[2] if seconds else 0.0)
+        for name, counts, taken in order:
+            table.add_row(name, *map(str, counts), *([f"{taken:.3f}"] if seconds else []))
+        formatting.console(stderr=True).print(table)
 
 
 def result_rows(result: Result) -> Iterator[Row]:

@@ -20,7 +20,7 @@ import pytest
 from optimize_graph import EnvironmentSetupError, Options, OptionsError, explain, ir, optimize
 from optimize_graph.cli import _Stop, main
 from optimize_graph.jobs.optimization import optimize as job
-from optimize_graph.render.json_report import failure_document, to_json
+from optimize_graph.render.json_report import failure_document
 from optimize_graph.runtime.ort import api
 
 pytestmark = pytest.mark.slow
@@ -302,7 +302,7 @@ def test_a_failure_is_reported_in_the_schema_of_a_success(
     }
     assert json.loads(reports[0].read_text()) == printed
     assert "unknown-rule" in reports[1].read_text()
-    succeeded = to_json(optimize(model))
+    succeeded = optimize(model).to_json()
     assert succeeded["error"] is None
     assert printed.keys() == succeeded.keys()
 
@@ -361,7 +361,7 @@ def test_the_report_records_hashes_options_host_and_plugins(model: Path) -> None
 
     given = hashlib.sha256(model.read_bytes()).hexdigest()
     options = Options(plugins=("quiet_plugin",), dims={"N": 2}, disable=("cse",))
-    record = to_json(optimize(model, model, options))["build"]
+    record = optimize(model, model, options).to_json()["build"]
     assert isinstance(record, dict)
     assert record["input"] == {"sha256": given, "data": {}}
     assert record["output"] == {"sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "data": {}}

@@ -21,12 +21,13 @@ from optimize_graph.passes import (
     AnalysisManager,
     CheckFailed,
     Fixpoint,
+    Instrument,
     MissedRewrite,
     Pass,
     PassContext,
     PassFailure,
     Pipeline,
-    PrintAfter,
+    PrintIr,
     RewriteLog,
     Statistics,
     Timing,
@@ -244,10 +245,7 @@ def test_an_error_for_people_is_no_failure_of_the_pass() -> None:
 
 
 def test_an_instrument_may_reject_a_pass() -> None:
-    class Stern:
-        def before_pass(self, name: str, model: ir.Model) -> None:
-            """Nothing to note."""
-
+    class Stern(Instrument):
         def after_pass(self, name: str, model: ir.Model, changed: bool) -> None:
             if name == "cse":
                 raise CheckFailed("I do not like it")
@@ -259,7 +257,7 @@ def test_an_instrument_may_reject_a_pass() -> None:
 
 def test_instruments_note_what_they_are_told() -> None:
     timing, statistics, printed = Timing(), Statistics(), []
-    instruments = [timing, statistics, PrintAfter(printed.append, frozenset({"cse"}))]
+    instruments = [timing, statistics, PrintIr(printed.append, after=frozenset({"cse"}))]
     Pipeline.parse("canonicalize,cse,inline-functions").run(model_of(), instruments)
     assert list(timing.seconds) == ["canonicalize", "cse", "inline-functions"]
     assert statistics.nodes == [("", 5), ("canonicalize", 3), ("cse", 2)]
