@@ -48,13 +48,13 @@ def _run(arguments: Sequence[str] | None, failure: _Failure) -> int:
 
 
 def names() -> tuple[str, ...]:
-    """The verbs: a file each in `cli/verbs`."""
-    return tuple(sorted(each.name for each in pkgutil.iter_modules(verbs.__path__)))
+    """The verbs: a file each in `cli/verbs`, `_` for `-`."""
+    return tuple(sorted(each.name.replace("_", "-") for each in pkgutil.iter_modules(verbs.__path__)))
 
 
 def module(verb: str) -> ModuleType:
     """The module of a verb: it has a docstring, `add_arguments(parser)` and `run(given, parser)`."""
-    return importlib.import_module(f"{verbs.__name__}.{verb}")
+    return importlib.import_module(f"{verbs.__name__}.{verb.replace('-', '_')}")
 
 
 def summary(verb: str) -> str:

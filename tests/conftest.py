@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
+from optimize_graph.testing import differential
+from support.cuda_operators import stand_in
 
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="rewrite the 'after' blocks of golden files")
-
-
-@pytest.fixture
-def update_golden(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--update-golden"))
+pytest_plugins = ["optimize_graph.testing.pytest_plugin"]
+differential.STAND_INS.append(stand_in)

@@ -105,6 +105,11 @@ def interpreted(source: Path | bytes) -> Interpreted | None:
     return Interpreted(proto, {each: _REFERENCES[each] for each in called if each in _REFERENCES})
 
 
+def has_meaning(proto: onnx.ModelProto) -> bool:
+    """Whether a model calls an operator whose meaning is registered."""
+    return bool((_FUNCTIONS or _REFERENCES) and _called(proto))
+
+
 def _called(proto: onnx.ModelProto) -> list[Operator]:
     """The operators with a registered meaning that a model calls, itself or through registered functions."""
     known = _FUNCTIONS.keys() | _REFERENCES.keys()

@@ -15,9 +15,10 @@ from optimize_graph import Options, ir, optimize
 from optimize_graph.passes import Exactness
 from optimize_graph.runtime import SessionOptions, open_session
 from optimize_graph.runtime.verification.model_traits import computes_in_fp16, draws_random_numbers
+from optimize_graph.testing.differential import assert_same_interface, is_valid
 from support import backend_cases
 from support.backend_cases import Case, Variant
-from support.checking import agree_as_backend_cases, assert_same_interface, count, is_valid
+from support.backend_tolerance import agree_as_backend_cases, count
 from support.sampling import EVERYTHING, in_sample
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,8 @@ from optimize_graph import Options, ir, optimize
 from optimize_graph.jobs.model_source import Source
 from optimize_graph.jobs.optimization.pipeline_runner import PipelineRunner
 from optimize_graph.runtime import SessionOptions, open_session
-from support.golden import CASES, parse
+from optimize_graph.testing.golden import parse
+from support.catalogue import CASES
 from support.sampling import EVERYTHING, in_sample
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from optimize_graph.passes.ort.attention import block, fuse_sdpa, recognize_block, rotary_embedding, rotary_tables
 from optimize_graph.passes.recognize import normalization
-from support.checking import Disagreement, agree, optimized, session_of
+from optimize_graph.testing.differential import Disagreement, agree, optimized, session_of
 from support.random_attention import SYMBOLS, Drawn, draw
 from support.sampling import EVERYTHING, SAMPLE
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from optimize_graph.passes import Exactness
-from support.checking import assert_same_interface, compare, optimized, outputs_of, session_of
+from optimize_graph.testing.differential import assert_same_interface, compare, optimized, outputs_of, session_of
 from support.random_loops import LoopGenerator, feeds_of
 
 pytestmark = pytest.mark.slow

@@ -24,8 +24,15 @@ from optimize_graph.passes import (
     values,
 )
 from optimize_graph.passes.rewriting.constraints import constant
+from optimize_graph.testing.differential import (
+    assert_same_interface,
+    attends_to_nothing,
+    compare,
+    optimized,
+    outputs_of,
+    session_of,
+)
 from support import random_models
-from support.checking import assert_same_interface, attends_to_nothing, compare, optimized, outputs_of, session_of
 from support.sampling import EVERYTHING
 
 pytestmark = pytest.mark.slow

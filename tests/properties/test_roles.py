@@ -16,7 +16,7 @@ import onnx.parser
 import pytest
 from optimize_graph.runtime import EXACT, Tolerance
 from optimize_graph.runtime import compare as compare_outputs
-from support.checking import attends_to_nothing, optimized, outputs_of, session_of
+from optimize_graph.testing.differential import attends_to_nothing, optimized, outputs_of, session_of
 
 pytestmark = pytest.mark.slow
 

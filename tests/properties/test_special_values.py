@@ -19,8 +19,9 @@ from optimize_graph.passes import REGISTRY, Builder, Exactness, Match, Pipeline,
 from optimize_graph.passes.rewriting.constant_range import lost_range
 from optimize_graph.passes.rewriting.constraints import constant
 from optimize_graph.runtime import Feeds, SessionOptions, make_feeds, open_session
+from optimize_graph.testing.golden import Case, parse
+from support.catalogue import CASES
 from support.cuda_operators import runs_on_cuda_alone
-from support.golden import CASES, Case, parse
 
 pytestmark = pytest.mark.slow
 

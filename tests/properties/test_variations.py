@@ -5,24 +5,13 @@ By default every rule meets every variation of its first hit, and a share of the
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 
-import onnx
 import pytest
-from optimize_graph.passes import REGISTRY, Exactness
-from support.checking import (
-    assert_same_interface,
-    attends_to_nothing,
-    compare,
-    is_valid,
-    optimized,
-    outputs_of,
-    session_of,
-)
+from optimize_graph.passes import REGISTRY
+from optimize_graph.testing.variations import VARIATIONS, Subject, Variation, check_variation
 from support.sampling import in_sample
-from support.variation_feeds import feeds_for
-from support.variations import VARIATIONS, Subject, Variation, subjects
+from support.subjects import subjects
 
 pytestmark = pytest.mark.slow
 
@@ -34,36 +23,6 @@ SUBJECTS = subjects()
 FIRST_HITS = {subject.rule: subject for subject in reversed(SUBJECTS) if subject.is_hit}
 
 
-def check(model: onnx.ModelProto, pipeline: str, subject: Subject) -> str:
-    """`fired`, `nothing` or `skipped`. Raises AssertionError where the result is not right."""
-    try:
-        before = session_of(model.SerializeToString())
-    except Exception:  # ONNX Runtime has no kernel for something: nothing to compare with
-        return "skipped"
-    report, result = optimized(model, pipeline, target=subject.target)
-    if not report.rewrites:
-        return "nothing"
-    cases = [
-        (feeds, wanted, is_finite)
-        for feeds, is_finite in feeds_for(model, zlib.crc32(pipeline.encode()), subject.model)
-        if (wanted := outputs_of(before, feeds)) is not None
-    ]
-    if not cases:
-        return "skipped"
-    produced = onnx.load_from_string(result)
-    if is_valid(model):
-        onnx.checker.check_model(produced)
-    assert_same_interface(model, produced)
-    exact = report.log.exactness is Exactness.EXACT
-    after = session_of(result)
-    for feeds, wanted, is_finite in cases:
-        if attends_to_nothing(produced, feeds):
-            continue
-        if is_finite or exact:
-            compare(model, feeds, wanted, after, exact=exact)
-    return "fired"
-
-
 def check_all(subject: Subject, variation: Variation, tally: Counter[str]) -> None:
     name = f"{subject}, {variation.__name__}"
     if subject is not FIRST_HITS[subject.rule] and not in_sample(name, SHARE):
@@ -73,7 +32,7 @@ def check_all(subject: Subject, variation: Variation, tally: Counter[str]) -> No
             if pipeline != subject.pipeline and not in_sample(f"{name} {index}", SHARE_OF_WHOLE_PIPELINES):
                 continue
             try:
-                tally[check(model, pipeline, subject)] += 1
+                tally[check_variation(model, pipeline, subject)] += 1
             except Exception as error:
                 raise AssertionError(f"{name} {index}, {pipeline}: {error}") from error
 
@@ -96,6 +55,6 @@ def test_the_whole_pipeline_leaves_golden_models_what_they_compute(shard: int) -
     """Near misses among them: what one rule refuses, others may take."""
     for subject in SUBJECTS[shard::SHARDS]:
         try:
-            check(subject.model, "default", subject)
+            check_variation(subject.model, "default", subject)
         except Exception as error:
             raise AssertionError(f"{subject}: {error}") from error

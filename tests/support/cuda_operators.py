@@ -48,6 +48,11 @@ def runs_on_cuda_alone(model: onnx.ModelProto) -> bool:
     return any(node.domain == DOMAIN and node.op_type == "GroupNorm" for node in model.graph.node)
 
 
+def stand_in(model: onnx.ModelProto) -> ReferenceEvaluator | None:
+    """The evaluator, for models that only CUDA runs."""
+    return evaluator(model) if runs_on_cuda_alone(model) else None
+
+
 def evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
     """A stand-in for a session with CUDA."""
     return ReferenceEvaluator(model, new_ops=[GroupNorm, QuickGelu])

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
 import onnx
 from onnx import TensorProto
-from optimize_graph import ir
+from optimize_graph.testing.golden import parse
+from optimize_graph.testing.variation_feeds import reduces_backwards
+from support.catalogue import CASES
 from support.cuda_operators import runs_on_cuda_alone
-from support.golden import CASES, parse
 
 Dim = int | str
 Port = tuple[str, int, tuple[Dim, ...]]
@@ -97,18 +97,6 @@ def _all() -> Mapping[int, Sequence[Fragment]]:
         if inputs is not None and outputs is not None and all(dtype in TYPES for _, dtype, _ in inputs):
             found[opset].append(Fragment(str(case), model.graph, inputs, outputs, imports))
     return found
-
-
-def reduces_backwards(model: onnx.ModelProto) -> bool:
-    """Whether an axis is negative: ONNX Runtime then leaves the dims of an empty input as they are."""
-    return any(map(_reduces_backwards, ir.nodes(ir.from_proto(model))))
-
-
-def _reduces_backwards(node: ir.Node) -> bool:
-    if node.op_type in ("ArgMax", "ArgMin"):
-        return ir.attribute(node, "axis") < 0  # type: ignore[operator]
-    axes = ir.parameter(node, "axes") if node.op_type.startswith("Reduce") else None
-    return isinstance(axes, np.ndarray) and bool((axes < 0).any())
 
 
 def _ports(values: Sequence[onnx.ValueInfoProto]) -> tuple[Port, ...] | None:

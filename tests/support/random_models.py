@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from optimize_graph.testing.differential import RANDOM
+from optimize_graph.testing.variation_feeds import SPECIAL, may_be_empty
 from support import fragments
 
 Dim = int | str
 OPSETS = (9, 11, 13, 17, 18, 21, 21, 21)  # the last is the golden files'
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 INTEGERS = (TensorProto.INT64, TensorProto.INT32)
-SPECIAL = (0.0, -0.0, 1.0, -1.0, float("nan"), float("inf"), float("-inf"), 0.5, 1e-40, 3.0)
-RANDOM = ("RandomUniformLike", "RandomNormalLike", "Bernoulli")
 
 
 @dataclass(frozen=True)
@@ -678,11 +678,6 @@ def sizes_of(model: onnx.ModelProto, random: np.random.Generator) -> list[dict[s
     """Sizes for the symbolic dims: nothing, one, several."""
     empty = [{"N": 0, "M": 2}] if may_be_empty(model) else []
     return [*empty, {"N": 1, "M": 1}, {"N": 3, "M": int(random.integers(1, 4))}]
-
-
-def may_be_empty(model: onnx.ModelProto) -> bool:
-    """ONNX Runtime's Einsum divides by the sizes of its operands, and the process dies."""
-    return all(node.op_type != "Einsum" for node in model.graph.node)
 
 
 def feeds_of(

@@ -10,7 +10,7 @@ import onnx.parser
 import pytest
 from optimize_graph import Options, ir, optimize
 from optimize_graph.passes import Pipeline
-from support.checking import session_of
+from optimize_graph.testing.differential import session_of
 
 SQUARES = (
     "p = Mul(d, d)  v = ReduceMean(p, axes)",

@@ -15,7 +15,8 @@ from optimize_graph.passes.analyses import Shapes
 from optimize_graph.passes.analyses.manager import AnalysisManager
 from optimize_graph.passes.rewriting.kernel_check import node_runs
 from optimize_graph.runtime import SessionOptions, open_session
-from support.golden import CASES, Case, parse
+from optimize_graph.testing.golden import Case, parse
+from support.catalogue import CASES
 
 HERE = Settings(Target("ort-cpu", installed_release()))
 

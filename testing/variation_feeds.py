@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
-from optimize_graph import ir
-from optimize_graph.runtime import make_feeds
-from optimize_graph.runtime.inputs.bind_dims import Sizing
-from optimize_graph.runtime.inputs.feed_plans import FeedPlan
-from support.fragments import reduces_backwards
-from support.random_models import SPECIAL, may_be_empty
+
+from .. import ir
+from ..runtime import make_feeds
+from ..runtime.inputs.bind_dims import Sizing
+from ..runtime.inputs.feed_plans import FeedPlan
+
+SPECIAL = (0.0, -0.0, 1.0, -1.0, float("nan"), float("inf"), float("-inf"), 0.5, 1e-40, 3.0)
 
 SMALL = FeedPlan(Sizing(batch=2, length=5, past=3, image=12, samples=24))
 
@@ -20,12 +21,14 @@ Feeds = dict[str, np.ndarray]
 
 
 def made_for(model: onnx.ModelProto, seed: int) -> Feeds:
+    """Small inputs that fit a model."""
     return dict(make_feeds(ir.from_proto(model), seed=seed, plan=SMALL))  # type: ignore[arg-type]
 
 
 def feeds_for(model: onnx.ModelProto, seed: int, like: onnx.ModelProto | None = None) -> Iterator[tuple[Feeds, bool]]:
     """Inputs, and whether all their numbers are finite: as made for the model, the symbols 1 and 0, special numbers,
-    other content for what the caller may override."""
+    other content for what the caller may override.
+    """
     random = np.random.default_rng(seed)
     plain = made_for(model, seed)
     if like is not None:  # dims that lost their numbers still have to fit the weights
@@ -43,14 +46,17 @@ def feeds_for(model: onnx.ModelProto, seed: int, like: onnx.ModelProto | None = 
 
 
 def dims_of(value: onnx.ValueInfoProto) -> Sequence[onnx.TensorShapeProto.Dimension]:
-    return value.type.tensor_type.shape.dim
+    """The dims of an input."""
+    dims: Sequence[onnx.TensorShapeProto.Dimension] = value.type.tensor_type.shape.dim
+    return dims
 
 
 def batches(model: onnx.ModelProto) -> set[str]:
     """The symbols that may be 0, those that stand first and nowhere else: ONNX Runtime divides by other sizes."""
     if not may_be_empty(model):
         return set()
-    first, others = set(), set()
+    first: set[str] = set()
+    others: set[str] = set()
     for value in model.graph.input:
         for axis, dim in enumerate(dims_of(value)):
             (others if axis else first).add(dim.dim_param)
@@ -76,7 +82,25 @@ def changed(content: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def special(content: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Floats with special numbers among them."""
     if content.dtype.kind != "f":
         return content
     numbers = random.choice(SPECIAL, content.shape).astype(content.dtype)
     return np.asarray(np.where(random.random(content.shape) < 0.5, numbers, content))
+
+
+def may_be_empty(model: onnx.ModelProto) -> bool:
+    """ONNX Runtime's Einsum divides by the sizes of its operands, and the process dies."""
+    return all(node.op_type != "Einsum" for node in model.graph.node)
+
+
+def reduces_backwards(model: onnx.ModelProto) -> bool:
+    """Whether an axis is negative: ONNX Runtime then leaves the dims of an empty input as they are."""
+    return any(map(_reduces_backwards, ir.nodes(ir.from_proto(model))))
+
+
+def _reduces_backwards(node: ir.Node) -> bool:
+    if node.op_type in ("ArgMax", "ArgMin"):
+        return ir.attribute(node, "axis") < 0  # type: ignore[operator]
+    axes = ir.parameter(node, "axes") if node.op_type.startswith("Reduce") else None
+    return isinstance(axes, np.ndarray) and any(int(axis) < 0 for axis in axes.reshape(-1))

@@ -6,16 +6,26 @@ that the caller may override, an axis counted from the end) is for the rule to n
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
-from optimize_graph import ir
-from support.attention_models import GUARDED, MASKED, PLAIN, rotary
-from support.golden import CASES, parse
-from support.noop_cases import HITS, model_of
+
+from .. import ir
+from ..passes import Exactness
+from .differential import (
+    assert_same_interface,
+    attends_to_nothing,
+    compare,
+    is_valid,
+    optimized,
+    outputs_of,
+    session_of,
+)
+from .variation_feeds import feeds_for
 
 OPSETS = (11, 13, 17, 18, 21, 23)
 NEGATABLE = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64)
@@ -36,20 +46,8 @@ class Subject:
         return f"{self.rule}: {self.title}"
 
 
-def subjects() -> list[Subject]:
-    """At least one hit for every rule."""
-    found = [
-        Subject(each.rule, each.title, parse(each.before), alone(each.rule), bool(each.after), each.target)
-        for each in CASES
-    ]
-    found += [Subject(name, call, model_of(call, *rest), alone(name)) for name, call, *rest in HITS]
-    titles = {"plain": PLAIN, "masked": MASKED, "guarded": GUARDED}
-    attention = "fuse-sdpa"
-    found += [Subject(attention, title, model, "default") for title, model in titles.items()]
-    return [*found, Subject("fuse-rotary-embedding", "rotate half", rotary(), "default")]
-
-
 def alone(rule: str) -> str:
+    """A pipeline of this rule alone."""
     return f"rewrite{{rules={rule}}},dce"
 
 
@@ -59,6 +57,7 @@ Variation = Callable[[onnx.ModelProto], Iterator[onnx.ModelProto]]
 
 
 def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy to change."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
     return made
@@ -73,6 +72,7 @@ def inner_values(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def one_by_one_and_all(values: Sequence[onnx.ValueInfoProto]) -> Iterator[Sequence[onnx.ValueInfoProto]]:
+    """Each value alone, then all of them."""
     yield from ([value] for value in values)
     if len(values) > 1:
         yield values
@@ -144,7 +144,7 @@ def symbolic(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
         for value in (*made.graph.input, *made.graph.output):
             for axis, dim in enumerate(value.type.tensor_type.shape.dim):
                 is_output = value.name not in {each.name for each in made.graph.input}
-                symbol = f"{value.name}_{axis}" if is_output else rename(value.name, axis, dim.dim_value)
+                symbol = f"{value.name}_{axis}" if is_output else rename(value.name, axis, dim.dim_value)  # type: ignore[no-untyped-call]  # onnx has no types here
                 if value.name not in given and symbol and dim.HasField("dim_value"):
                     dim.dim_param = symbol
         del made.graph.value_info[:]
@@ -214,6 +214,7 @@ def _turned(axis: int, rank: int) -> int:
 
 
 def other_opsets(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
+    """Other opsets, as far as onnx converts to them."""
     own = next(each.version for each in model.opset_import if each.domain == "")
     for version in OPSETS:
         if version == own:
@@ -234,3 +235,33 @@ VARIATIONS: tuple[Variation, ...] = (
     axes_from_the_other_end,
     other_opsets,
 )
+
+
+def check_variation(model: onnx.ModelProto, pipeline: str, subject: Subject) -> str:
+    """`fired`, `nothing` or `skipped`. Raises AssertionError where the result is not right."""
+    try:
+        before = session_of(model.SerializeToString())
+    except Exception:  # ONNX Runtime has no kernel for something: nothing to compare with
+        return "skipped"
+    report, result = optimized(model, pipeline, target=subject.target)
+    if not report.rewrites:
+        return "nothing"
+    cases = [
+        (feeds, wanted, is_finite)
+        for feeds, is_finite in feeds_for(model, zlib.crc32(pipeline.encode()), subject.model)
+        if (wanted := outputs_of(before, feeds)) is not None
+    ]
+    if not cases:
+        return "skipped"
+    produced = onnx.load_from_string(result)
+    if is_valid(model):
+        onnx.checker.check_model(produced)
+    assert_same_interface(model, produced)
+    exact = report.log.exactness is Exactness.EXACT
+    after = session_of(result)
+    for feeds, wanted, is_finite in cases:
+        if attends_to_nothing(produced, feeds):
+            continue
+        if is_finite or exact:
+            compare(model, feeds, wanted, after, exact=exact)
+    return "fired"

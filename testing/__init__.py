@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 def optimize_proto(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model that `optimize` makes of `model` at its defaults, unverified: the caller compares."""
-    from . import ir
-    from .jobs.optimization.optimize import optimize
-    from .options import Options
+    from .. import ir
+    from ..jobs.optimization.optimize import optimize
+    from ..options import Options
 
     return ir.to_proto(optimize(model, options=Options(verify=False)).model)
