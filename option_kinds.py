@@ -98,6 +98,12 @@ def _check_path(name: str, given: object) -> object:
     return given
 
 
+def _check_target(name: str, given: object) -> object:
+    if not isinstance(given, Path) and (not isinstance(given, str) or not given):
+        _reject(name, given, "a name, or a pathlib.Path of a file")
+    return Path(given) if isinstance(given, str) and given.endswith(".toml") else given
+
+
 def _check_version(name: str, given: object) -> object:
     if not isinstance(given, str) or not re.fullmatch(r"\d+\.\d+(\.\d+)?([.+-].*)?", given):
         _reject(name, given, "a version like '1.22'")
@@ -263,6 +269,13 @@ CACHE: Final = Kind(
     lambda word: word if word == "off" else Path(word),
     "DIR|off",
     schema={"type": "string"},
+    is_path=True,
+)
+TARGET: Final = Kind(
+    _check_target,
+    lambda word: Path(word) if word.endswith(".toml") else word,
+    "NAME|FILE.toml",
+    schema={"type": "string", "minLength": 1},
     is_path=True,
 )
 NAMES: Final = Kind(_check_names)
