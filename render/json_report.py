@@ -45,6 +45,7 @@ def to_json(result: Result) -> dict[str, object]:
         "seconds_by_pass": dict(result.seconds),
         "verification": result.verification.to_json() if result.verification is not None else None,
         "model_profile": None if result.model_profile is None else [each.to_json() for each in result.model_profile],
+        "partitions": None if result.partitions is None else [each.to_json() for each in result.partitions],
         "tuning": result.tuning.to_json() if result.tuning is not None else None,
         "measurement": result.measurement.pair_to_json() if result.measurement is not None else None,
     }
@@ -54,7 +55,7 @@ def failure_document(error: BaseException, code: str, message: str) -> dict[str,
     """A document with the keys of `to_json` for a job that failed: `error` says what, where and what to do."""
     told = error.diagnostic if isinstance(error, ir.OptimizeGraphError) else ir.Diagnostic(code, message)
     found: dict[str, object] = dict.fromkeys(
-        "build exactness before after verification model_profile tuning measurement".split()
+        "build exactness before after verification model_profile partitions tuning measurement".split()
     )
     found |= {"rewrites_by_rule": {}, "seconds_by_pass": {}, "pipeline": ""}
     found |= {key: [] for key in ("gates", "rewrites", "missed_rewrites", "isolated", "remarks")}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ...runtime import Verification
     from ..measure import Measurement
     from ..model_profile import ModelProfile
+    from ..partitions import Partitions
     from .fault_isolation import FaultyRewrite
     from .gates import Gate
     from .tune import Tuning
@@ -36,8 +37,8 @@ class Size:
 class Result:
     """What `optimize` gives back. `model` reads its weights from the delivered file, or from memory.
 
-    `isolated`: rewrites and rules that were faulty and are excluded. `build`: hashes of input and output, options,
-    host and plugins, as the report has them.
+    `partitions`: before and after, on a target that takes part of a model. `isolated`: rewrites and rules that were
+    faulty and are excluded. `build`: hashes of input and output, options, host and plugins, as the report has them.
     """
 
     model: ir.Model = field(repr=False)
@@ -54,6 +55,7 @@ class Result:
     measurement: Measurement | None = None
     tuning: Tuning | None = None
     model_profile: tuple[ModelProfile, ModelProfile] | None = None
+    partitions: tuple[Partitions, Partitions] | None = None
     gates: Sequence[Gate] = ()
     build: Mapping[str, object] = field(default_factory=dict, repr=False)
 

@@ -90,6 +90,11 @@ def node_runs(node: ir.Node, shapes: Shapes, target: Target) -> bool | None:
     return runs(target, _name(node), inputs, outputs, _numbers(node))
 
 
+def has_own_kernel(node: ir.Node, shapes: Shapes, target: Target) -> bool | None:
+    """Whether a target has a kernel for a node itself, nothing being written out or cast; None where not known."""
+    return has_kernel(target, *_name(node), _types(node.inputs, shapes), _types(node.outputs, shapes))
+
+
 @lru_cache(maxsize=1 << 14)
 def runs(
     target: Target,

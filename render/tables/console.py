@@ -19,6 +19,9 @@ def print_result(result: Result, *, verbosity: int = 0) -> None:
     """The before/after table on standard output; verbosity 1 adds rewrites by rule, 2 all and missed ones."""
     console = formatting.console()
     console.print(side_by_side(("before", "after"), ("ratio",), result_rows(result)))
+    if result.partitions is not None:
+        for when, each in zip(("before", "after"), result.partitions, strict=True):
+            console.print(f"{when}: {each}", markup=False)
     if result.verification is not None:
         console.print(f"verified: {result.verification.summary()}", markup=False)
     else:
@@ -44,6 +47,9 @@ def result_rows(result: Result) -> Iterator[Row]:
     yield "nodes", str(before.nodes), str(after.nodes), formatting.times(after.nodes, before.nodes)
     weights = (before.weight_bytes, after.weight_bytes)
     yield "weights", formatting.size(weights[0]), formatting.size(weights[1]), formatting.times(weights[1], weights[0])
+    if result.partitions is not None:
+        pieces = [each.count for each in result.partitions]
+        yield "partitions", *map(str, pieces), formatting.times(pieces[1], pieces[0])
     if result.measurement is not None:
         yield from measured_rows(result.measurement)
 

@@ -1,4 +1,4 @@
-"""Targets from outside: a vendor's operator is emitted where the target's file lists it, and verified by its meaning."""
+"""Targets from outside: a vendor's operator is emitted where the file lists it, and verified by its meaning."""
 
 from __future__ import annotations
 
@@ -111,16 +111,16 @@ def test_a_rule_that_never_pays_on_the_target_is_left_out(fused_thing: None, tmp
         optimize(onnx.parser.parse_model(MODEL), options=Options(target=path, verify=False))
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+def command(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "optimize_graph", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
+    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=cwd)
 
 
 def test_the_command_takes_a_file_and_a_configuration_names_it_beside_itself(tmp_path: Path) -> None:
     onnx.save(onnx.parser.parse_model(MODEL), tmp_path / "in.onnx")
     (tmp_path / "npu.toml").write_text('name = "npu"\nextends = "ort-cpu"\nforbidden = ["Sum"]\n')
     (tmp_path / "pyproject.toml").write_text('[tool.optimize-graph]\ntarget = "npu.toml"\n')
-    done = command(tmp_path / "in.onnx", "--dry-run", "--json")
+    done = command(tmp_path / "in.onnx", "--dry-run", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["build"]["options"]["target"] == str(tmp_path / "npu.toml")
     done = command(tmp_path / "in.onnx", "--dry-run", "--target", tmp_path / "none.toml")

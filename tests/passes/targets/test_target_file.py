@@ -6,6 +6,7 @@ import importlib.metadata
 import textwrap
 from pathlib import Path
 
+import onnx.parser
 import pytest
 from optimize_graph import ir
 from optimize_graph.passes import Pipeline, Settings, Target
@@ -110,7 +111,7 @@ def test_a_phase_that_a_file_leaves_out_does_not_run(tmp_path: Path) -> None:
         i = Identity(x)  n = Neg(i)  y = Neg(n) }"""
     counts = []
     for phases in ('["canonicalize"]', '["simplify"]'):
-        model = ir.from_proto(__import__("onnx").parser.parse_model(text))
+        model = ir.from_proto(onnx.parser.parse_model(text))
         target = Target(written(tmp_path, f'name = "acme"\nphases = {phases}\n'))
         Pipeline.parse("canonicalize,dce").run(model, settings=Settings(target))
         counts.append(len(model.graph))
@@ -146,7 +147,7 @@ WRONG = [
     (
         "name = 'a'\n[[kernels]]\noperators = []\n[[kernels]]\noperators = []\ntypes = ['flot']",
         6,
-        "no element type 'flot'",
+        "type 'flot'",
     ),
     ("name = 'a'\n[[kernels]]\noperators = []\nversions = '7:8'", 4, "'7:8' is no range of versions"),
     ("name = 'a'\n[[kernels]]\noperators = []\nsince = 'new'", 4, "'new' is no release of ONNX Runtime"),
@@ -171,3 +172,13 @@ def test_what_is_wrong_is_said_with_its_line(text: str, line: int | None, messag
 def test_a_file_that_is_absent_is_said_to_be() -> None:
     with pytest.raises(ir.OptionsError, match=r"none.toml: the target file cannot be read"):
         find("none.toml")
+
+
+def test_the_file_of_the_documentation_is_right(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "targets.md").read_text(encoding="utf-8")
+    path = tmp_path / "acme-npu.toml"
+    path.write_text(page.split("<!-- file: acme-npu.toml -->\n```toml\n")[1].split("```")[0])
+    assert not checked(path)[1]
+    target = Target(path)
+    assert has_kernel(target, "com.acme", "SquareAdd", 1, [F32, F32])
+    assert len(target.file.bodies) == 1 and target.threshold("softmax-inner") == 256
