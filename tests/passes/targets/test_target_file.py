@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx.parser
 import pytest
 from optimize_graph import ir
-from optimize_graph.passes import Pipeline, Settings, Target
+from optimize_graph.passes import REGISTRY, Pipeline, Settings, Target
 from optimize_graph.passes.targets import target_file
 from optimize_graph.passes.targets.kernel_table import has_kernel
 from optimize_graph.passes.targets.target_file import checked, find
@@ -182,3 +182,4 @@ def test_the_file_of_the_documentation_is_right(tmp_path: Path) -> None:
     target = Target(path)
     assert has_kernel(target, "com.acme", "SquareAdd", 1, [F32, F32])
     assert len(target.file.bodies) == 1 and target.threshold("softmax-inner") == 256
+    assert target.file.never <= {*REGISTRY.rules, *REGISTRY.passes}
