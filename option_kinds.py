@@ -99,9 +99,15 @@ def _check_path(name: str, given: object) -> object:
 
 
 def _check_target(name: str, given: object) -> object:
-    if not isinstance(given, Path) and (not isinstance(given, str) or not given):
+    if not isinstance(given, (str, Path)) or not given:
         _reject(name, given, "a name, or a pathlib.Path of a file")
-    return Path(given) if isinstance(given, str) and given.endswith(".toml") else given
+    if isinstance(given, Path) or given.endswith(".toml"):
+        return Path(given)
+    if not (Path(__file__).parent / "passes" / "targets" / "data" / f"{given}.toml").is_file():
+        from .passes.targets.target_file import find  # late, as in `_reject`: for targets of other packages
+
+        find(given)
+    return given
 
 
 def _check_version(name: str, given: object) -> object:
