@@ -98,6 +98,18 @@ def _check_path(name: str, given: object) -> object:
     return given
 
 
+def _check_target(name: str, given: object) -> object:
+    if not isinstance(given, (str, Path)) or not given:
+        _reject(name, given, "a name, or a pathlib.Path of a file")
+    if isinstance(given, Path) or given.endswith(".toml"):
+        return Path(given)
+    if not (Path(__file__).parent / "passes" / "targets" / "data" / f"{given}.toml").is_file():
+        from .passes.targets.target_file import find  # late, as in `_reject`: for targets of other packages
+
+        find(given)
+    return given
+
+
 def _check_version(name: str, given: object) -> object:
     if not isinstance(given, str) or not re.fullmatch(r"\d+\.\d+(\.\d+)?([.+-].*)?", given):
         _reject(name, given, "a version like '1.22'")
@@ -263,6 +275,13 @@ CACHE: Final = Kind(
     lambda word: word if word == "off" else Path(word),
     "DIR|off",
     schema={"type": "string"},
+    is_path=True,
+)
+TARGET: Final = Kind(
+    _check_target,
+    lambda word: Path(word) if word.endswith(".toml") else word,
+    "NAME|FILE.toml",
+    schema={"type": "string", "minLength": 1},
     is_path=True,
 )
 NAMES: Final = Kind(_check_names)

@@ -21,6 +21,7 @@ from .option_kinds import (
     SECONDS,
     SHAPES,
     SIZE,
+    TARGET,
     VERSION,
     Kind,
     Range,
@@ -33,8 +34,8 @@ from .option_kinds import (
     text,
 )
 
-TARGETS = ("ort-cpu", "ort-cuda", "onnx")
-PROVIDERS = ("cpu", "cuda")
+DEFAULT_TARGET = "ort-cpu"
+PROVIDERS = ("cpu", "cuda", "openvino")
 CPU_ISAS = ("portable", "avx2", "avx512", "host")
 
 FAMILIES: Mapping[str, frozenset[str]] = {
@@ -104,7 +105,9 @@ class Options:
     The help of each field says what it does: `Options.__dataclass_fields__`, `optimize-graph --help`, docs/options.md.
     """
 
-    target: str = option("ort-cpu", one_of(*TARGETS), "optimization", "runtime to optimize for")
+    target: str | Path = option(
+        DEFAULT_TARGET, TARGET, "optimization", "runtime to optimize for: a name (optimize-graph targets), or a file"
+    )
     cpu_isa: Literal["portable", "avx2", "avx512", "host"] = option(
         "portable",
         one_of(*CPU_ISAS),
@@ -181,7 +184,9 @@ class Options:
         "execution",
         "threads that ONNX Runtime will have, 0 for its own number (measured with 1, chosen for 1 to 4)",
     )
-    provider: Literal["cpu", "cuda"] = option("cpu", one_of(*PROVIDERS), "execution", "where models run")
+    provider: Literal["cpu", "cuda", "openvino"] | None = option(
+        None, optional(one_of(*PROVIDERS)), "execution", "where models run (what the target says, else cpu)"
+    )
     custom_ops: tuple[Path, ...] = option(
         (), several(path("LIB"), "pathlib.Path"), "execution", "library of custom operators"
     )

@@ -86,7 +86,9 @@ def session_options(given: Options) -> SessionOptions:
     from ..runtime import SessionOptions
 
     threads = 1 if given.threads is None else given.threads
-    return SessionOptions(provider=given.provider, threads=threads, custom_ops=given.custom_ops, seed=given.seed)
+    return SessionOptions(
+        provider=given.provider or "cpu", threads=threads, custom_ops=given.custom_ops, seed=given.seed
+    )
 
 
 def options(given: argparse.Namespace, configured: Mapping[str, tuple[object, str]] | None = None) -> Options:

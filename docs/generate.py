@@ -1,4 +1,5 @@
-"""Write docs/rules.md from the registry; docs/options.md, its JSON Schema and the synopsis of README.md from `Options`.
+"""Write docs/rules.md from the registry; docs/options.md, its JSON Schema and the synopsis of README.md from `Options`;
+docs/target.schema.json from the schema of target files.
 
     python docs/generate.py
 
@@ -14,10 +15,12 @@ from pathlib import Path
 
 from optimize_graph.options import Option, declarations, defaults
 from optimize_graph.passes import REGISTRY
+from optimize_graph.passes.targets import target_schema
 
 PAGE = Path(__file__).with_name("rules.md")
 OPTIONS = Path(__file__).with_name("options.md")
 SCHEMA = Path(__file__).with_name("options.schema.json")
+TARGET_SCHEMA = Path(__file__).with_name("target.schema.json")
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -81,6 +84,11 @@ def schema() -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
+def schema_of_targets() -> str:
+    """docs/target.schema.json: what a target file may have."""
+    return json.dumps(target_schema.SCHEMA, indent=2) + "\n"
+
+
 def _property(name: str, declared: Option) -> dict[str, object]:
     default = getattr(defaults(), name)
     shown = {} if default in ((), {}, None) else {"default": default}
@@ -121,5 +129,6 @@ if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     OPTIONS.write_text(options_page(), encoding="utf-8")
     SCHEMA.write_text(schema(), encoding="utf-8")
+    TARGET_SCHEMA.write_text(schema_of_targets(), encoding="utf-8")
     README.write_text(readme(), encoding="utf-8")
     sys.exit(0)

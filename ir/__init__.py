@@ -48,7 +48,17 @@ from .fix_dims import fix_dims, fix_input_dims, freeze_inputs
 from .inline import inlinable_functions, inline_call, instantiate
 from .io.encoded_attributes import EncodedAttr, encoded_bytes
 from .io.external_data import all_tensors, content_bytes
-from .io.load import add_load_remarks, data_files, from_proto, load, load_remarks, not_representable, to_bytes, to_proto
+from .io.load import (
+    add_load_remarks,
+    data_files,
+    from_proto,
+    from_text,
+    load,
+    load_remarks,
+    not_representable,
+    to_bytes,
+    to_proto,
+)
 from .io.repair_proto import repair
 from .io.save import SINGLE_FILE_LIMIT, Staged, save, stage, stage_bytes, stage_unchanged
 from .loop_states import LoopState, drop_loop_states, loop_states, state_offsets
@@ -166,6 +176,7 @@ __all__ = [
     "from_edited_proto",
     "from_proto",
     "from_surgeon",
+    "from_text",
     "function_body",
     "function_signature",
     "graph_view",

@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import ir, runtime
+from ..options import DEFAULT_TARGET
 from ..passes.analyses import ModelStats, model_stats
 from ..passes.analyses.model_stats import operator, weights
+from ..passes.targets.target import Target
 from .measure import Subject, point_feeds, shapes_of
+from .partitions import Partitions, partitions_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Inspection:
     """What is in a model. `operators`: nodes in all scopes; what those of the main graph take is in `model_stats`.
 
     `functions`: nodes in the body of each; `subgraphs`: bodies of If, Loop and Scan. `profile`: where the time goes.
+    `partitions`: on a target that takes only part of a model.
     """
 
     producer: str
@@ -48,6 +52,7 @@ class Inspection:
     subgraphs: int
     model_stats: ModelStats
     profile: runtime.Profile | None = None
+    partitions: Partitions | None = None
 
     def to_json(self) -> dict[str, object]:
         """The fields with plain JSON values."""
@@ -60,13 +65,15 @@ def inspect(
     at: Mapping[str, int] | None = None,
     inputs: Path | None = None,
     timed: bool = False,
+    target: str | Path = DEFAULT_TARGET,
     options: runtime.SessionOptions | None = None,
     follow_symlinks: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Inspection:
     """Look into a model; what a run takes is counted at the sizes in `at`, or those of `inputs`, or usual ones.
 
-    `timed`: run it under ONNX Runtime's profiler, too; that takes a file. Raises ModelError.
+    `timed`: run it under ONNX Runtime's profiler, too; that takes a file. `target`: one that may take only part of it.
+    Raises ModelError.
     """
     progress("load")
     path = None if isinstance(model, ir.Model) else Path(model)
@@ -100,6 +107,7 @@ def inspect(
         subgraphs=sum(1 for _ in ir.graphs(loaded)) - 1 - len(loaded.functions),
         model_stats=model_stats(loaded, inputs=shapes, formulas=True),
         profile=profile,
+        partitions=partitions_of(loaded, Target(target)),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from .. import ir
-from ..options import Options
+from ..options import DEFAULT_TARGET, Options
 from .optimization.target_versions import ConvertedModel, convert_versions, verify_target
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Source:
     freeze: Sequence[str] = ()
     opset: int | None = None
     min_ort: str | None = None
-    target: str = "ort-cpu"
+    target: str | Path = DEFAULT_TARGET
     verify_target: str = ""
 
     @classmethod

@@ -22,7 +22,7 @@ def failure_document(error: BaseException, code: str, message: str) -> dict[str,
     """A document with the keys of `Result.to_json` for a job that failed: `error` says what, where and what to do."""
     told = error.diagnostic if isinstance(error, ir.OptimizeGraphError) else ir.Diagnostic(code, message)
     found: dict[str, object] = dict.fromkeys(
-        "summary build exactness before after verification model_profile tuning measurement".split()
+        "summary build exactness before after verification model_profile partitions tuning measurement".split()
     )
     found |= {"rewrites_by_rule": {}, "passes": {}, "rules": {}, "pipeline": ""}
     found |= {key: [] for key in ("gates", "rewrites", "missed_rewrites", "isolated", "remarks")}

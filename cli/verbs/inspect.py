@@ -12,7 +12,7 @@ from .. import arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="the model to look into")
     parser.add_argument("--profile", action="store_true", dest="timed", help="run it under ONNX Runtime's profiler")
-    arguments.add(parser, "measure_at")
+    arguments.add(parser, "target", "measure_at")
     arguments.add(parser, *arguments.PER_MODEL)
     arguments.add_json(parser)
 
@@ -30,6 +30,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             at=options.measure_at[0] if options.measure_at else None,
             inputs=options.inputs[0] if options.inputs else None,
             timed=given.timed,
+            target=options.target,
             options=arguments.session_options(options),
             follow_symlinks=options.follow_symlinks,
             progress=progress,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import onnx
 import onnx.defs
+import onnx.parser
 import onnx_ir as oir
 
 from ..diagnostics import Diagnostic, Location, ModelError, Severity
@@ -60,6 +61,11 @@ def load(path: str | PathLike[str], *, follow_symlinks: bool = False) -> oir.Mod
         proto = parse(left, str(place))
         del left  # it is as large as the weights are
         return _deserialize(proto, ExternalFolder(place.parent, str(place), follow_symlinks), held)
+
+
+def from_text(text: str) -> oir.Model:
+    """The model in ONNX text."""
+    return from_proto(onnx.parser.parse_model(text))
 
 
 def from_proto(proto: onnx.ModelProto | bytes, *, folder: str | PathLike[str] | None = None) -> oir.Model:

@@ -13,16 +13,18 @@ from functools import cached_property
 from pathlib import Path
 
 from ... import ir, runtime
+from ...ir.standard.custom_operators import operator_function
 from ...options import Options
 from ...passes.analyses.model_stats import live_bytes, live_bytes_of, operator
 from ...passes.pipeline.exactness import Exactness
 from ...passes.pipeline.pipeline import PipelineResult
+from ...passes.targets.target_file import find
 from ...runtime.benchmark.peak_memory import available_memory
 from ..measure import Measurement, Subject, measure_on, point_feeds, shapes_of
 from ..model_profile import ModelProfile
 from ..model_source import Source
 from .pipeline_runner import exactness_of
-from .target_versions import ConvertedModel
+from .target_versions import ConvertedModel, provider_of
 
 PROFILES = 3
 HELD = 3  # times the activations that live at once in a run: outputs of several runs and moved inputs are held beside
@@ -35,9 +37,16 @@ class Evaluation:
     def __init__(self, source: Source, options: Options, folder: Path, tell: Callable[[str], None]) -> None:
         runtime.check_installation()
         self.source, self.options, self.tell, self.folder = source, options, tell, folder
+        file = find(options.target)
+        if not file.libraries:
+            for body in file.bodies:
+                operator_function(body)
         threads = 1 if options.threads is None else options.threads
         self.how = runtime.SessionOptions(
-            provider=options.provider, threads=threads, custom_ops=options.custom_ops, seed=options.seed
+            provider=provider_of(options.target, options.provider),
+            threads=threads,
+            custom_ops=(*options.custom_ops, *file.libraries),
+            seed=options.seed,
         )
         self._references: dict[tuple[bool, bool], runtime.Reference] = {}
         self.spent = 0.0  # of the time limit of the first verification: on inputs

@@ -24,6 +24,7 @@ from ...passes.pipeline.pipeline import PipelineResult
 from ...passes.pipeline.rewrite_log import Exclusions
 from ...passes.registry import REGISTRY
 from ..model_source import Given, Source
+from ..partitions import partitions_of
 from ..temporary_folder import workspace
 from . import remarks
 from .build_record import build_record, file_hashes, input_hashes
@@ -123,6 +124,7 @@ class _Job:
         data = ir.data_files(original)
         self.original_hashes: Mapping[str, object] | None = input_hashes(self.source, data)
         self.original_size: Size = size_of(original, self.source.file_bytes(data))
+        self.original_partitions = partitions_of(original, self.runner.settings.target)
         return original
 
     def rewrite(self, converted: ConvertedModel) -> PipelineResult:
@@ -315,6 +317,7 @@ class _Job:
     def result_of(self, candidate: _Candidate, converted: ConvertedModel) -> Result:
         """What the caller gets of a candidate."""
         result, staged, faulty = candidate.result, candidate.staged, self.isolator.faulty_rewrites
+        before, after = self.original_partitions, partitions_of(result.model, self.runner.settings.target)
         return Result(
             result.model,
             self.original_size,
@@ -335,6 +338,7 @@ class _Job:
             result.log.uses,
             candidate.verification,
             tuning=self.tuning,
+            partitions=None if before is None or after is None else (before, after),
         )
 
 

@@ -41,16 +41,18 @@ class PipelineRunner:
         _validate_options(options)
         self.source, self.options, self.tell, self.instruments = source, options, tell, instruments
         self.pipeline = Pipeline.parse(pipeline_text(options))
+        target = Target(
+            options.target,
+            release=options.min_ort or installed_release(),
+            threads=(options.threads, options.threads) if options.threads else USUAL_THREADS,
+            nchwc_blocks=NCHWC_BLOCKS[_host_isa() if options.cpu_isa == "host" else options.cpu_isa],
+        )
         self.settings = Settings(
-            Target(
-                options.target,
-                release=options.min_ort or installed_release(),
-                threads=(options.threads, options.threads) if options.threads else USUAL_THREADS,
-                nchwc_blocks=NCHWC_BLOCKS[_host_isa() if options.cpu_isa == "host" else options.cpu_isa],
-            ),
+            target,
             verify_target=Target(name) if (name := verify_target(options)) else None,
             highest_opset=_highest_opset(options),
             fp16=options.fp16,
+            force=target.file.always,
         )
 
     def fresh(self) -> ConvertedModel:
@@ -60,7 +62,7 @@ class PipelineRunner:
     @property
     def default_config(self) -> RunConfig:
         """What the options exclude."""
-        return RunConfig(Exclusions(frozenset(self.options.disable)))
+        return RunConfig(Exclusions(frozenset({*self.options.disable, *self.settings.target.file.never})))
 
     def run(
         self,
@@ -80,7 +82,7 @@ class PipelineRunner:
             model,
             [Progress(self.tell), *checks, *(self.instruments if limit is None else ())],
             evaluator=OrtEvaluator(),
-            settings=replace(self.settings, force=config.force),
+            settings=replace(self.settings, force=self.settings.force | config.force),
             exclusions=config.exclusions,
             limit=self.options.max_rewrites if limit is None else limit,
             on_failure=on_failure,
@@ -119,20 +121,22 @@ def exactness_of(report: PipelineResult, converted: ConvertedModel) -> Exactness
 
 def _highest_opset(options: Options) -> int:
     """What passes may raise the opset to: what was asked for stays as it was asked."""
-    if options.opset is not None or options.target == "onnx":
+    if options.opset is not None or not Target(options.target).is_onnxruntime:
         return 0
     return loads_in(options.min_ort or installed_release()).opset
 
 
 def _validate_options(options: Options) -> None:
-    if options.upcast_fp16 and options.target != "ort-cpu":
-        raise _error("wrong-target", "computing float16 in float32 is for the target ort-cpu alone")
-    if options.fp16 and options.target != "ort-cuda":
-        raise _error("wrong-target", "computing float32 in float16 is for the target ort-cuda alone")
+    target = Target(options.target)
+    if options.upcast_fp16 and not target.is_cpu:
+        raise _error("wrong-target", f"computing float16 in float32 is for ONNX Runtime's CPU provider, not {target}")
+    if options.fp16 and not target.is_cuda:
+        raise _error("wrong-target", f"computing float32 in float16 is for ONNX Runtime's CUDA provider, not {target}")
     known = {*REGISTRY.passes, *REGISTRY.rules}
-    for name in options.disable:
+    for name in (*options.disable, *sorted(target.file.always | target.file.never)):
         if name not in known:
-            message = f"no rule or pass is called {name!r}{ir.did_you_mean(name, known)}"
+            where = "" if name in options.disable else f"target {target}: "
+            message = f"{where}no rule or pass is called {name!r}{ir.did_you_mean(name, known)}"
             raise _error("unknown-rule", message, "see optimize-graph passes")
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ...runtime import Ratio, Verification
     from ..measure import Measurement
     from ..model_profile import ModelProfile
+    from ..partitions import Partitions
     from .fault_isolation import FaultyRewrite
     from .gates import Gate
     from .tune import Tuning
@@ -58,8 +59,9 @@ class Size:
 class Result:
     """What `optimize` gives back. `model` reads its weights from the delivered file, or from memory.
 
-    `isolated`: rewrites and rules that were faulty and are excluded. `passes`, `rules`: of the delivered run, by name.
-    `build`: hashes of input and output, options, host and plugins, as the report has them.
+    `partitions`: before and after, on a target that takes part of a model. `isolated`: rewrites and rules that were
+    faulty and are excluded. `passes`, `rules`: of the delivered run, by name. `build`: hashes of input and output,
+    options, host and plugins, as the report has them.
     """
 
     model: ir.Model = field(repr=False)
@@ -77,6 +79,7 @@ class Result:
     measurement: Measurement | None = None
     tuning: Tuning | None = None
     model_profile: tuple[ModelProfile, ModelProfile] | None = None
+    partitions: tuple[Partitions, Partitions] | None = None
     gates: Sequence[Gate] = ()
     build: Mapping[str, object] = field(default_factory=dict, repr=False)
 
@@ -123,6 +126,7 @@ class Result:
             "rules": {name: {**asdict(use), "missed": misses[name]} for name, use in sorted(self.rules.items())},
             "verification": self.verification.to_json() if self.verification is not None else None,
             "model_profile": None if self.model_profile is None else [each.to_json() for each in self.model_profile],
+            "partitions": None if self.partitions is None else [each.to_json() for each in self.partitions],
             "tuning": self.tuning.to_json() if self.tuning is not None else None,
             "measurement": self.measurement.pair_to_json() if self.measurement is not None else None,
         }

@@ -7,13 +7,16 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 from ... import ir
-from ...options import Options
+from ...options import DEFAULT_TARGET, Options
 from ...passes.pipeline.pass_ import Settings
 from ...passes.rewriting.convert_for_target import Obstacle, convert_for_target
 from ...passes.targets.ort_releases import RELEASES, Support, loads_in, release_number
 from ...passes.targets.target import Target
+from ...passes.targets.target_file import find, for_provider
+from ...runtime.ort.session_options import Provider
 
 _ML = "ai.onnx.ml"
 
@@ -32,15 +35,15 @@ def convert_versions(
     opset: int | None = None,
     min_ort: str | None = None,
     *,
-    target: str = "ort-cpu",
+    target: str | Path = DEFAULT_TARGET,
     verify_target: str = "",
 ) -> ConvertedModel:
     """The model at `opset`, or as high as ONNX Runtime `min_ort` loads.
 
     Operators are converted in a copy; versions that the model merely declares too high are lowered in place.
     Without `min_ort` the installed ONNX Runtime bounds what is introduced; what the model has already stays.
-    An operator that would lose its kernel on `target` or on `checked_on`, where the result is verified, is refused, and
-    so is quantization that ONNX Runtime breaks at that opset; for the target `onnx` that is a warning.
+    An operator that would lose its kernel on `target` or on `verify_target`, where the result is verified, is refused,
+    and so is quantization that ONNX Runtime breaks at that opset; for a target of another runtime that is a warning.
     Raises PipelineError when the two contradict each other, ModelError when the model cannot be converted.
     """
     if min_ort is not None:
@@ -62,12 +65,13 @@ def convert_versions(
     remarks = []
     converted = model
     if wanted is not None:
-        runtime = Target("ort-cpu" if target == "onnx" else target, release)
+        runs_on = Target(target, release)
+        runtime = runs_on if runs_on.is_onnxruntime else Target(for_provider(provider_of(target)).name, release)
         settings = Settings(runtime, verify_target=Target(verify_target) if verify_target else None)
         conversion = convert_for_target(model, wanted, settings, highest_ir=support.ir_version)
         converted = conversion.model
         problems = [_not_runnable(each, wanted, current, release) for each in conversion.obstacles]
-        if problems and target != "onnx":
+        if problems and runs_on.is_onnxruntime:
             raise ir.ModelError(problems[0])
         remarks += [replace(each, severity=ir.Severity.WARNING) for each in problems]
     if converted is not model:
@@ -89,7 +93,13 @@ def check_release(version: str) -> None:
 def verify_target(options: Options) -> str:
     """The target that runs results here, so that nothing is built for CUDA alone that could not be verified."""
     runs_here = options.verify or options.measure or options.model_profile or options.tune
-    return f"ort-{options.provider}" if runs_here else ""
+    return for_provider(provider_of(options.target, options.provider)).name if runs_here else ""
+
+
+def provider_of(target: str | Path, given: str | None = None) -> Provider:
+    """The execution provider that runs models: the one that was asked for, else the target's, else the CPU's."""
+    provider: Provider = given or find(target).verify_provider or "cpu"  # type: ignore[assignment]
+    return provider
 
 
 def installed_release() -> str:

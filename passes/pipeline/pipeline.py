@@ -234,7 +234,8 @@ class _Run:
         if isinstance(step, Fixpoint):
             self.fixpoint(step)
         elif (
-            step.name not in self.context.log.exclusions.names
+            (not step.phases or not step.phases.isdisjoint(self.context.settings.target.file.phases))
+            and step.name not in self.context.log.exclusions.names
             and self.idle_at.get(step) != self.context.rewriter.changes
         ):
             self.apply(step)

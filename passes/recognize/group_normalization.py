@@ -8,7 +8,7 @@ from ... import ir
 from ..analyses.nonzero_dims import unless_empty
 from ..pipeline.exactness import Exactness
 from ..rewriting.builder import Builder
-from ..rewriting.constraints import constant, require, structural, target
+from ..rewriting.constraints import constant, require, structural
 from ..rewriting.match import Match
 from ..rewriting.pattern import Var, op, values
 from ..rewriting.rule import rule
@@ -54,7 +54,7 @@ def is_plain_within(m: Match) -> bool:
         structural("opset 21", lambda m: (m.root.version or 0) >= 21),
         constant("scale", "bias", "ones", "zeros"),
         # ONNX Runtime's CPU provider has no kernel for it: it expands to some thirty nodes, twice as slow.
-        target("onnx"),
+        require("another runtime than ONNX Runtime", lambda m: not m.context.settings.target.is_onnxruntime),
         require("float32", lambda m: m.x.dtype == ir.DataType.FLOAT, lambda m: str(m.x.dtype)),
         require("groups of channels", groups_channels, lambda m: m.shapes.show(m.groups.value)),
         require("no scale and no bias within", is_plain_within),

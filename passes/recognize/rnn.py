@@ -56,7 +56,7 @@ class RecognizeRnn(Pass):
                 found = MissedRewrite(self.name, where(node), "no quantizer in the model", quantizer.op_type)
             if context.settings.target.is_cuda:  # cuDNN has neither hard sigmoids nor an early reset
                 found = MissedRewrite(
-                    self.name, where(node), "a target other than ort-cuda", str(context.settings.target)
+                    self.name, where(node), "another provider than CUDA", str(context.settings.target)
                 )
             if isinstance(found, MissedRewrite):
                 context.log.miss(found)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
 
 from ... import ir
-from ..targets.target import Target
+from ..targets.target_file import built_in, find
 from .match import UNMET, Condition, Let, Match
 from .operand import Operand
 from .pattern import Call, Var
@@ -53,24 +54,39 @@ def profitable(text: str, test: Callable[[Match], bool], because: Callable[[Matc
     return replace(require(text, test, because), is_profit=True)
 
 
+def threshold(match: Match, name: str) -> float:
+    """A threshold of profit, as the target has it (`targets/target_schema.py`)."""
+    return match.context.settings.target.threshold(name)
+
+
 def target(name: str) -> Condition:
-    """The run optimizes for this target. Raises PipelineError for one that does not exist."""
-    wanted = Target(name).name
+    """The run optimizes for this target, or one that extends it. Raises OptionsError for one that does not exist."""
+    wanted = find(name).name
     return require(
         f"target {name}",
-        lambda m: m.context.settings.target.name == wanted,
-        lambda m: m.context.settings.target.name,
+        lambda m: wanted in m.context.settings.target.file.lineage,
+        lambda m: str(m.context.settings.target),
     )
 
 
-_FOLDERS = {"ort.cpu": "ort-cpu", "ort.cuda": "ort-cuda"}
+@cache
+def _folders() -> frozenset[str]:
+    return frozenset(folder for name in built_in() for folder in find(name).rules)
 
 
 def target_of_folder(module: str) -> tuple[Condition, ...]:
-    """The target condition of every rule in the folders `ort/cpu` and `ort/cuda`; none elsewhere, nor in plugins."""
+    """The target condition of every rule in a folder that some built-in target has for itself; none elsewhere."""
     package, _, path = module.partition(".passes.")
-    name = _FOLDERS.get(".".join(path.split(".")[:2])) if package == __name__.partition(".")[0] else None
-    return () if name is None else (target(name),)
+    folder = "/".join(path.split(".")[:2])
+    if package != __name__.partition(".")[0] or folder not in _folders():
+        return ()
+    return (
+        require(
+            f"a target for {folder}",
+            lambda m: folder in m.context.settings.target.file.rules,
+            lambda m: str(m.context.settings.target),
+        ),
+    )
 
 
 def constant(*names: Named) -> Condition:

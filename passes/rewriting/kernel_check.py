@@ -12,7 +12,7 @@ from ..analyses.facts import Call, Fact
 from ..analyses.shapes import infer
 from ..pipeline.pass_ import Settings, where
 from ..pipeline.rewrite_log import MissedRewrite
-from ..targets.kernel_table import ABSENT, has_kernel
+from ..targets.kernel_table import ABSENT, CONTRIB, has_kernel
 from ..targets.target import Target
 
 Types = tuple[ir.DataType | None, ...]
@@ -39,9 +39,16 @@ def missing_kernel(
     for condition, target in _places(settings):
         lost = _lacking(made, shapes, target)
         if lost is not None and _lacking(replaced, shapes, target) is None:
-            types = ", ".join(each.name for each in dict.fromkeys(_types(lost.inputs, shapes)) if each)
-            return MissedRewrite(name, where(root), condition, f"none for {lost.op_type} on {types}")
+            return MissedRewrite(name, where(root), condition, _why(lost, shapes, target))
     return None
+
+
+def _why(lost: ir.Node, shapes: Shapes, target: Target) -> str:
+    operator = lost.op_type if lost.domain in ("", CONTRIB) else f"{lost.domain}::{lost.op_type}"
+    if (lost.domain, lost.op_type) in target.file.forbidden:
+        return f"{operator} must not be emitted for {target}"
+    types = ", ".join(each.name for each in dict.fromkeys(_types(lost.inputs, shapes)) if each)
+    return f"none for {operator} on {types}"
 
 
 def operators_without_kernel(
@@ -70,7 +77,7 @@ def _without_kernel(model: ir.Model, shapes: Shapes, target: Target) -> set[tupl
 def _places(settings: Settings) -> list[tuple[str, Target]]:
     """Where a result must run: the condition in words, and the target."""
     places = ((ON_TARGET, settings.target), (WHERE_VERIFIED, settings.verify_target))
-    return [(condition, target) for condition, target in places if target is not None and target.is_onnxruntime]
+    return [(condition, target) for condition, target in places if target is not None and target.file.restricts]
 
 
 def _lacking(nodes: Sequence[ir.Node], shapes: Shapes, target: Target) -> ir.Node | None:
@@ -83,6 +90,11 @@ def node_runs(node: ir.Node, shapes: Shapes, target: Target) -> bool | None:
     return runs(target, _name(node), inputs, outputs, _numbers(node))
 
 
+def has_own_kernel(node: ir.Node, shapes: Shapes, target: Target) -> bool | None:
+    """Whether a target has a kernel for a node itself, nothing being written out or cast; None where not known."""
+    return has_kernel(target, *_name(node), _types(node.inputs, shapes), _types(node.outputs, shapes))
+
+
 @lru_cache(maxsize=1 << 14)
 def runs(
     target: Target,
@@ -91,18 +103,21 @@ def runs(
     outputs: Types,
     attributes: Attributes = (),
 ) -> bool | None:
-    """Whether ONNX Runtime runs an operator (domain, name, opset) on these types; None where that is not known.
+    """Whether a target runs an operator (domain, name, opset) on these types; None where that is not known.
 
-    Without a kernel of its own for them, a function of the standard runs where its body does: ONNX Runtime writes that
-    out (`GraphPartitioner`), unless the CPU has a kernel. Operators with float32 kernels on the CPU run in
-    float16 between two casts (`InsertCastTransformer`).
+    In ONNX Runtime, without a kernel of its own for them, a function of the standard runs where its body does: that is
+    written out (`GraphPartitioner`), unless the fallback has a kernel. Operators with float32 kernels on the CPU run
+    in float16 between two casts (`InsertCastTransformer`).
     """
     if name[:2] == ("", "Constant"):  # becomes an initializer
         return True
+    if name[:2] in target.file.forbidden:
+        return False
     answer = has_kernel(target, *name, inputs, outputs)
-    if answer is not False:
+    if answer is not False or not target.is_onnxruntime:
         return answer
-    if not target.is_cpu and has_kernel(replace(target, name="ort-cpu"), *name, inputs, outputs):
+    fallback = target.file.fallback
+    if fallback and has_kernel(replace(target, name=fallback), *name, inputs, outputs):
         return False
     if target.is_cpu and ir.DataType.FLOAT16 in (*inputs, *outputs):
         single = runs(target, name, _in_single(inputs), _in_single(outputs), attributes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ... import ir
 from .kernel_table import definition, kernels_of
-from .target import Provider
+from .target_file import for_provider
 
 FLOAT16_TYPES = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
@@ -20,7 +20,7 @@ def kernels_lost(model: ir.Model, opset: int) -> list[str]:
     """
     lost = set()
     for op_type in {node.op_type for node in ir.nodes(model) if node.domain == ""}:
-        kernels, version = kernels_of(Provider.CUDA, "", op_type), definition("", op_type, opset)
+        kernels, version = kernels_of(for_provider("cuda"), "", op_type), definition("", op_type, opset)
         if version is None or any(kernel.first <= version <= kernel.last for kernel in kernels):
             continue
         if any(kernel.first < version for kernel in kernels):
@@ -33,7 +33,7 @@ def has_fp16_kernel(node: ir.Node) -> bool:
     version = definition(node.domain, node.op_type, node.version or 0)
     return version is not None and any(
         kernel.first <= version <= kernel.last and "f16" in kernel.main_types
-        for kernel in kernels_of(Provider.CUDA, node.domain, node.op_type)
+        for kernel in kernels_of(for_provider("cuda"), node.domain, node.op_type)
     )
 
 

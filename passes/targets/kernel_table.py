@@ -1,8 +1,9 @@
-"""Queries over the kernels of ONNX Runtime's execution providers.
+"""Queries over the kernels that targets list: in their files, and for ONNX Runtime in tables of their own.
 
-The data, `data/*.tsv`, is written by `tools/generate_kernel_table.py`. A row is one kernel: the operator, the versions
-of its definition, the element types of each input and output that it constrains (`0:f32,f64 1:i64`; `SETS` abbreviates
-frequent sets), and the first and the last release that register it (an empty `until`: the newest known still does).
+The tables, `data/*.tsv`, are written by `tools/generate_kernel_table.py`. A row is one kernel: the operator, the
+versions of its definition, the element types of each input and output that it constrains (`0:f32,f64 1:i64`; `SETS`
+abbreviates frequent sets), and the first and the last release that register it (an empty `until`: the newest known
+still does).
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 from ... import ir
 from .ort_releases import release_number
-from .target import Provider, Target
+from .target import Target
+from .target_file import Listed, TargetFile
 
 CONTRIB: Final = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
@@ -75,14 +77,20 @@ def has_kernel(
 
     A release older than the data has no kernel that the data lacks; whether it has the others is unknown.
     """
-    version = definition(domain, op_type, opset)
-    if target.provider is None or version is None:
+    file, version = target.file, definition(domain, op_type, opset)
+    if not file.lists_kernels:
         return None
+    if version is None:
+        if domain in ir.standard_operators():
+            return None
+        if file.unlisted_domains == "unknown" and domain not in _domains(file):
+            return None
+        version = opset
     release = release_number(target.release) if target.release else _NEWEST
-    known = max(release, _table(target.provider).oldest)
+    known = max(release, _oldest(file))
     answers = {
         kernel.takes(inputs, outputs)
-        for kernel in kernels_of(target.provider, domain, op_type)
+        for kernel in kernels_of(file, domain, op_type)
         if kernel.first <= version <= kernel.last and kernel.since <= known <= kernel.until
     }
     if True in answers:
@@ -102,22 +110,45 @@ def definition(domain: str, op_type: str, opset: int) -> int | None:
 
 
 @cache
-def kernels_of(provider: Provider, domain: str, op_type: str) -> Sequence[Kernel]:
-    """Every kernel for an operator that some known release of the provider has."""
-    return tuple(map(_read, _table(provider).rows.get((domain, op_type), ())))
+def kernels_of(file: TargetFile, domain: str, op_type: str) -> Sequence[Kernel]:
+    """Every kernel for an operator that some known release of a target has."""
+    rows = (row for path in file.kernel_lists for row in _table(path).rows.get((domain, op_type), ()))
+    listed = (_kernel(each) for each in file.kernels if (domain, op_type) in each.operators)
+    return (*map(_read, rows), *listed)
+
+
+@cache
+def operators_of(file: TargetFile) -> frozenset[tuple[str, str]]:
+    """The operators, domain and name, for which a target has a kernel."""
+    rows = (operator for path in file.kernel_lists for operator in _table(path).rows)
+    return frozenset().union(rows, *(each.operators for each in file.kernels))
+
+
+@cache
+def _domains(file: TargetFile) -> frozenset[str]:
+    return frozenset(domain for domain, _ in operators_of(file))
+
+
+def _oldest(file: TargetFile) -> tuple[int, int]:
+    return max((_table(path).oldest for path in file.kernel_lists), default=(0, 0))
+
+
+def _kernel(listed: Listed) -> Kernel:
+    since, until = (release_number(each) if each else None for each in (listed.since, listed.until))
+    return Kernel(*listed.versions, listed.inputs, listed.outputs, since or (0, 0), until or _NEWEST)
 
 
 @dataclass(frozen=True)
 class _Table:
-    """The rows of a provider's kernels by (domain, operator), not parsed yet, and the oldest release among them."""
+    """The rows of a table by (domain, operator), not parsed yet, and the oldest release among them."""
 
     rows: Mapping[tuple[str, str], Sequence[str]]
     oldest: tuple[int, int]
 
 
 @cache
-def _table(provider: Provider) -> _Table:
-    text = files(__package__).joinpath("data", f"{provider}.tsv").read_text(encoding="utf-8")
+def _table(path: Path) -> _Table:
+    text = path.read_text(encoding="utf-8")
     rows: dict[tuple[str, str], list[str]] = defaultdict(list)
     releases = set()
     for line in text.splitlines()[1:]:

@@ -21,10 +21,11 @@ def print_result(result: Result, *, verbosity: int = 0) -> None:
     """The before/after table on standard output; verbosity 1 adds rewrites by rule, 2 all and missed ones."""
     console = formatting.console()
     console.print(side_by_side(("before", "after"), ("ratio",), result_rows(result)))
-    if result.verification is not None:
-        console.print(f"verified: {result.verification.summary()}", markup=False)
-    else:
-        console.print("not verified")
+    if result.partitions is not None:
+        for when, each in zip(("before", "after"), result.partitions, strict=True):
+            console.print(f"{when}: {each}", markup=False)
+    verification = result.verification
+    console.print("not verified" if verification is None else f"verified: {verification.summary()}", markup=False)
     for gate in result.gates:
         console.print(f"{'passed' if gate.passed else 'missed'}: {gate}", markup=False)
     if result.tuning is not None:
@@ -36,10 +37,7 @@ def print_result(result: Result, *, verbosity: int = 0) -> None:
         for rule, count in Counter(each.rule for each in result.rewrites).most_common():
             console.print(f"  {count:5d}  {rule}", markup=False)
     if verbosity > 1:
-        for faulty in result.isolated:
-            if faulty.trace:
-                console.print(faulty.trace, markup=False)
-        for entry in (*result.rewrites, *result.missed):
+        for entry in (*(each.trace for each in result.isolated if each.trace), *result.rewrites, *result.missed):
             console.print(str(entry), markup=False)
 
 
@@ -65,6 +63,9 @@ def result_rows(result: Result) -> Iterator[Row]:
     yield "nodes", str(before.nodes), str(after.nodes), formatting.times(after.nodes, before.nodes)
     weights = (before.weight_bytes, after.weight_bytes)
     yield "weights", formatting.size(weights[0]), formatting.size(weights[1]), formatting.times(weights[1], weights[0])
+    if result.partitions is not None:
+        pieces = [each.count for each in result.partitions]
+        yield "partitions", *map(str, pieces), formatting.times(pieces[1], pieces[0])
     if result.measurement is not None:
         yield from measured_rows(result.measurement)
 

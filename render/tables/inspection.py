@@ -47,6 +47,8 @@ def _facts(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "functions", ", ".join(f"{name} ({count} nodes)" for name, count in found.functions.items())
     if model_stats.bindings:
         yield "at", ", ".join(f"{name} = {size}" for name, size in model_stats.bindings.items())
+    if found.partitions is not None:
+        yield "partitions", str(found.partitions)
     more = "> " if model_stats.unknown else ""
     yield "FLOPs", more + formatting.amount(model_stats.flops) + _formula(model_stats.flops_formula)
     yield "bytes moved", more + formatting.size(model_stats.bytes_moved) + _formula(model_stats.bytes_formula)

@@ -25,7 +25,11 @@ ort.disable_telemetry_events()
 
 WARNING = 2
 FATAL = 4  # the logger's severity that keeps ONNX Runtime's red lines off the terminal: errors come as exceptions
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
 
 # Element types that `InferenceSession.run` cannot take or give: (number in onnx.TensorProto, dtype, width in bits).
 EXOTIC: Mapping[str, tuple[int, np.dtype[np.generic], int]] = {
@@ -80,14 +84,22 @@ def create(
         settings.optimized_model_filepath = str(save_to)
     ort.set_seed(options.seed)
     providers: list[str | tuple[str, dict[str, str]]] = [PROVIDERS["cpu"]]
-    if options.provider == "cuda":
-        providers.insert(0, (PROVIDERS["cuda"], {"use_tf32": str(int(options.tf32))}))
+    if options.provider != "cpu":
+        providers.insert(0, (PROVIDERS[options.provider], _provider_options(options)))
     model = source if isinstance(source, bytes) else str(source)
     cancel = getattr(settings, "set_load_cancellation_flag", None)
     with _quiet(options.provider), _after(time_limit_s, (lambda: cancel(True)) if cancel else None):
         return ort.InferenceSession(
             model, settings, providers=providers, disabled_optimizers=list(options.disabled_optimizers)
         )
+
+
+def _provider_options(options: SessionOptions) -> dict[str, str]:
+    if options.provider == "cuda":
+        return {"use_tf32": str(int(options.tf32))}
+    # By default OpenVINO computes in bfloat16 where the CPU can.
+    threads = {"num_of_threads": str(options.threads)} if options.threads else {}
+    return {"device_type": "CPU", "precision": "FP32", **threads}
 
 
 @contextlib.contextmanager

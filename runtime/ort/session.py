@@ -30,6 +30,9 @@ DISTRIBUTIONS = (
     "onnxruntime-training",
 )
 
+BRINGS = {"cuda": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
+"""The distribution that brings an execution provider."""
+
 
 TIME_LIMIT = "time-limit"
 """The code of errors that only say that time was up."""
@@ -152,7 +155,8 @@ def open_session(
         ) from None
     _check_custom_ops(options)
     if options.provider != "cpu" and not api.is_built_in(options.provider):
-        raise _unavailable(options, "this build of ONNX Runtime does not have it", "install onnxruntime-gpu")
+        hint = f"install {BRINGS[options.provider]}, or --provider cpu"
+        raise _unavailable(options, "this build of ONNX Runtime does not have it", hint)
     file = "" if isinstance(source, bytes) else str(source)
     start = time.monotonic()
     meaning = interpreted(source) if options.interpret and not options.custom_ops else None
@@ -172,6 +176,8 @@ def open_session(
         raise ir.ModelError(ir.Diagnostic("onnxruntime-refuses-model", message, ir.Location(file=file))) from None
     if not api.has_provider(raw, options.provider):
         hint = "check the driver and the CUDA and cuDNN libraries (pip install 'onnxruntime-gpu[cuda,cudnn]')"
+        if options.provider != "cuda":
+            hint = "--provider cpu does without"
         raise _unavailable(options, "its libraries or a device could not be loaded", hint)
     return Session(raw, options, file, held)
 

@@ -14,7 +14,7 @@ Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 Datum: TypeAlias = Array | Sequence["Datum"] | Mapping[str | int, "Datum"] | float | str | None
 Feeds: TypeAlias = Mapping[str, Datum]
 Outputs: TypeAlias = dict[str, Datum]
-Provider: TypeAlias = Literal["cpu", "cuda"]
+Provider: TypeAlias = Literal["cpu", "cuda", "openvino"]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ def test_the_catalogue_page_is_what_the_docstrings_say() -> None:
     assert generate.PAGE.read_text(encoding="utf-8") == generate.page(), "run: python docs/generate.py"
     assert generate.OPTIONS.read_text(encoding="utf-8") == generate.options_page(), "run: python docs/generate.py"
     assert generate.SCHEMA.read_text(encoding="utf-8") == generate.schema(), "run: python docs/generate.py"
+    assert generate.TARGET_SCHEMA.read_text(encoding="utf-8") == generate.schema_of_targets()
     assert generate.README.read_text(encoding="utf-8") == generate.readme(), "run: python docs/generate.py"
 
 

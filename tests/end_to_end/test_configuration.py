@@ -132,7 +132,7 @@ WRONG = [
     ("threads = true", "'threads' is True, expected an integer"),
     ("threads = -1", "option 'threads' is -1 (int), expected an integer from 0 to 1024"),
     ("verify = 1", "'verify' is 1, expected true or false"),
-    ('target = "ort-cp"', "expected one of 'ort-cpu', 'ort-cuda', 'onnx' (did you mean 'ort-cpu'?)"),
+    ('target = "ort-cp"', "no target is called 'ort-cp'; did you mean 'ort-cpu'?"),
     ('disable = "dce"', "'disable' is 'dce', expected an array"),
     ("disable = [3]", "'disable' is [3], expected an array of which each value is a string"),
     ('dim = { N = "8" }', "'dim' is {'N': '8'}, expected a table of which each value is an integer"),

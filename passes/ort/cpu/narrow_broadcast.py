@@ -5,15 +5,16 @@ from __future__ import annotations
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import let, profitable, require
+from ...rewriting.constraints import let, profitable, require, threshold
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rewrite, rule
+from ...targets.target_schema import usual
 from .conv.nchwc import known_elements
 
 x, thin = values("x thin")
 
-_WIDEST_PRODUCT = 32
+_WIDEST_PRODUCT = usual("outer-product-width")
 _WIDEST_COPY = 4
 _SHORTEST_COLUMN = 32  # at 16 the product of each pair costs as much as 16 inner loops, at 2 five times as much
 
@@ -29,7 +30,7 @@ def _show(m: Match) -> str:
     return f"{m.shapes.show(m.thin.value)} and {m.shapes.show(m.x.value)}"
 
 
-def _width(m: Match, most: int) -> int | str:
+def _width(m: Match, most: float) -> int | str:
     size = (m.x.dims or (None,))[-1]
     return size if isinstance(size, int) and 2 <= size <= most else _show(m)
 
@@ -68,7 +69,9 @@ rewrite(
         _FLOAT32,
         require("a column and a row", _is_outer_product, _show),
         profitable(
-            f"a last axis of 2 to {_WIDEST_PRODUCT}", lambda m: isinstance(_width(m, _WIDEST_PRODUCT), int), _show
+            f"a last axis of 2 to {_WIDEST_PRODUCT}",
+            lambda m: isinstance(_width(m, threshold(m, "outer-product-width")), int),
+            _show,
         ),
         profitable(f"one product, or columns of {_SHORTEST_COLUMN} or more", _is_long, _show),
         _COMPUTED,

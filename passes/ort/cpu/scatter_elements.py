@@ -6,16 +6,17 @@ from math import prod
 
 from .... import ir
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import let, profitable, require
+from ...rewriting.constraints import let, profitable, require, threshold
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 from ...simplify.shape.gather_elements import WHOLE_ROWS
+from ...targets.target_schema import usual
 from ...views.slice_ranges import axis_of
 
 x, numbers, shape, updates = values("x numbers shape updates")
 
-_FEWEST = 1 << 14  # x0.81 to x0.97 with 4 to 8,000
+_FEWEST = usual("scatter-elements")  # x0.81 to x0.97 with 4 to 8,000
 _NARROWEST, _WIDEST = 4, 1 << 14  # the offsets within a row are a constant: 128 KiB at most
 
 
@@ -51,7 +52,7 @@ def _width(m: Match) -> int:
         ),
         profitable(
             f"{_FEWEST:,} elements or more, or symbolic dims",
-            lambda m: m.updates.static is None or prod(m.updates.static) >= _FEWEST,
+            lambda m: m.updates.static is None or prod(m.updates.static) >= threshold(m, "scatter-elements"),
             lambda m: m.shapes.show(m.updates.value),
         ),
     ],

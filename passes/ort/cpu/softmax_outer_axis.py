@@ -7,15 +7,13 @@ from math import prod
 from .... import ir
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
-from ...rewriting.constraints import let, profitable, structural
+from ...rewriting.constraints import let, profitable, structural, threshold
 from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 from .conv.nchwc import FLOAT32
 
 (x,) = values("x")
-
-_INNER = 1 << 10  # elements after the axis from which on it is faster
 
 
 def _is_last(m: Match) -> bool:
@@ -44,7 +42,11 @@ def _inner(m: Match) -> int:
         structural("an axis before the last", lambda m: not _is_last(m)),
         FLOAT32,
         AXIS,
-        profitable("many elements after the axis", lambda m: _inner(m) >= _INNER, lambda m: m.shapes.show(m.x.value)),
+        profitable(
+            "many elements after the axis",
+            lambda m: _inner(m) >= threshold(m, "softmax-inner"),
+            lambda m: m.shapes.show(m.x.value),
+        ),
     ],
     exactness=Exactness.ROUNDING,
     source=(

@@ -12,6 +12,7 @@ from ...rewriting.match import Match
 from ...rewriting.pattern import op, values
 from ...rewriting.rule import rule
 from ...targets.kernel_table import has_kernel
+from ...targets.target_file import for_provider
 
 (x,) = values("x")
 
@@ -19,7 +20,7 @@ _FP16, _FP32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
 
 def _runs_in(m: Match, dtype: ir.DataType) -> bool | None:
-    target, node = replace(m.context.settings.target, name="ort-cpu"), m.root
+    target, node = replace(m.context.settings.target, name=for_provider("cpu").name), m.root
     return has_kernel(target, "", node.op_type, node.version or 0, (dtype,), (dtype,))
 
 

@@ -144,7 +144,7 @@ def test_what_some_opset_or_a_custom_domain_defines_is_accepted(pattern: Any) ->
 
 
 def test_a_target_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ir.PipelineError, match="no target is called 'ort-gpu'; did you mean 'ort-cpu'"):
+    with pytest.raises(ir.OptionsError, match="no target is called 'ort-gpu'; did you mean 'ort-cpu'"):
         c.target("ort-gpu")
 
 

@@ -9,7 +9,6 @@ import pytest
 from optimize_graph import ir
 from optimize_graph.passes import Target
 from optimize_graph.passes.targets.kernel_table import ABSENT, has_kernel, kernels_of
-from optimize_graph.passes.targets.target import Provider
 
 F16, F32, F64, I64, BOOL = (ir.DataType[name] for name in ("FLOAT16", "FLOAT", "DOUBLE", "INT64", "BOOL"))
 
@@ -53,10 +52,10 @@ def test_output_types_select_a_kernel() -> None:
     assert answers == [True, False]
 
 
-@pytest.mark.parametrize("provider", Provider)
-def test_every_row_of_the_data_is_a_kernel(provider: Provider) -> None:
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+def test_every_row_of_the_data_is_a_kernel(provider: str) -> None:
     text = files("optimize_graph.passes.targets").joinpath("data", f"{provider}.tsv").read_text()
     header, *rows = (line.split("\t") for line in text.splitlines())
     assert header == ["domain", "operator", "versions", "inputs", "outputs", "since", "until"]
     counts = Counter(("" if domain == "ai.onnx" else domain, name) for domain, name, *_ in rows)
-    assert dict(counts) == {key: len(kernels_of(provider, *key)) for key in counts}
+    assert dict(counts) == {key: len(kernels_of(Target(f"ort-{provider}").file, *key)) for key in counts}

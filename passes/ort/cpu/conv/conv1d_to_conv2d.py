@@ -21,7 +21,6 @@ _BY_CHANNEL = frozenset({"BatchNormalization", "InstanceNormalization"})
 _SPREAD: Mapping[str, int] = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0}
 _FEWEST = 2
 _LARGE = 64  # channels that are worth filling up to whole blocks
-_FEWEST_PRODUCTS = 12_000  # x0.94 at 800 (16 channels of length 1), x1.04 at 12,288 (64 channels)
 
 
 @register
@@ -47,12 +46,14 @@ class Conv1dToConv2d(NchwcPass):
                 context.log.miss(miss)
                 continue
             products = _products(convs, shapes)
+            # Usually 12,000: x0.94 at 800 (16 channels of length 1), x1.04 at 12,288 (64 channels).
+            fewest = context.settings.target.threshold("conv1d-products")
             if not context.profitable(
                 self.name,
                 where(convs[0]),
-                f"{_FEWEST_PRODUCTS:,} multiplications in one, or a symbolic length",
+                f"{fewest:,.0f} multiplications in one, or a symbolic length",
                 f"{products}",
-                expected=products is None or products >= _FEWEST_PRODUCTS,
+                expected=products is None or products >= fewest,
             ):
                 continue
             before, after = f"{len(convs)} 1-D convolutions", "2-D convolutions"

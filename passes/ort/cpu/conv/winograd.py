@@ -11,7 +11,7 @@ from ..... import ir
 from ....pipeline.exactness import Exactness
 from ....pipeline.phase import Phase
 from ....rewriting.builder import Builder
-from ....rewriting.constraints import let, profitable, require, structural
+from ....rewriting.constraints import let, profitable, require, structural, threshold
 from ....rewriting.match import Match
 from ....rewriting.pattern import op, values
 from ....rewriting.rule import rule
@@ -198,12 +198,12 @@ def _activated(m: Match, op: Builder, value: ir.Value) -> ir.Value:
         ),
         profitable(
             f"{SMALLEST} pixels",
-            lambda m: prod(m[GEOMETRY].result[1:]) >= SMALLEST,
+            lambda m: prod(m[GEOMETRY].result[1:]) >= threshold(m, "winograd-pixels"),
             lambda m: str(m[GEOMETRY].result[1:]),
         ),
         profitable(
             "less time",
-            lambda m: m[GEOMETRY].is_faster(m.context.settings.target.threads),
+            lambda m: m[GEOMETRY].is_faster(m.context.settings.target.threads, threshold(m, "winograd-share")),
             lambda m: m[GEOMETRY].describe(m.context.settings.target.threads),
         ),
         require(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from ....targets.target_schema import usual
+
 PRODUCTS = 6
 """Products for each step, which computes `PRODUCTS + 1 - taps` rows."""
 
-SMALLEST = 100  # pixels; with fewer, time goes into reading the weights, which are twice as many
+SMALLEST = usual("winograd-pixels")  # with fewer, time goes into reading the weights, which are twice as many
 LARGEST = 1 << 24  # bytes of filters, twice the weights: so that files stay of about the same size
 
-_GAIN, _NO_LOSS = 0.85, 0.95  # of the time, with the fewest and with the most threads
+_NO_LOSS = 0.95  # of the time, with the most threads
 _MOVE, _READ, _START, _START_OF_THREAD = 40, 8, 1_000_000, 3_500_000
 """Costs in multiplications, of which a thread does 5e10 a second (the blocked Conv runs at the CPU's peak): of an
 element that is moved; of a weight that is read, for each thread, since they share the memory; of the operators
@@ -68,11 +70,13 @@ class ConvGeometry:
         start = _START if threads == 1 else _START_OF_THREAD * threads
         return (filtered + move * moved + _READ * threads * weights * PRODUCTS + start) / max(plain, 1)
 
-    def is_faster(self, threads: tuple[int, int]) -> bool:
-        """Whether it gains with the fewest threads and one batch, and loses nothing with more of either."""
+    def is_faster(self, threads: tuple[int, int], gain: float) -> bool:
+        """Whether it takes at most a share `gain` of the time with the fewest threads and one batch, and loses nothing
+        with more of either.
+        """
         (fewest, most), (smallest, largest) = threads, self.batches
         return (
-            self.share(fewest, smallest) <= _GAIN
+            self.share(fewest, smallest) <= gain
             and self.share(most, smallest) <= _NO_LOSS
             and self.share(fewest, largest) <= _NO_LOSS
         )
