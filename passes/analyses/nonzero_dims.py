@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ... import ir
+from ...ir.shapes.symbolic import Atom, Dim, Expr, broadcast, floordiv, maximum, minimum, mod
 from .shapes import Shapes
-from .symbolic import Atom, Dim, Expr, broadcast, floordiv, maximum, minimum, mod
 
 
 def unless_empty(dim: Dim) -> Dim:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from .... import ir
-from .. import symbolic as d
-from ..facts import UNKNOWN, Call, Dims, DimsRule, Fact, NothingKnownError, position, unknown_dims
-from ..symbolic import Dim
+from ... import ir
+from . import symbolic as d
 from .compute import convolve, matmul_dims, pool_windows
 from .elementwise import broadcast_dims, reduction
+from .facts import UNKNOWN, Call, Dims, DimsRule, Fact, NothingKnownError, position, unknown_dims
 from .indexing import gather_nd
 from .layout import as_dim, range_dims
+from .symbolic import Dim
 
 DOMAIN: Final = "com.microsoft"
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import symbolic as d
-from ..facts import (
+from . import symbolic as d
+from .elementwise import broadcast_dims
+from .facts import (
     MOST_ELEMENTS,
     Call,
     Dims,
@@ -21,8 +22,7 @@ from ..facts import (
     position,
     unknown_dims,
 )
-from ..symbolic import Dim
-from .elementwise import broadcast_dims
+from .symbolic import Dim
 
 
 def as_dim(number: Dim) -> Dim:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import symbolic as d
-from ..facts import Call, Dims, NothingKnownError, dims_of, plain, position, unknown_dims
-from ..symbolic import Dim
+from . import symbolic as d
 from .elementwise import broadcast_dims
+from .facts import Call, Dims, NothingKnownError, dims_of, plain, position, unknown_dims
 from .layout import as_dim
+from .symbolic import Dim
 
 
 def matmul_dims(a: Dims, b: Dims) -> Dims:

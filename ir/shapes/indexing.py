@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from .. import symbolic as d
-from ..facts import (
+from . import symbolic as d
+from .facts import (
     Call,
     Dims,
     Elements,
@@ -20,8 +20,8 @@ from ..facts import (
     position,
     unknown_dims,
 )
-from ..symbolic import Dim
 from .layout import as_dim
+from .symbolic import Dim
 
 FAR: Final = 2**31 - 1
 """From here on a slice means "to the end"; no dim is as large."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from .... import ir
-from ..facts import UNKNOWN, Dims, Fact, NothingKnownError, position, unknown_dims
-from ..symbolic import Dim, fresh_dim, fresh_integer
+from ... import ir
+from .facts import UNKNOWN, Dims, Fact, NothingKnownError, position, unknown_dims
+from .symbolic import Dim, fresh_dim, fresh_integer
 
 ITERATIONS: Final = 3
 """Iterations of the fixed point over the facts of loop-carried values; after them nothing is assumed."""
