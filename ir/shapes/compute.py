@@ -74,7 +74,7 @@ def _windows(dim: Dim, extent: int, stride: int, pads: tuple[int, int], *, ceil:
             return most
         # Whether a last window that starts in the padding counts depends on the opset and the runtime.
         if not isinstance(dim, int) or not isinstance(most, int) or (most - 1) * stride >= dim + before:
-            return d.fresh_dim()
+            return d.fresh_dim(likely=most)
         return most
     return fewest
 

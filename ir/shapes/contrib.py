@@ -14,7 +14,7 @@ from . import symbolic as d
 from .compute import convolve, matmul_dims, pool_windows
 from .elementwise import broadcast_dims, reduction
 from .facts import UNKNOWN, Call, Dims, DimsRule, Fact, NothingKnownError, position, unknown_dims
-from .indexing import gather_nd
+from .indexing import agreed, gather_nd
 from .layout import as_dim, range_dims
 from .symbolic import Dim
 
@@ -252,7 +252,7 @@ def _concat(call: Call) -> Sequence[Dims | None]:
     total: Dim = 0
     for piece in pieces:
         total = total + piece[axis]
-    rest = (dims[0] if all(dim == dims[0] for dim in dims) else d.fresh_dim() for dims in zip(*pieces, strict=True))
+    rest = map(agreed, zip(*pieces, strict=True))
     return (tuple(total if place == axis else dim for place, dim in enumerate(rest)),)
 
 

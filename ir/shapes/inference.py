@@ -25,7 +25,7 @@ RULES: Final = (compute, elementwise, layout, indexing)
 
 _BY_NUMBER: Final = {each.value: each for each in ir.DataType}
 _RANGES: Final = {ir.DataType.INT64: 2**63, ir.DataType.INT32: 2**31, ir.DataType.BOOL: 2}
-_BROKEN: Final = (NothingKnownError, LookupError, ValueError, TypeError, ArithmeticError)
+BROKEN: Final = (NothingKnownError, LookupError, ValueError, TypeError, ArithmeticError)
 """A node that breaks the rules of its operator (an axis out of range, …) never runs: nothing is known of it."""
 
 
@@ -56,7 +56,7 @@ class Inference:
         if node.domain == "" and node.op_type in control_flow.RULES:
             try:
                 return control_flow.RULES[node.op_type](self, node)
-            except _BROKEN:
+            except BROKEN:
                 self._forget_bodies(node)
                 return [UNKNOWN] * len(node.outputs)
         return infer(Call(node, [None if value is None else self.fact(value) for value in node.inputs]))
@@ -107,7 +107,7 @@ def infer(call: Call) -> list[Fact]:
     if rule is not None:
         try:
             dims = rule(call)
-        except _BROKEN:
+        except BROKEN:
             dims = ()
     facts = [_settled(call, dtype, dims[i] if i < len(dims) else None) for i, dtype in enumerate(types)]
     return _with_elements(call, facts)
@@ -147,7 +147,7 @@ def _with_elements(call: Call, facts: list[Fact]) -> list[Fact]:
         try:
             result = rule(call)
             found = [result] if isinstance(result, np.ndarray) else list(result)
-        except _BROKEN:
+        except BROKEN:
             pass
     return [_tracked(fact, each) for fact, each in zip(facts, found, strict=False)] + facts[len(found) :]
 
@@ -234,8 +234,11 @@ def _constant_fact(value: ir.Value) -> Fact | None:
     tensor = ir.constant_tensor(value)
     if tensor is None and value.graph is None and value.producer() is None:
         tensor = value.const_value  # made for a rewrite, in no graph yet
-    if tensor is None:
-        return None
+    return None if tensor is None else tensor_fact(tensor)
+
+
+def tensor_fact(tensor: ir.TensorProtocol) -> Fact:
+    """All that there is to know about a constant."""
     fact = Fact(tensor.dtype, tuple(tensor.shape.numpy()))
     if fact.dtype not in INTEGERS or not _is_small(fact):
         return fact

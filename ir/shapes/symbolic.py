@@ -22,13 +22,17 @@ _counter = count()
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """A symbol (no arguments), or a function of Dims. `born` counts fresh symbols; those of the interface have 0."""
+    """A symbol (no arguments), or a function of Dims. `born` counts fresh symbols; those of the interface have 0.
+
+    `likely`: what a fresh symbol is in most runs; nothing follows from it.
+    """
 
     text: str
     name: str
     arguments: tuple[Dim, ...]
     low: int | None
     born: int
+    likely: Dim | None = None
 
     def __hash__(self) -> int:
         return hash(self.text)
@@ -159,22 +163,22 @@ def _spell_atom(atom: Atom) -> str:
     return atom.name
 
 
-def _symbol(text: str, name: str, low: int | None, born: int) -> Expr:
-    return Expr({(Atom(text, name, (), low, born),): 1})
+def _symbol(text: str, name: str, low: int | None, born: int, likely: Dim | None = None) -> Expr:
+    return Expr({(Atom(text, name, (), low, born, likely),): 1})
 
 
-def named_dim(name: str) -> Expr:
+def named_dim(name: str, least: int = 0) -> Expr:
     """The size that the interface calls `name`: the same wherever it says so; 0 and 1 are sizes too.
 
     Of a name that is too long to handle, nothing is known.
     """
-    return _symbol(repr(name), name, 0, 0) if len(name) <= _LONGEST // 4 else fresh_dim()
+    return _symbol(repr(name), name, least, 0) if len(name) <= _LONGEST // 4 else fresh_dim()
 
 
-def fresh_dim() -> Expr:
-    """A size of which nothing is known, not even that it equals another."""
+def fresh_dim(likely: Dim | None = None) -> Expr:
+    """A size of which nothing is known, not even that it equals another, though it may be `likely` in most runs."""
     born = next(_counter) + 1
-    return _symbol(f"?{born}", "?", 0, born)
+    return _symbol(f"?{born}", "?", 0, born, likely)
 
 
 def fresh_integer() -> Expr:
