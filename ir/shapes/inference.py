@@ -9,6 +9,7 @@ Bodies of functions are unknown until they are inlined. A body of a Loop or Scan
 from __future__ import annotations
 
 from collections.abc import Iterable, MutableMapping, Sequence
+from math import prod
 from typing import Final
 
 import numpy as np
@@ -96,10 +97,10 @@ def infer(call: Call) -> list[Fact]:
         return ml.ml_facts(call)
     if node.domain not in ("", ml.DOMAIN):
         return [UNKNOWN] * len(node.outputs)
-    types = [_type_of(call, index) for index in range(len(node.outputs))]
-    rule = DIMS.get(node.op_type) if node.domain == "" else None
     if node.op_type == "Constant":
         return [_constant_fact(node.outputs[0]) or _by_the_standard(call)[0]]
+    types = [_type_of(call, index) for index in range(len(node.outputs))]
+    rule = DIMS.get(node.op_type) if node.domain == "" else None
     if rule is None or None in types:
         facts = _by_the_standard(call)
         types = [dtype or fact.dtype for dtype, fact in zip(types, facts, strict=True)]
@@ -165,7 +166,7 @@ def _tracked(fact: Fact, elements: Elements | None) -> Fact:
     """With elements that fit its type; each that is not known gets a symbol of its own."""
     if fact.dtype not in INTEGERS or not _is_small(fact):
         return fact
-    size = int(np.prod(fact.static or (), dtype=np.int64))
+    size = prod(fact.static or ())
     if elements is None or elements.size != size:
         return Fact(fact.dtype, fact.dims, tuple(fresh_integer() for _ in range(size)))
     limit = _RANGES[fact.dtype]

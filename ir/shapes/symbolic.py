@@ -199,13 +199,13 @@ def low(dim: Dim) -> int | None:
 
 def nonnegative(dim: Dim) -> bool:
     """Whether `dim >= 0` is proven."""
-    lowest = low(dim)
-    return lowest is not None and lowest >= 0
+    return at_least(dim, 0)
 
 
 def at_least(dim: Dim, bound: Dim) -> bool:
     """Whether `dim >= bound` is proven."""
-    return nonnegative(dim - bound)
+    lowest = low(dim) if isinstance(bound, int) else low(dim - bound)
+    return lowest is not None and lowest >= (bound if isinstance(bound, int) else 0)
 
 
 def differ(a: Dim, b: Dim) -> bool:
@@ -332,6 +332,8 @@ def broadcast(*dims: Dim) -> Dim:
         for each in _arguments(dim, "broadcast") or (dim,):
             operands[each] = None
     operands.pop(1, None)
+    if len(operands) <= 1:
+        return next(iter(operands), 1)
     for dim in list(operands):
         parts = _arguments(dim, "nonzero_or")
         if parts and parts[0] in operands:
@@ -342,9 +344,7 @@ def broadcast(*dims: Dim) -> Dim:
     for dim in operands:
         if isinstance(dim, int) or at_least(dim, 2):
             return dim
-    if len(operands) <= 1:
-        return next(iter(operands), 1)
-    return _apply("broadcast", _ordered(*operands), 0)
+    return dim if len(operands) == 1 else _apply("broadcast", _ordered(*operands), 0)
 
 
 def equals_if_broadcast(dim: Dim, full: Dim) -> bool:

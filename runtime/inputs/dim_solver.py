@@ -34,7 +34,7 @@ class Equations:
     equal: list[Dim] = field(default_factory=list)
     alike: list[tuple[Dim, Dim]] = field(default_factory=list)
     multiples: list[tuple[Dim, int]] = field(default_factory=list)
-    least: list[tuple[Dim, int]] = field(default_factory=list)
+    least: dict[Dim, int] = field(default_factory=dict)
 
     def require_equal(self, one: Dim, two: Dim) -> None:
         """Add the constraint that two sizes are equal."""
@@ -54,7 +54,7 @@ class Equations:
     def require_least(self, size: Dim, number: int) -> None:
         """Add a lower bound of a size."""
         if isinstance(size, Expr) and size.born == 0 and (size.low is None or size.low < number):
-            self.least.append((size, number))
+            self.least[size] = max(number, self.least.get(size, number))
 
     def require_most(self, size: Dim, bound: Dim) -> None:
         """Add an upper bound of a size."""
@@ -104,7 +104,7 @@ class _Solver:
         for size, divisor in dict.fromkeys(self.equations.multiples):
             self._make_multiple(size, divisor)
         for _ in range(2):
-            for size, number in dict.fromkeys(self.equations.least):
+            for size, number in self.equations.least.items():
                 self._grow(size, number)
         return self._sizes()
 

@@ -28,7 +28,7 @@ class Collector(Inference):
         self.equations = equations
         self._declared = declared_symbols
         self._below: dict[ir.Value, Dim] = {}
-        self._typical: dict[Dim, Dim] = {}
+        self._typical: dict[Dims, Dims] = {}
         self._budget = MAX_NODES
         for value in model.graph.inputs:
             if value.const_value is not None:  # feeds leave an overridable initializer as it is
@@ -45,12 +45,12 @@ class Collector(Inference):
     def learn(self, node: ir.Node) -> None:
         """Infer the facts about the outputs of `node`, until the node budget is spent."""
         self._budget -= 1
-        if self._budget >= 0:
+        if self._budget >= 0 and node.op_type != "Constant":  # whose facts need no inference
             super().learn(node)
 
     def infer_node(self, node: ir.Node) -> list[Fact]:
         """The facts about each output of `node`: what is proven, likely, or else declared."""
-        function = self._functions.get(node.op_identifier())
+        function = self._functions.get(node.op_identifier()) if self._functions else None
         if function is None:
             facts = super().infer_node(node)
         else:
@@ -65,6 +65,8 @@ class Collector(Inference):
         super().assume(value, self._likely(fact))
 
     def _completed(self, value: ir.Value, fact: Fact) -> Fact:
+        if fact.dtype is not None and fact.dims is not None:
+            return self._likely(fact)
         dims = fact.dims
         if dims is None and value.shape is not None and not value.is_graph_output():
             dims = self._declared_dims(value.shape.dims)
@@ -72,12 +74,12 @@ class Collector(Inference):
 
     def _likely(self, fact: Fact) -> Fact:
         """The fact with dims as they are in most runs, without the cases that proofs need."""
-        if fact.dims is None or fact.static is not None:
+        if fact.dims is None:
             return fact
-        for dim in fact.dims:
-            if dim not in self._typical:
-                self._typical[dim] = likely(dim)
-        return Fact(fact.dtype, tuple(self._typical[dim] for dim in fact.dims), fact.elements)
+        if fact.dims not in self._typical:
+            self._typical[fact.dims] = tuple(map(likely, fact.dims))
+        dims = self._typical[fact.dims]
+        return fact if dims == fact.dims else Fact(fact.dtype, dims, fact.elements)
 
     def _declared_dims(self, dims: Sequence[int | ir.SymbolicDim]) -> Dims:
         """Declared dims of inner values: numbers hold, and so do symbols that the inputs have."""
@@ -90,15 +92,15 @@ class Collector(Inference):
 
     def _constrain(self, node: ir.Node) -> None:
         """Collect the constraints of a node and of the bodies that it runs."""
-        inputs = [None if value is None else self.fact(value) for value in node.inputs]
         if node.op_type in _SAME_ELEMENTS and node.inputs[0] in self._below:
             self._below[node.outputs[0]] = self._below[node.inputs[0]]
         rule = RULES.get((node.domain, node.op_type))
         if rule is not None:
+            inputs = [None if value is None else self.fact(value) for value in node.inputs]
             results = [self.fact(value) for value in node.outputs]
             with suppress(*BROKEN):  # facts are missing, or the node breaks its operator's rules at any size
                 rule(ConstrainedCall(node, inputs, results, self.equations, self._below, self.fact))
-        function = self._functions.get(node.op_identifier())
+        function = self._functions.get(node.op_identifier()) if self._functions else None
         if function is not None:
             self.learn(node)  # its body has the facts of another call, perhaps
         for body in [function.graph] if function is not None else self._bodies(node):

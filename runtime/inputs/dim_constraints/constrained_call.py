@@ -45,7 +45,9 @@ class ConstrainedCall(Call):
 
     def broadcast(self, *shapes: Dims) -> None:
         """Require multidirectional broadcasting: aligned dims are equal or 1."""
-        for axis in range(-max(map(len, shapes), default=0), 0):
+        if all(dims == shapes[0] for dims in shapes):
+            return
+        for axis in range(-max(map(len, shapes)), 0):
             aligned = [dims[axis] for dims in shapes if len(dims) >= -axis]
             first = next((dim for dim in aligned if isinstance(dim, int) and dim != 1), aligned[0])
             for dim in aligned:
