@@ -12,13 +12,13 @@ from functools import lru_cache
 from typing import Final
 
 from ... import ir
-from . import symbolic as d
-from .facts import DIMS, Call, Fact, NothingKnownError
+from ...ir.shapes import symbolic as d
+from ...ir.shapes.compute import heads
+from ...ir.shapes.contrib import DOMAIN as CONTRIB_DOMAIN
+from ...ir.shapes.facts import DIMS, Call, Fact, NothingKnownError
+from ...ir.shapes.symbolic import Dim
 from .manager import Analysis, AnalysisManager
-from .shape_inference.compute import heads
-from .shape_inference.contrib import DOMAIN as CONTRIB_DOMAIN
 from .shapes import Shapes
-from .symbolic import Dim
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from ... import ir
+from ...ir.shapes.symbolic import Dim, Expr
 from .cost import Cost
 from .liveness import Liveness
 from .manager import AnalysisManager
 from .shapes import Shapes
-from .symbolic import Dim, Expr
 
 
 @dataclass(frozen=True)

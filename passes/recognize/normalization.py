@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ... import ir
+from ...ir.shapes.facts import Dims
 from ..analyses import Shapes
-from ..analyses.facts import Dims
 from ..pipeline.exactness import Exactness
 from ..rewriting.builder import Builder
 from ..rewriting.constraints import let, profitable, require, structural

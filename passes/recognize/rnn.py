@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import ir
+from ...ir.shapes.symbolic import at_least
 from ..analyses import Shapes
-from ..analyses.symbolic import at_least
 from ..phases import quantizer_in
 from ..pipeline.exactness import Exactness
 from ..pipeline.pass_ import Pass, PassContext, where

@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ... import ir
+from ...ir.shapes.facts import Call, Fact
+from ...ir.shapes.inference import infer
 from ..analyses import Shapes
-from ..analyses.facts import Call, Fact
-from ..analyses.shapes import infer
 from ..pipeline.pass_ import Settings, where
 from ..pipeline.rewrite_log import MissedRewrite
 from ..targets.kernel_table import ABSENT, CONTRIB, has_kernel

@@ -9,9 +9,9 @@ from math import prod
 import numpy as np
 
 from ... import ir
+from ...ir.shapes.facts import Dims
+from ...ir.shapes.symbolic import exact_quotient, low, product
 from ..analyses import Dim
-from ..analyses.facts import Dims
-from ..analyses.symbolic import exact_quotient, low, product
 from ..rewriting.builder import Builder
 from .slice_ranges import Range, slice_parameters
 from .view import Factor, Group, View, identity

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 
 from ... import ir
+from ...ir.shapes.facts import Dims
+from ...ir.shapes.indexing import slice_indices
 from ..analyses import Dim, Shapes
-from ..analyses.facts import Dims
-from ..analyses.shape_inference.indexing import slice_indices
 from .slice_ranges import axis_of, ranges, split_window
 from .view import View, identity
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ... import ir
+from ...ir.shapes.indexing import slice_indices
 from ..analyses import Dim, Shapes
-from ..analyses.shape_inference.indexing import slice_indices
 
 _LAST = (1 << 63) - 1
 

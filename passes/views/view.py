@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ..analyses.facts import Dims
-from ..analyses.symbolic import Dim, exact_quotient, product
+from ...ir.shapes.facts import Dims
+from ...ir.shapes.symbolic import Dim, exact_quotient, product
 
 Strides = tuple[Dim, tuple[tuple[tuple[Dim, Dim], ...], ...]]
 

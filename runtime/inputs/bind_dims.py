@@ -10,17 +10,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ... import ir
+from ...ir.shapes.evaluate import evaluate
+from ...ir.shapes.symbolic import Dim, floordiv, mod
 from .dim_constraints import collect, infer_rank
-from .dim_solver import Equations
-from .symbolic_size import Size
+from .dim_solver import Equations, size_of
 
-_OPERATORS: Final[Mapping[type[ast.operator], Callable[[int, int], int]]] = {
+_OPERATORS: Final[Mapping[type[ast.operator], Callable[[Dim, Dim], Dim]]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Div: operator.floordiv,
-    ast.Mod: operator.mod,
+    ast.FloorDiv: floordiv,
+    ast.Div: floordiv,
+    ast.Mod: mod,
 }
 _NO_NAME = re.compile(r"(|\?|-1|None|none|unk__\d+|unk)")
 _BATCH = re.compile(r"batch|^(b|n|bs|s\d+)$|unk|dynamic|dim|axis|axes|none", re.IGNORECASE)
@@ -84,7 +85,10 @@ class Binding:
 
     def size(self, dim: int | str) -> int:
         """Raises KeyError for a symbol that no input has."""
-        return dim if isinstance(dim, int) else _evaluate(dim, self.sizes)
+        number = self.sizes[dim] if dim in self.sizes else evaluate(_parsed(dim), self.sizes)
+        if number is None:
+            raise KeyError(dim)
+        return number
 
     def shape(self, dims: Sequence[int | str]) -> tuple[int, ...]:
         """The dims as numbers. Raises KeyError for a symbol that no input has."""
@@ -117,19 +121,18 @@ def _parse(dim: str) -> ast.expr | None:
     return tree if fits and whole and possible else None
 
 
-def _evaluate(dim: str, sizes: Mapping[str, int]) -> int:
-    tree = _parse(dim)
-    return sizes[dim] if tree is None else _value(tree, sizes)
+def _parsed(dim: int | str) -> Dim:
+    """A declared dim over the symbols in it."""
+    tree = None if isinstance(dim, int) else _parse(dim)
+    return size_of(dim) if tree is None else _value(tree)
 
 
-def _value(tree: ast.expr, sizes: Mapping[str, int]) -> int:
+def _value(tree: ast.expr) -> Dim:
     match tree:
         case ast.BinOp(left=left, op=op, right=right):
-            divides = isinstance(op, (ast.FloorDiv, ast.Div, ast.Mod))
-            divisor = _value(right, sizes)
-            return _OPERATORS[type(op)](_value(left, sizes), max(divisor, 1) if divides else divisor)
+            return _OPERATORS[type(op)](_value(left), _value(right))
         case ast.Name(id=name):
-            return sizes[name]
+            return size_of(name)
         case ast.Constant(value=int(number)):
             return number
         case _:
@@ -141,39 +144,7 @@ def equations_of(model: ir.Model, inputs: Mapping[ir.Value, OpenInput]) -> Equat
     names = {symbol for each in inputs.values() for dim in each.dims for symbol in symbols(dim)}
     if not names:
         return None
-    scratch = Equations()
-    dims = {value: [_as_size(dim, scratch) for dim in each.dims] for value, each in inputs.items()}
-    return collect(model, dims, {name: Size.symbol(name) for name in names}, scratch)
-
-
-def _as_size(dim: int | str, equations: Equations) -> Size:
-    if isinstance(dim, int):
-        return Size.number(dim)
-    tree = _parse(dim)
-    return Size.symbol(dim) if tree is None else _polynomial(tree, equations)
-
-
-def _polynomial(tree: ast.expr, equations: Equations) -> Size:
-    match tree:
-        case ast.BinOp(left=left, op=op, right=right):
-            one, two = _polynomial(left, equations), _polynomial(right, equations)
-            match op:
-                case ast.Add():
-                    return one + two
-                case ast.Sub():
-                    return one - two
-                case ast.Mult():
-                    return one * two
-                case ast.FloorDiv() | ast.Div() if two.constant:
-                    return equations.floor_div(one, two.constant)
-                case _:
-                    return equations.unknown()
-        case ast.Name(id=name):
-            return Size.symbol(name)
-        case ast.Constant(value=int(number)):
-            return Size.number(number)
-        case _:
-            return equations.unknown()
+    return collect(model, {value: tuple(map(_parsed, each.dims)) for value, each in inputs.items()}, names, Equations())
 
 
 def bind(

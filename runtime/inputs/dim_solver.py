@@ -6,11 +6,21 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .symbolic_size import UNKNOWN, Size
+from ...ir.shapes.evaluate import evaluate, substitute, symbols
+from ...ir.shapes.symbolic import Atom, Dim, Expr, exact_quotient, floordiv, named_dim
 
-MAX_TERMS = 24  # of a polynomial; beyond that it is unknown
 MAX_SIZE = 1 << 24  # of a dim of a generated input
 MAX_TRIED = 16  # equations that elimination does not solve: each costs up to 0.1 s
+
+
+def size_of(dim: int | str) -> Dim:
+    """A declared dim of an input that is not empty."""
+    return dim if isinstance(dim, int) else named_dim(dim, least=1)
+
+
+def _is_open(dim: Dim) -> bool:
+    """Whether a size depends on symbols of the inputs alone."""
+    return isinstance(dim, Expr) and dim.born == 0
 
 
 @dataclass
@@ -18,69 +28,37 @@ class Equations:
     """Constraints on sizes, in the order in which the model states them.
 
     `equal`: the expression is 0. `alike`: the two are equal, or one of them is 1 (broadcasting). `multiples`: the
-    first is divisible by the second. `least`: the first is at least the second. `quotients` defines derived symbols:
-    the largest whole number that is at most the expression over the number.
+    first is divisible by the second. `least`: the first is at least the second.
     """
 
-    equal: list[Size] = field(default_factory=list)
-    alike: list[tuple[Size, Size]] = field(default_factory=list)
-    multiples: list[tuple[Size, int]] = field(default_factory=list)
-    least: list[tuple[Size, int]] = field(default_factory=list)
-    quotients: dict[str, tuple[Size, int]] = field(default_factory=dict)
-    _names: dict[tuple[Size, int], str] = field(default_factory=dict)
-    _count: int = 0
+    equal: list[Dim] = field(default_factory=list)
+    alike: list[tuple[Dim, Dim]] = field(default_factory=list)
+    multiples: list[tuple[Dim, int]] = field(default_factory=list)
+    least: dict[Dim, int] = field(default_factory=dict)
 
-    def unknown(self) -> Size:
-        """A fresh symbol without any constraint."""
-        self._count += 1
-        return Size.symbol(f"{UNKNOWN}{self._count}")
-
-    def bounded(self, size: Size) -> Size:
-        """`size`, or a fresh symbol when it has too many terms."""
-        return size if len(size.terms) <= MAX_TERMS else self.unknown()
-
-    def floor_div(self, size: Size, divisor: int) -> Size:
-        """The quotient as a polynomial, a number or a derived symbol; unknown for other divisors than positive ones."""
-        whole = size.divided(Size.number(divisor)) if divisor else None
-        if whole is not None:
-            return whole
-        number = size.constant
-        if number is not None and divisor:
-            return Size.number(number // divisor)
-        if divisor <= 0 or size.is_unknown:
-            return self.unknown()
-        key = size, divisor
-        if key not in self._names:
-            self._names[key] = f"\0/{len(self._names)}"
-            self.quotients[self._names[key]] = key
-        return Size.symbol(self._names[key])
-
-    def require_equal(self, one: Size, two: Size) -> None:
+    def require_equal(self, one: Dim, two: Dim) -> None:
         """Add the constraint that two sizes are equal."""
-        difference = one - two
-        if difference.symbols and not difference.is_unknown:
+        if _is_open(difference := one - two):
             self.equal.append(difference)
 
-    def require_alike(self, one: Size, two: Size) -> None:
+    def require_alike(self, one: Dim, two: Dim) -> None:
         """Add the constraint that two sizes are equal or one of them is 1."""
-        if 1 not in (one.constant, two.constant) and (one - two).symbols and not (one - two).is_unknown:
+        if 1 not in (one, two) and _is_open(one - two):
             self.alike.append((one, two))
 
-    def require_multiple(self, size: Size, divisor: int) -> None:
+    def require_multiple(self, size: Dim, divisor: int) -> None:
         """Add the constraint that `divisor` divides a size."""
-        if divisor > 1 and size.symbols and not size.is_unknown and size.divided(Size.number(divisor)) is None:
+        if divisor > 1 and _is_open(size) and exact_quotient(size, divisor) is None:
             self.multiples.append((size, divisor))
 
-    def require_least(self, size: Size, number: int) -> None:
+    def require_least(self, size: Dim, number: int) -> None:
         """Add a lower bound of a size."""
-        if number > 1 and size.symbols and not size.is_unknown:
-            self.least.append((size, number))
+        if isinstance(size, Expr) and size.born == 0 and (size.low is None or size.low < number):
+            self.least[size] = max(number, self.least.get(size, number))
 
-    def require_most(self, size: Size, bound: Size) -> None:
+    def require_most(self, size: Dim, bound: Dim) -> None:
         """Add an upper bound of a size."""
-        left = bound - size
-        if left.symbols and not left.is_unknown:
-            self.least.append((left, 0))
+        self.require_least(bound - size, 0)
 
     def solve(self, wanted: Mapping[str, int], kept: frozenset[str] = frozenset()) -> dict[str, int]:
         """Sizes near `wanted` that satisfy the constraints as far as possible.
@@ -98,13 +76,19 @@ def _roundest(low: int, high: int) -> int:
     return -(-low // step) * step
 
 
+def _affine(size: Dim) -> tuple[Atom, int, int] | None:
+    """`atom, factor, offset` of a size that is `factor * atom + offset`, else None."""
+    terms = size.terms if isinstance(size, Expr) else {}
+    inner = [atoms for atoms in terms if atoms]
+    return (inner[0][0], terms[inner[0]], terms.get((), 0)) if len(inner) == 1 == len(inner[0]) else None
+
+
 class _Solver:
     """Gaussian elimination as far as it goes, then a search: each unsatisfied constraint changes one symbol."""
 
     def __init__(self, equations: Equations, wanted: Mapping[str, int], kept: frozenset[str]) -> None:
         self.equations, self.wanted, self.kept = equations, wanted, kept
-        self.values: dict[str, Size] = {}
-        self.known: dict[str, Size | None] = {}  # quotients as polynomials, with `values` put in
+        self.values: dict[str, Dim] = {}
 
     def solve(self) -> dict[str, int]:
         pending = list(dict.fromkeys(self.equations.equal))
@@ -120,7 +104,7 @@ class _Solver:
         for size, divisor in dict.fromkeys(self.equations.multiples):
             self._make_multiple(size, divisor)
         for _ in range(2):
-            for size, number in dict.fromkeys(self.equations.least):
+            for size, number in self.equations.least.items():
                 self._grow(size, number)
         return self._sizes()
 
@@ -130,112 +114,105 @@ class _Solver:
         """The size of every symbol of the inputs under the partial solution."""
         sizes = {}
         for name, wanted in self.wanted.items():
-            number = self._number(name, {})
+            number = evaluate(self.values.get(name, wanted), self.wanted)
             sizes[name] = wanted if number is None or not 0 <= number <= MAX_SIZE else number
         return sizes
 
-    def _reduced(self, size: Size) -> Size:
-        """`size` under the partial solution."""
-        size = size.substitute(self.values)
-        quotients = {name: self._quotient(name) for name in size.symbols if name in self.equations.quotients}
-        return size.substitute({name: value for name, value in quotients.items() if value is not None})
+    def _bound(self, size: Dim) -> Dim:
+        """`size` over unbound symbols."""
+        return substitute(size, lambda atom: None if atom.arguments else self.values.get(atom.name))
 
-    def _quotient(self, name: str) -> Size | None:
-        """A derived symbol as a polynomial, where the partial solution makes it one."""
-        if name not in self.known:
-            size, divisor = self.equations.quotients[name]
-            size = self._reduced(size)
-            number = size.constant
-            self.known[name] = (
-                Size.number(number // divisor) if number is not None else size.divided(Size.number(divisor))
-            )
-        return self.known[name]
+    def _reduced(self, size: Dim) -> Dim:
+        """`size` under the partial solution, each function that has cases being what it is with the present sizes."""
+        return substitute(size, self._case)
 
-    def _bases(self, size: Size) -> set[str]:
-        """The symbols that `size` depends on, without quotients."""
-        found: set[str] = set()
-        pending, seen = list(size.symbols), set(size.symbols)
-        while pending:
-            name = pending.pop()
-            if name in self.equations.quotients:
-                inner = set(self.equations.quotients[name][0].symbols) - seen
-                seen |= inner
-                pending += inner
-            elif name in self.values:
-                inner = set(self.values[name].symbols) - seen
-                seen |= inner
-                pending += inner
-            else:
-                found.add(name)
-        return found
+    def _case(self, atom: Atom) -> Dim | None:
+        if not atom.arguments:
+            return self.values.get(atom.name)
+        if atom.name in ("floordiv", "mod"):
+            return None
+        first, *others = arguments = [self._reduced(each) for each in atom.arguments]
+        if atom.name == "windows":
+            return floordiv(first, others[0]) + 1
+        if atom.name == "max" and 0 in arguments:  # a size, which is required to be positive
+            return first if others == [0] else others[0]
+        if atom.name == "nonzero_or":
+            return first
+        number = self._evaluate(Expr({(atom,): 1}))
+        return next((each for each in arguments if number is not None and self._evaluate(each) == number), first)
 
-    def _bind(self, name: str, value: Size) -> bool:
-        if name in self.values or name not in self.wanted or name in self._bases(value):
+    def _evaluate(self, size: Dim) -> int | None:
+        """The value of `size` with the present sizes."""
+        return evaluate(self._bound(size), self.wanted)
+
+    def _free(self, size: Dim) -> list[str]:
+        """The unbound symbols that `size` depends on, in the order of the inputs."""
+        names = {atom.name for atom in symbols(self._bound(size))}
+        return [name for name in self.wanted if name in names]
+
+    def _bind(self, name: str, value: Dim) -> bool:
+        if name in self.values or name not in self.wanted or name in self._free(value):
             return False
-        number = value.constant
-        if number is not None and not 0 <= number <= MAX_SIZE:
+        if isinstance(value, int) and not 0 <= value <= MAX_SIZE:
             return False
-        self.values = {each: old.substitute({name: value}) for each, old in self.values.items()}
+        replaced = {name: value}
+        self.values = {
+            each: substitute(old, lambda atom: None if atom.arguments else replaced.get(atom.name))
+            for each, old in self.values.items()
+        }
         self.values[name] = value
-        self.known = {}
         return True
 
     # --- equations ----------------------------------------------------------------------------------------------------
 
-    def _solved(self, equation: Size) -> bool:
+    def _solved(self, equation: Dim) -> bool:
         """Solve `equation` for one symbol; True also when it has no free symbol left."""
         rest = self._reduced(equation)
-        names = rest.symbols
-        if not names:
+        if isinstance(rest, int):
             return True
-        linear = [name for name in names if sum(name in monomial for monomial, _ in rest.terms) == 1]
-        for name in sorted(linear, key=lambda each: (each in self.kept, names.index(each))):
-            factor = next((factor for monomial, factor in rest.terms if monomial == (name,)), 0)
-            if not factor:
-                continue
-            others = (rest - Size.symbol(name) * factor) * -1
-            value = others.divided(Size.number(factor))
-            if name in self.equations.quotients and value is not None and value.constant is not None:
-                return self._invert(name, value.constant)
-            if value is not None and self._may_be(value) and self._bind(name, value):
+        linear = [atoms[0] for atoms in rest.terms if len(atoms) == 1]
+        linear = [atom for atom in linear if sum(atom in atoms for atoms in rest.terms) == 1]
+        for atom in sorted(linear, key=lambda each: (each.name in self.kept, each.text)):
+            factor = rest.terms[(atom,)]
+            value = exact_quotient(Expr({(atom,): factor}) - rest, factor)
+            if atom.name == "floordiv" and atom.arguments:
+                if isinstance(value, int):
+                    return self._invert(atom, value)
+            elif value is not None and self._may_be(value) and self._bind(atom.name, value):
                 return True
         return self._common_factor(rest)
 
-    def _may_be(self, value: Size) -> bool:
+    def _may_be(self, value: Dim) -> bool:
         """Whether a symbol may be this polynomial: a number, or one that is positive with the wanted sizes."""
-        number = value.constant if value.constant is not None else self._evaluate(value, {})
-        return number is not None and number >= (0 if value.constant is not None else 1)
+        number = self._evaluate(value)
+        return number is not None and number >= (0 if isinstance(value, int) else 1)
 
-    def _common_factor(self, rest: Size) -> bool:
+    def _common_factor(self, rest: Expr) -> bool:
         """`B * H - B * 5 = 0`: divide by the common factor, then solve."""
-        shared = [name for name in rest.symbols if all(name in monomial for monomial, _ in rest.terms)]
-        if not shared or len(rest.terms) < 2:
-            return False
-        quotient = rest.divided(Size.symbol(shared[0]))
+        first, *others = rest.terms
+        shared = [atom for atom in first if all(atom in atoms for atoms in others)]
+        quotient = exact_quotient(rest, Expr({(shared[0],): 1})) if shared and others else None
         return quotient is not None and self._solved(quotient)
 
-    def _invert(self, name: str, number: int) -> bool:
+    def _invert(self, atom: Atom, number: int) -> bool:
         """Make a quotient `number`: of the values that do, the one with the most factors of 2."""
         low = high = number
-        while name in self.equations.quotients:
-            size, divisor = self.equations.quotients[name]
-            rest = self._reduced(size)
-            if low < 0 or len(rest.symbols) != 1 or any(len(monomial) > 1 for monomial, _ in rest.terms):
+        while atom.arguments:
+            inner, divisor = _affine(atom.arguments[0]), atom.arguments[1]
+            if atom.name != "floordiv" or inner is None or not isinstance(divisor, int) or low < 0:
                 return False
-            (name,) = rest.symbols
-            factor, offset = dict(rest.terms)[(name,)], dict(rest.terms).get((), 0)
-            if factor < 0:
-                return False
+            atom, factor, offset = inner
             low, high = -((offset - low * divisor) // factor), (high * divisor + divisor - 1 - offset) // factor
             if low > high:
                 return False
-        return high >= 1 and self._bind(name, Size.number(_roundest(max(low, 1), high)))
+        return high >= 1 and self._bind(atom.name, _roundest(max(low, 1), high))
 
-    def _solve_by_numbers(self, equation: Size) -> None:
+    def _solve_by_numbers(self, equation: Dim) -> None:
         """Search for numbers where elimination fails, the same for all symbols first."""
         names = self._free(equation)
-        if not names or self._holds(equation):
+        if not names or self._evaluate(equation) == 0:
             return
+        equation = self._bound(equation)
         movable = [name for name in names if name not in self.kept] or names
         for group in (movable, names, *([name] for name in movable), *([name] for name in names)):
             if any(self._try(equation, dict.fromkeys(group, number)) for number in range(1, 1025)):
@@ -243,94 +220,66 @@ class _Solver:
         if len(movable) > 1:
             self._factorize(equation, movable)
 
-    def _factorize(self, equation: Size, names: list[str]) -> None:
+    def _factorize(self, equation: Dim, names: list[str]) -> None:
         first, *others = names
         for number in range(1, 257):
             for other in range(1, 257):
                 if self._try(equation, {first: number, **dict.fromkeys(others, other)}):
                     return
 
-    def _free(self, size: Size) -> list[str]:
-        """The unbound symbols that `size` depends on, in the order of the inputs."""
-        bases = self._bases(size)
-        return [name for name in self.wanted if name in bases]
-
-    def _holds(self, equation: Size) -> bool:
-        return self._evaluate(equation, {}) == 0
-
-    def _evaluate(self, size: Size, trial: Mapping[str, int]) -> int | None:
-        """The value of `size` with `trial` for some free symbols."""
-        total = 0
-        for monomial, factor in size.terms:
-            for name in monomial:
-                number = self._number(name, trial)
-                if number is None:
-                    return None
-                factor *= number
-            total += factor
-        return total
-
-    def _number(self, name: str, trial: Mapping[str, int]) -> int | None:
-        if name in trial:
-            return trial[name]
-        if name in self.values:
-            return self._evaluate(self.values[name], trial)
-        if name in self.equations.quotients:
-            size, divisor = self.equations.quotients[name]
-            number = self._evaluate(size, trial)
-            return None if number is None else number // divisor
-        return self.wanted.get(name)
-
-    def _try(self, equation: Size, trial: Mapping[str, int]) -> bool:
-        if self._evaluate(equation, trial) != 0:
+    def _try(self, equation: Dim, trial: Mapping[str, int]) -> bool:
+        if evaluate(equation, {**self.wanted, **trial}) != 0:
             return False
         for name, number in trial.items():
-            self._bind(name, Size.number(number))
+            self._bind(name, number)
         return True
 
-    # --- other constraints --------------------------------------------------------------------------------------
+    # --- other constraints --------------------------------------------------------------------------------------------
 
-    def _make_alike(self, one: Size, two: Size) -> None:
-        sizes = self._evaluate(one, {}), self._evaluate(two, {})
+    def _make_alike(self, one: Dim, two: Dim) -> None:
+        sizes = self._evaluate(one), self._evaluate(two)
         if None in sizes or 1 in sizes or sizes[0] == sizes[1]:
             return
         if not self._solved(one - two):
             self._solve_by_numbers(one - two)
 
-    def _make_multiple(self, size: Size, divisor: int) -> None:
-        number = self._evaluate(size, {})
+    def _make_multiple(self, size: Dim, divisor: int) -> None:
+        number = self._evaluate(size)
         if number is None or number % divisor == 0:
             return
-        names = self._free(size)
-        for name in sorted(names, key=lambda each: (each in self.kept, -self.wanted[each])):
+        bound = self._bound(size)
+        for name in self._by_wanted(size):
             start = self.wanted[name]
             for step in range(1, divisor + 1):
-                found = next(
-                    (n for n in (start + step, start - step) if n > 0 and self._divides(size, divisor, {name: n})), None
-                )
-                if found is not None:
-                    self._bind(name, Size.number(found))
-                    return
+                for tried in (start + step, start - step):
+                    number = evaluate(bound, {**self.wanted, name: tried})
+                    if tried > 0 and number is not None and number % divisor == 0:
+                        self._bind(name, tried)
+                        return
 
-    def _divides(self, size: Size, divisor: int, trial: Mapping[str, int]) -> bool:
-        number = self._evaluate(size, trial)
-        return number is not None and number % divisor == 0
+    def _by_wanted(self, size: Dim) -> list[str]:
+        """The unbound symbols that `size` depends on, in the order in which they are changed: the largest first."""
+        return sorted(self._free(size), key=lambda each: (each in self.kept, -self.wanted[each]))
 
-    def _grow(self, size: Size, number: int) -> None:
-        found = self._evaluate(size, {})
-        if found is None or found >= number:
+    def _grow(self, size: Dim, number: int) -> None:
+        found = self._evaluate(size)
+        if found is not None and found >= number:
             return
-        for name in sorted(self._free(size), key=lambda each: (each in self.kept, -self.wanted[each])):
-            exact = self._reduced(size)
-            terms = dict(exact.terms)
-            if exact.symbols == (name,) and set(terms) <= {(), (name,)}:
-                bound, factor = number - terms.get((), 0), terms[(name,)]
-                self._bind(name, Size.number(math.ceil(bound / factor) if factor > 0 else bound // factor))
-                return
-            least = self.wanted[name]
-            while least <= 4096:
-                least *= 2
-                grown = self._evaluate(size, {name: least})
+        exact = _affine(self._reduced(size))
+        bound, least = self._bound(size), number
+        while exact is not None and exact[0].name == "floordiv" and isinstance(exact[0].arguments[1], int):
+            atom, factor, offset = exact
+            least = math.ceil((least - offset) / factor) * exact[0].arguments[1]
+            exact = _affine(atom.arguments[0]) if factor > 0 else None
+        if exact is not None and not exact[0].arguments:
+            atom, factor, offset = exact
+            self._bind(atom.name, math.ceil((least - offset) / factor) if factor > 0 else (least - offset) // factor)
+            return
+        for name in self._by_wanted(size):
+            tried = self.wanted[name]
+            while tried <= 4096:
+                tried *= 2
+                grown = evaluate(bound, {**self.wanted, name: tried})
                 if grown is not None and grown >= number:
-                    self._bind(name, Size.number(least))
+                    self._bind(name, tried)
                     return

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from .... import ir
+from ....ir.shapes.facts import Dims
 from ...analyses import Dim
-from ...analyses.facts import Dims
 from ...rewriting.builder import Builder
 from ...views.emit import Step, build, cost, emit
 from ...views.view import View

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .... import ir
+from ....ir.shapes.facts import Dims
+from ....ir.shapes.symbolic import broadcast, equals_if_broadcast, exact_quotient, product
 from ...analyses import Dim, Shapes
-from ...analyses.facts import Dims
 from ...analyses.nonzero_dims import dims_unless_empty
-from ...analyses.symbolic import broadcast, equals_if_broadcast, exact_quotient, product
 from ...targets.cuda import FLOAT16_TYPES
 from ...views.node_view import chain, node_view
 from ...views.view import Factor, View, identity, whole

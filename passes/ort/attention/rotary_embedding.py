@@ -13,10 +13,10 @@ from itertools import pairwise
 import numpy as np
 
 from .... import ir
+from ....ir.shapes.facts import Dims
+from ....ir.shapes.symbolic import equals_if_broadcast
 from ...analyses import Shapes
-from ...analyses.facts import Dims
 from ...analyses.nonzero_dims import dims_unless_empty
-from ...analyses.symbolic import equals_if_broadcast
 from ...pipeline.exactness import Exactness
 from ...pipeline.phase import Phase
 from ...rewriting.builder import Builder

@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 
 from .... import ir
+from ....ir.shapes.facts import Dims
 from ...analyses import Shapes
-from ...analyses.facts import Dims
 from ...analyses.nonzero_dims import dims_unless_empty
 from ...rewriting.builder import Builder
 from ...views.emit import Step, build, cost, emit

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .... import ir
+from ....ir.shapes.facts import Dims
 from ...analyses import Shapes
-from ...analyses.facts import Dims
 from ...analyses.nonzero_dims import unless_empty
 
 

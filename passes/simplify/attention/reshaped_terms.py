@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .... import ir
-from ...analyses.shape_inference.elementwise import broadcast_dims
+from ....ir.shapes.elementwise import broadcast_dims
 from ...pipeline.exactness import Exactness
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import require

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from .... import ir
+from ....ir.shapes.symbolic import at_least, product
 from ...analyses import Dim, Shapes
 from ...analyses.cost import VIEWS
-from ...analyses.symbolic import at_least, product
 from ...pipeline.pass_ import Pass, PassContext, spell, where
 from ...registry import register
 from ..folding.constant_folding import QUANTIZATION

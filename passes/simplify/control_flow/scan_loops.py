@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from .... import ir
+from ....ir.shapes.symbolic import at_least
 from ...analyses import Dim, Shapes
-from ...analyses.symbolic import at_least
 from .unroll_loops import never_ends_early
 
 _WIDE = frozenset(each.value for each in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT32, ir.DataType.INT64))

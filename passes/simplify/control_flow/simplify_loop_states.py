@@ -9,8 +9,8 @@ from typing import ClassVar, Final
 import numpy as np
 
 from .... import ir
+from ....ir.shapes.symbolic import at_least, fresh_integer
 from ...analyses import Shapes
-from ...analyses.symbolic import at_least, fresh_integer
 from ...cleanup.cse import ORDERED_ZEROS, NodeKeys
 from ...pipeline.pass_ import Pass, PassContext, where
 from ...registry import register

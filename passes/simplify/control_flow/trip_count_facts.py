@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from .... import ir
+from ....ir.shapes.symbolic import nonnegative
 from ...analyses import Dim, Shapes
-from ...analyses.symbolic import nonnegative
 from .scan_loops import number_in, uncast
 
 _COMPARISONS: Final = {"Less": (1, 0, 1), "LessOrEqual": (1, 0, 0), "Greater": (0, 1, 1), "GreaterOrEqual": (0, 1, 0)}

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Final
 
 from .... import ir
+from ....ir.shapes.symbolic import at_least, product
 from ...analyses import Dim, Shapes
 from ...analyses.nonzero_dims import dims_unless_empty
-from ...analyses.symbolic import at_least, product
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, structural
 from ...rewriting.match import Match

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .... import ir
-from ...analyses.facts import Dims
+from ....ir.shapes.facts import Dims
 from ...rewriting.builder import Builder
 from ...rewriting.constraints import let, structural
 from ...rewriting.match import Match

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .... import ir
+from ....ir.shapes.symbolic import product
 from ...analyses import Shapes
-from ...analyses.symbolic import product
 from .linear_ops import Vector
 
 _INDEXING = ("Slice", "Expand", "Gather", "GatherElements", "GatherND", "Tile", "DepthToSpace", "SpaceToDepth", "Trilu")

@@ -1,31 +1,7 @@
-"""Constraints of a model on the dims of its inputs: symbolic propagation, with the rules of each operator family."""
+"""Constraints of a model on the dims of its inputs: what each operator requires, over the facts of shape inference."""
 
-from . import (
-    attention,
-    control_flow,
-    convolution,
-    detection,
-    integer_tensors,
-    linear_algebra,
-    machine_learning,
-    normalization,
-    reshape,
-    slicing,
-)
+from . import arithmetic, attention, features, layout
 from .collector import collect
 from .infer_rank import infer_rank
 
-__all__ = [
-    "attention",
-    "collect",
-    "control_flow",
-    "convolution",
-    "detection",
-    "infer_rank",
-    "integer_tensors",
-    "linear_algebra",
-    "machine_learning",
-    "normalization",
-    "reshape",
-    "slicing",
-]
+__all__ = ["arithmetic", "attention", "collect", "features", "infer_rank", "layout"]

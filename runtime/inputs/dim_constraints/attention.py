@@ -1,160 +1,116 @@
-"""Attention and recurrent operators."""
+"""Attention, rotary embedding and recurrences: batches, lengths and sizes of heads that fit each other."""
 
 from __future__ import annotations
 
-from .... import ir
-from ..symbolic_size import Size
-from .call import MICROSOFT, Call, Results, SymbolicTensor, infers
+from ....ir.shapes.facts import Dims
+from ....ir.shapes.symbolic import Dim, floordiv
+from .constrained_call import MICROSOFT, ConstrainedCall, constrains
 
 
-@infers("Attention QAttention DecoderMaskedSelfAttention", MICROSOFT)
-def _fused_attention(call: Call) -> Results | None:
-    x, w = call.required(0), call.dims(1)
-    if x.dims is None or w is None:
-        return None
-    call.equal(x.dims[2], w[0])
-    sizes = call.integers("qkv_hidden_sizes")
-    hidden = Size.number(sizes[2]) if sizes else call.equations.floor_div(w[1], 3)
-    return [SymbolicTensor(x.dtype if call.op_type != "QAttention" else ir.DataType.FLOAT, (*x.dims[:2], hidden))]
+@constrains("Attention", "QAttention", "DecoderMaskedSelfAttention", domain=MICROSOFT)
+def _packed_attention(call: ConstrainedCall) -> None:
+    call.equal(call.dims(0)[2], call.dims(1)[0])
 
 
-@infers("MultiHeadAttention GroupQueryAttention", MICROSOFT)
-def _query_attention(call: Call) -> Results | None:
-    q = call.required(0)
-    if q.dims is None or len(q.dims) != 3:
-        return None
-    call.equations.require_multiple(q.dims[2], call.integer("num_heads", 1))
-    grouped = call.op_type == "GroupQueryAttention"
-    k, v = (dims if (dims := call.dims(index)) is not None and len(dims) == 3 else None for index in (1, 2))
-    heads, caches = (call.integer("kv_num_heads", 1), 3) if grouped else (call.integer("num_heads", 1), 6)
-    for data, index in ((k, caches), (v, caches + 1)):
-        if data is not None:
-            _require_cache(call, index, (q.dims[0], Size.number(heads), call.equations.floor_div(data[2], heads)))
-    _require_equal_lengths(call, caches)
-    if grouped and (lengths := call.dims(5)) is not None:
-        call.equal(lengths[0], q.dims[0])
+def _caches(call: ConstrainedCall, index: int, batch: Dim, heads: Dim, sizes: tuple[Dim | None, Dim | None]) -> None:
+    """Require that the cache of the keys, at `index`, and of the values are [batch, heads, past, size], of one past."""
+    for place, size in enumerate(sizes, index):
+        if size is not None and (cache := call.known(place)) is not None:
+            call.equal_dims((cache[0], cache[1], cache[3]), (batch, heads, size))
+    if len(caches := call.all_known(index, index + 1)) == 2:
+        call.equal(caches[0][2], caches[1][2])
+
+
+def _head_size(dims: Dims | None, heads: int) -> Dim | None:
+    return None if dims is None else floordiv(dims[2], heads)
+
+
+def _rank_3(call: ConstrainedCall, index: int) -> Dims | None:
+    dims = call.known(index)
+    return dims if dims is not None and len(dims) == 3 else None
+
+
+@constrains("MultiHeadAttention", domain=MICROSOFT)
+def _multi_head_attention(call: ConstrainedCall) -> None:
+    batch, _, width = call.dims(0)
+    k, v, heads = _rank_3(call, 1), _rank_3(call, 2), call.integer("num_heads", 1)
+    call.equations.require_multiple(width, heads)
     for dims in (k, v):
-        if dims is not None:
-            call.equal(q.dims[0], dims[0])
-            if grouped:
-                call.equal(q.dims[1], dims[1])
-                call.equations.require_multiple(dims[2], call.integer("kv_num_heads", 1))
-    if k is not None and v is not None:
-        call.equal(k[1], v[1])
-        if not grouped:
-            call.equal(q.dims[2], k[2])
-        hidden = q.dims[2] if grouped else v[2]
-    else:
-        hidden = q.dims[2] if call.tensor(1) is not None else call.unknown()
-    return [SymbolicTensor(q.dtype, (*q.dims[:2], hidden))]
+        call.equal(batch, dims[0] if dims else batch)
+    if k and v:
+        call.equal_dims((width, k[1]), (k[2], v[1]))
+    _caches(call, 6, batch, heads, (_head_size(k, heads), _head_size(v, heads)))
 
 
-def _require_cache(call: Call, index: int, parts: tuple[Size, Size, Size]) -> None:
-    """Require that a cache is [batch, heads, past, size], of these batch, heads and size."""
-    dims = call.dims(index)
-    if dims is not None:
-        call.equal_dims((dims[0], dims[1], dims[3]), parts)
+@constrains("GroupQueryAttention", domain=MICROSOFT)
+def _group_query_attention(call: ConstrainedCall) -> None:
+    batch, length, width = call.dims(0)
+    k, v, heads = _rank_3(call, 1), _rank_3(call, 2), call.integer("kv_num_heads", 1)
+    call.equations.require_multiple(width, call.integer("num_heads", 1))
+    for dims in (k, v):
+        if dims:
+            call.equal_dims(dims[:2], (batch, length))
+            call.equations.require_multiple(dims[2], heads)
+    _caches(call, 3, batch, heads, (_head_size(k, heads), _head_size(v, heads)))
+    call.equal(call.dims(5)[0], batch)
 
 
-def _require_equal_lengths(call: Call, index: int) -> None:
-    """Require that the cache of the keys, at `index`, and that of the values behind it, are of one length."""
-    keys, vals = call.dims(index), call.dims(index + 1)
-    if keys is not None and vals is not None:
-        call.equal(keys[2], vals[2])
+@constrains("RotaryEmbedding")
+def _rotary(call: ConstrainedCall) -> None:
+    _rotated(call, tables=(1, 2), positions=3)
 
 
-@infers("RotaryEmbedding")
-def _rotary(call: Call) -> Results | None:
-    return _rotated(call, tables=(1, 2), positions=3)
+@constrains("RotaryEmbedding", domain=MICROSOFT)
+def _rotary_of_microsoft(call: ConstrainedCall) -> None:
+    _rotated(call, tables=(2, 3), positions=1)
 
 
-@infers("RotaryEmbedding", MICROSOFT)
-def _rotary_of_microsoft(call: Call) -> Results | None:
-    return _rotated(call, tables=(2, 3), positions=1)
-
-
-def _rotated(call: Call, tables: tuple[int, int], positions: int) -> Results | None:
+def _rotated(call: ConstrainedCall, tables: tuple[int, int], positions: int) -> None:
     """Tables [positions, size / 2] with the positions [batch, length], or [batch, length, size / 2] without."""
-    x = call.required(0)
-    if x.dims is None:
-        return None
-    batch, length = x.dims[0], x.dims[-2]
+    x = call.dims(0)
+    batch, length = x[0], x[-2]
     heads, part = call.integer("num_heads"), call.integer("rotary_embedding_dim")
-    size = Size.number(part) if part else x.dims[3] if len(x.dims) == 4 else None
-    if size is None and heads:
-        size = call.equations.floor_div(x.dims[2], heads)
-    for index in tables:
-        table = call.dims(index)
-        if table is None:
-            continue
+    size = part or (x[3] if len(x) == 4 else floordiv(x[2], heads) if heads else None)
+    for table in call.all_known(*tables):
         if len(table) == 3:
-            call.equal(table[0], batch)
-            call.equal(table[1], length)
+            call.equal_dims(table[:2], (batch, length))
         else:
             call.equations.require_most(length, table[0])
-            call.require_within(call.tensor(positions), table[0])
+            call.within(positions, table[0])
         if size is not None:
             call.equal(table[-1] * 2, size)
-        elif positions == 1:  # without heads, each has the size that the tables have
-            call.equations.require_multiple(x.dims[-1], 2 * (table[-1].constant or 1))
-    one, two = (call.dims(index) for index in tables)
-    if one is not None and two is not None:
-        call.equal_dims(one, two)
-    given = call.dims(positions)
-    if given is not None and len(given) == 2:
-        call.equal(given[0], batch)
-        call.equal(given[1], length)
-    return [x]
+        elif positions == 1 and isinstance(table[-1], int):  # without heads, each has the size that the tables have
+            call.equations.require_multiple(x[-1], 2 * table[-1])
+    call.equal_dims(call.known(tables[0]), call.known(tables[1]))
+    if len(given := call.dims(positions)) == 2:
+        call.equal_dims(given, (batch, length))
 
 
-@infers("Attention")
-def _attention(call: Call) -> Results | None:
+@constrains("Attention")
+def _attention(call: ConstrainedCall) -> None:
     q, k, v = (call.dims(index) for index in range(3))
-    if q is None or k is None or v is None or not len(q) == len(k) == len(v):
-        return None
-    past = call.dims(4)
-    call.equal(q[0], k[0])
-    call.equal(k[0], v[0])
-    call.equal(k[-2], v[-2])
-    total = k[-2] if past is None else k[-2] + past[2]
-    _require_equal_lengths(call, 4)
-    mask = call.dims(3)
-    if mask is not None:
-        call.equations.require_alike(mask[-1], total)
-        call.equations.require_alike(mask[-2], q[-2])
-        if len(mask) == 4:
-            call.equations.require_alike(mask[0], q[0])
+    call.equal_dims((q[0], k[0], k[-2]), (k[0], v[0], v[-2]))
     heads, kv_heads = call.integer("q_num_heads", 1), call.integer("kv_num_heads", 1)
-    for dims, index in ((k, 4), (v, 5)):
-        size = dims[3] if len(dims) == 4 else call.equations.floor_div(dims[2], kv_heads)
-        _require_cache(call, index, (q[0], dims[1] if len(dims) == 4 else Size.number(kv_heads), size))
     if len(q) == 4:
         call.equal(q[3], k[3])
-        return [SymbolicTensor(None, (*q[:3], v[3]))]
-    call.equations.require_multiple(q[2], heads)
-    call.equal(q[2] * kv_heads, k[2] * heads)
-    call.equations.require_multiple(v[2], kv_heads)
-    return [SymbolicTensor(None, (*q[:2], call.equations.floor_div(v[2] * heads, kv_heads)))]
+        _caches(call, 4, q[0], k[1], (k[3], v[3]))
+    else:
+        call.equations.require_multiple(q[2], heads)
+        call.equal(q[2] * kv_heads, k[2] * heads)
+        call.equations.require_multiple(v[2], kv_heads)
+        _caches(call, 4, q[0], kv_heads, (_head_size(k, kv_heads), _head_size(v, kv_heads)))
+    mask, past = call.dims(3), call.known(4)
+    total = k[-2] if past is None else k[-2] + past[2]
+    call.broadcast((*(mask[:1] if len(mask) == 4 else (1,)), *mask[-2:]), (q[0], q[-2], total))
 
 
-@infers("LSTM GRU RNN")
-def _recurrent(call: Call) -> Results | None:
-    x, w, r = (call.dims(index) for index in range(3))
-    if x is None:
-        return None
-    batch_first = bool(call.integer("layout"))
-    length, batch = (x[1], x[0]) if batch_first else (x[0], x[1])
-    if w is not None:
-        call.equal(x[2], w[2])
-    size = call.integer("hidden_size")
-    hidden = Size.number(size) if size else r[2] if r is not None else call.unknown()
-    directions = Size.number(2 if call.string("direction", "forward") == "bidirectional" else 1)
-    lengths = call.dims(4)
-    if lengths is not None:
-        call.equal(lengths[0], batch)
-    state = (batch, directions, hidden) if batch_first else (directions, batch, hidden)
-    for index in (5, 6):
-        if (dims := call.dims(index)) is not None:
-            call.equal_dims(dims, state)
-    y = (batch, length, directions, hidden) if batch_first else (length, directions, batch, hidden)
-    return [SymbolicTensor(None, y), SymbolicTensor(None, state), SymbolicTensor(None, state)]
+@constrains("LSTM", "GRU", "RNN")
+def _recurrence(call: ConstrainedCall) -> None:
+    x, w, r = call.dims(0), call.dims(1), call.dims(2)
+    call.equal(x[2], w[2])
+    batch, directions = x[0 if call.integer("layout") else 1], 2 if call.word("direction") == "bidirectional" else 1
+    hidden = call.integer("hidden_size") or r[2]
+    state = (batch, directions, hidden) if call.integer("layout") else (directions, batch, hidden)
+    for dims in call.all_known(5, 6):
+        call.equal_dims(dims, state)
+    call.equal(call.dims(4)[0], batch)

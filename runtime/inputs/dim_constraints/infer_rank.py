@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .... import ir
-from .call import MICROSOFT, ML
+from .constrained_call import MICROSOFT, ML
 
 _RANKS: Mapping[tuple[str, int], int] = {
     **{("Gemm", index): 2 for index in (0, 1)},

@@ -5,9 +5,9 @@ import onnx.parser
 import onnx_ir
 import pytest
 from optimize_graph import ir
+from optimize_graph.ir.shapes import symbolic as d
+from optimize_graph.ir.shapes.evaluate import evaluate
 from optimize_graph.passes.analyses import Shapes
-from optimize_graph.passes.analyses import symbolic as d
-from optimize_graph.passes.analyses.evaluate import evaluate
 from optimize_graph.passes.analyses.manager import AnalysisManager
 
 N, M = d.named_dim("N"), d.named_dim("M")

@@ -16,9 +16,9 @@ import onnx_ir
 import onnxruntime as ort
 import pytest
 from optimize_graph import ir
+from optimize_graph.ir.shapes import symbolic as d
+from optimize_graph.ir.shapes.evaluate import evaluate
 from optimize_graph.passes.analyses import Shapes
-from optimize_graph.passes.analyses import symbolic as d
-from optimize_graph.passes.analyses.evaluate import evaluate
 from optimize_graph.passes.analyses.manager import AnalysisManager
 
 pytestmark = pytest.mark.slow

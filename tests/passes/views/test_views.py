@@ -9,11 +9,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from optimize_graph import ir
+from optimize_graph.ir.shapes.evaluate import evaluate
+from optimize_graph.ir.shapes.symbolic import named_dim
 from optimize_graph.passes import Pipeline, VerifyEach
 from optimize_graph.passes.analyses import Shapes
-from optimize_graph.passes.analyses.evaluate import evaluate
 from optimize_graph.passes.analyses.manager import AnalysisManager
-from optimize_graph.passes.analyses.symbolic import named_dim
 from optimize_graph.passes.views.emit import Step, cost, emit
 from optimize_graph.passes.views.node_view import chain
 from optimize_graph.passes.views.view import View, identity

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from optimize_graph.passes.analyses.shape_inference.indexing import slice_indices
+from optimize_graph.ir.shapes.indexing import slice_indices
 from optimize_graph.passes.views.slice_ranges import Range
 from optimize_graph.runtime import SessionOptions, open_session
 

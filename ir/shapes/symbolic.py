@@ -22,13 +22,17 @@ _counter = count()
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """A symbol (no arguments), or a function of Dims. `born` counts fresh symbols; those of the interface have 0."""
+    """A symbol (no arguments), or a function of Dims. `born` counts fresh symbols; those of the interface have 0.
+
+    `likely`: what a fresh symbol is in most runs; nothing follows from it.
+    """
 
     text: str
     name: str
     arguments: tuple[Dim, ...]
     low: int | None
     born: int
+    likely: Dim | None = None
 
     def __hash__(self) -> int:
         return hash(self.text)
@@ -159,22 +163,22 @@ def _spell_atom(atom: Atom) -> str:
     return atom.name
 
 
-def _symbol(text: str, name: str, low: int | None, born: int) -> Expr:
-    return Expr({(Atom(text, name, (), low, born),): 1})
+def _symbol(text: str, name: str, low: int | None, born: int, likely: Dim | None = None) -> Expr:
+    return Expr({(Atom(text, name, (), low, born, likely),): 1})
 
 
-def named_dim(name: str) -> Expr:
+def named_dim(name: str, least: int = 0) -> Expr:
     """The size that the interface calls `name`: the same wherever it says so; 0 and 1 are sizes too.
 
     Of a name that is too long to handle, nothing is known.
     """
-    return _symbol(repr(name), name, 0, 0) if len(name) <= _LONGEST // 4 else fresh_dim()
+    return _symbol(repr(name), name, least, 0) if len(name) <= _LONGEST // 4 else fresh_dim()
 
 
-def fresh_dim() -> Expr:
-    """A size of which nothing is known, not even that it equals another."""
+def fresh_dim(likely: Dim | None = None) -> Expr:
+    """A size of which nothing is known, not even that it equals another, though it may be `likely` in most runs."""
     born = next(_counter) + 1
-    return _symbol(f"?{born}", "?", 0, born)
+    return _symbol(f"?{born}", "?", 0, born, likely)
 
 
 def fresh_integer() -> Expr:
@@ -195,13 +199,13 @@ def low(dim: Dim) -> int | None:
 
 def nonnegative(dim: Dim) -> bool:
     """Whether `dim >= 0` is proven."""
-    lowest = low(dim)
-    return lowest is not None and lowest >= 0
+    return at_least(dim, 0)
 
 
 def at_least(dim: Dim, bound: Dim) -> bool:
     """Whether `dim >= bound` is proven."""
-    return nonnegative(dim - bound)
+    lowest = low(dim) if isinstance(bound, int) else low(dim - bound)
+    return lowest is not None and lowest >= (bound if isinstance(bound, int) else 0)
 
 
 def differ(a: Dim, b: Dim) -> bool:
@@ -328,6 +332,8 @@ def broadcast(*dims: Dim) -> Dim:
         for each in _arguments(dim, "broadcast") or (dim,):
             operands[each] = None
     operands.pop(1, None)
+    if len(operands) <= 1:
+        return next(iter(operands), 1)
     for dim in list(operands):
         parts = _arguments(dim, "nonzero_or")
         if parts and parts[0] in operands:
@@ -338,9 +344,7 @@ def broadcast(*dims: Dim) -> Dim:
     for dim in operands:
         if isinstance(dim, int) or at_least(dim, 2):
             return dim
-    if len(operands) <= 1:
-        return next(iter(operands), 1)
-    return _apply("broadcast", _ordered(*operands), 0)
+    return dim if len(operands) == 1 else _apply("broadcast", _ordered(*operands), 0)
 
 
 def equals_if_broadcast(dim: Dim, full: Dim) -> bool:

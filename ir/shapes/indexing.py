@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from .. import symbolic as d
-from ..facts import (
+from . import symbolic as d
+from .facts import (
     Call,
     Dims,
     Elements,
@@ -20,14 +20,14 @@ from ..facts import (
     position,
     unknown_dims,
 )
-from ..symbolic import Dim
 from .layout import as_dim
+from .symbolic import Dim
 
 FAR: Final = 2**31 - 1
 """From here on a slice means "to the end"; no dim is as large."""
 
 
-def _slices(call: Call) -> list[tuple[int, Dim, Dim, int]]:
+def slice_bounds(call: Call) -> list[tuple[int, Dim, Dim, int]]:
     """Axis, start, end and step of each sliced axis. Raises NothingKnownError."""
     rank = call.rank(0)
     starts: Dims = call.integers("starts") if call.version < 10 else call.vector(1)
@@ -41,7 +41,7 @@ def _slices(call: Call) -> list[tuple[int, Dim, Dim, int]]:
 def _slice_dims(call: Call) -> Sequence[Dims | None]:
     dims = list(call.dims(0))
     try:
-        for axis, start, end, step in _slices(call):
+        for axis, start, end, step in slice_bounds(call):
             dims[axis] = sliced(dims[axis], start, end, step)
     except NothingKnownError:
         try:
@@ -94,7 +94,7 @@ def _clamped(index: Dim, dim: Dim) -> Dim | None:
 @elements_of("Slice")
 def _slice_elements(call: Call) -> Elements:
     array = call.elements(0)
-    for axis, start, end, step in _slices(call):
+    for axis, start, end, step in slice_bounds(call):
         first, last = plain((start, end))
         indices = slice_indices(array.shape[axis], first, last, step)
         if indices is None:
@@ -137,12 +137,13 @@ def _concat(call: Call) -> Sequence[Dims | None]:
     for shape in shapes:
         total = total + shape[axis]
     columns = zip(*shapes, strict=True)
-    return (tuple(total if place == axis else _agreed(column) for place, column in enumerate(columns)),)
+    return (tuple(total if place == axis else agreed(column) for place, column in enumerate(columns)),)
 
 
-def _agreed(dims: Sequence[Dim]) -> Dim:
+def agreed(dims: Sequence[Dim]) -> Dim:
     """A size that all operands of Concat have. ONNX Runtime lets an empty one differ, so one does not speak for all."""
-    return dims[0] if all(dim == dims[0] for dim in dims) else d.fresh_dim()
+    first = next((dim for dim in dims if isinstance(dim, int)), dims[0])
+    return first if all(dim == first for dim in dims) else d.fresh_dim(likely=first)
 
 
 @elements_of("Concat")

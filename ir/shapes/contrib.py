@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from .... import ir
-from .. import symbolic as d
-from ..facts import UNKNOWN, Call, Dims, DimsRule, Fact, NothingKnownError, position, unknown_dims
-from ..symbolic import Dim
+from ... import ir
+from . import symbolic as d
 from .compute import convolve, matmul_dims, pool_windows
 from .elementwise import broadcast_dims, reduction
-from .indexing import gather_nd
+from .facts import UNKNOWN, Call, Dims, DimsRule, Fact, NothingKnownError, position, unknown_dims
+from .indexing import agreed, gather_nd
 from .layout import as_dim, range_dims
+from .symbolic import Dim
 
 DOMAIN: Final = "com.microsoft"
 
@@ -252,7 +252,7 @@ def _concat(call: Call) -> Sequence[Dims | None]:
     total: Dim = 0
     for piece in pieces:
         total = total + piece[axis]
-    rest = (dims[0] if all(dim == dims[0] for dim in dims) else d.fresh_dim() for dims in zip(*pieces, strict=True))
+    rest = map(agreed, zip(*pieces, strict=True))
     return (tuple(total if place == axis else dim for place, dim in enumerate(rest)),)
 
 

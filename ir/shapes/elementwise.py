@@ -8,9 +8,9 @@ from functools import reduce
 
 import numpy as np
 
-from .... import ir
-from .. import symbolic as d
-from ..facts import (
+from ... import ir
+from . import symbolic as d
+from .facts import (
     MOST_ELEMENTS,
     Call,
     Dims,
@@ -22,7 +22,7 @@ from ..facts import (
     position,
     unknown_dims,
 )
-from ..symbolic import Dim
+from .symbolic import Dim
 
 _LIKE_THE_FIRST = ir.UNARY | frozenset(
     "Bernoulli CastLike CumProd CumSum EyeLike GroupNormalization Hardmax Identity InstanceNormalization LRN "

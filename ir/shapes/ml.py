@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from .... import ir
-from ..facts import UNKNOWN, Call, Dims, Fact
-from ..symbolic import Dim
+from ... import ir
+from .facts import UNKNOWN, Call, Dims, Fact
+from .symbolic import Dim
 
 DOMAIN: Final = "ai.onnx.ml"
 

@@ -7,9 +7,9 @@ import onnx
 import onnx.parser
 import pytest
 from optimize_graph import Options, ir, optimize
+from optimize_graph.ir.shapes.ml import ML_RULES
 from optimize_graph.passes.analyses import Shapes
 from optimize_graph.passes.analyses.manager import AnalysisManager
-from optimize_graph.passes.analyses.shape_inference.ml import ML_RULES
 from optimize_graph.runtime import SessionOptions, open_session
 
 CASES = [

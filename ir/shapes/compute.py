@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import symbolic as d
-from ..facts import Call, Dims, NothingKnownError, dims_of, plain, position, unknown_dims
-from ..symbolic import Dim
+from . import symbolic as d
 from .elementwise import broadcast_dims
+from .facts import Call, Dims, NothingKnownError, dims_of, plain, position, unknown_dims
 from .layout import as_dim
+from .symbolic import Dim
 
 
 def matmul_dims(a: Dims, b: Dims) -> Dims:
@@ -74,7 +74,7 @@ def _windows(dim: Dim, extent: int, stride: int, pads: tuple[int, int], *, ceil:
             return most
         # Whether a last window that starts in the padding counts depends on the opset and the runtime.
         if not isinstance(dim, int) or not isinstance(most, int) or (most - 1) * stride >= dim + before:
-            return d.fresh_dim()
+            return d.fresh_dim(likely=most)
         return most
     return fewest
 

@@ -4,8 +4,8 @@ import itertools
 import random
 
 import pytest
-from optimize_graph.passes.analyses import symbolic as d
-from optimize_graph.passes.analyses.evaluate import evaluate
+from optimize_graph.ir.shapes import symbolic as d
+from optimize_graph.ir.shapes.evaluate import evaluate
 from optimize_graph.passes.analyses.nonzero_dims import unless_empty
 
 N, M = d.named_dim("N"), d.named_dim("M")

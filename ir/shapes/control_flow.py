@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from .... import ir
-from ..facts import UNKNOWN, Dims, Fact, NothingKnownError, position, unknown_dims
-from ..symbolic import Dim, fresh_dim, fresh_integer
+from ... import ir
+from .facts import UNKNOWN, Dims, Fact, NothingKnownError, position
+from .symbolic import Dim, fresh_dim, fresh_integer
 
 ITERATIONS: Final = 3
 """Iterations of the fixed point over the facts of loop-carried values; after them nothing is assumed."""
@@ -101,15 +101,15 @@ def _carry(shapes: Learner, body: ir.Graph, start: Sequence[Fact], first: int, r
 def _kept(before: Fact, after: Fact, free: set[Dim]) -> Fact:
     """The part of `before` that holds at the end of an iteration; new free symbols elsewhere."""
 
-    def keep(old: Dims | None, new: Dims | None, fresh: Callable[[], Dim]) -> Dims | None:
+    def keep(old: Dims | None, new: Dims | None, fresh: Callable[[Dim], Dim]) -> Dims | None:
         if old is None or new is None or len(old) != len(new):
             return None
-        found = tuple(x if x in free or x == y else fresh() for x, y in zip(old, new, strict=True))
+        found = tuple(x if x in free or x == y else fresh(x) for x, y in zip(old, new, strict=True))
         free.update(x for x, y in zip(found, old, strict=True) if x is not y)
         return found
 
     dims = keep(before.dims, after.dims, fresh_dim)
-    elements = keep(before.elements, after.elements, fresh_integer) if dims == before.dims else None
+    elements = keep(before.elements, after.elements, lambda _: fresh_integer()) if dims == before.dims else None
     return Fact(before.dtype, dims, elements)
 
 
@@ -132,9 +132,9 @@ def infer_loop(shapes: Learner, node: ir.Node) -> list[Fact]:
     return carried + [_stacked(fact) for fact in stacked]
 
 
-def _stacked(fact: Fact) -> Fact:
+def _stacked(fact: Fact, length: Dim | None = None) -> Fact:
     """A scan output over all iterations, or over none, where ONNX Runtime sets dims that it does not know to 0."""
-    return Fact(fact.dtype, None if fact.dims is None else unknown_dims(len(fact.dims) + 1))
+    return Fact(fact.dtype, None if fact.dims is None else (fresh_dim(length), *map(fresh_dim, fact.dims)))
 
 
 def infer_scan(shapes: Learner, node: ir.Node) -> list[Fact]:
@@ -151,7 +151,8 @@ def infer_scan(shapes: Learner, node: ir.Node) -> list[Fact]:
         shapes.assume(value, _one_of(fact, int(axis)))
     carried = _carry(shapes, body, states, 0, 0)
     stacked = [shapes.fact(value) for value in body.outputs[len(states) :]]
-    return carried + [_stacked(fact) for fact in stacked]
+    length = scanned[0].dims[int(axes[0])] if scanned and scanned[0].dims else None
+    return carried + [_stacked(fact, length) for fact in stacked]
 
 
 def _one_of(fact: Fact, axis: int) -> Fact:

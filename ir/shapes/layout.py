@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import symbolic as d
-from ..facts import (
+from . import symbolic as d
+from .elementwise import broadcast_dims
+from .facts import (
     MOST_ELEMENTS,
     Call,
     Dims,
@@ -21,8 +22,7 @@ from ..facts import (
     position,
     unknown_dims,
 )
-from ..symbolic import Dim
-from .elementwise import broadcast_dims
+from .symbolic import Dim
 
 
 def as_dim(number: Dim) -> Dim:
@@ -112,12 +112,18 @@ def reshape(call: Call) -> Sequence[Dims | None]:
     return (reshape_dims(source, target.elements, bool(call.integer("allowzero"))),)
 
 
+def _positive(size: Dim) -> Dim:
+    if isinstance(size, int):
+        return size if size > 0 else d.fresh_dim()
+    return d.fresh_dim(likely=size)
+
+
 def reshape_dims(source: Dims | None, target: Dims, allowzero: bool) -> Dims:
     """The dims that Reshape gives. A 0 at run time copies from the source, so that a symbol stands for itself only
     where it is not 0 or the source agrees; -1 beside a 0 makes a run fail.
     """
     if any(not d.nonnegative(each) and each != -1 for each in target):
-        return tuple(each if isinstance(each, int) and each > 0 else d.fresh_dim() for each in target)  # some may be -1
+        return tuple(map(_positive, target))  # some may be -1
     sizes: list[Dim | None] = []
     for axis, wanted in enumerate(target):
         if wanted == -1:

@@ -8,10 +8,10 @@ import onnx.parser
 import onnxruntime
 import pytest
 from optimize_graph import ir
+from optimize_graph.ir.shapes.contrib import OPERATORS
+from optimize_graph.ir.shapes.evaluate import evaluate
 from optimize_graph.passes.analyses import Shapes
-from optimize_graph.passes.analyses.evaluate import evaluate
 from optimize_graph.passes.analyses.manager import AnalysisManager
-from optimize_graph.passes.analyses.shape_inference.contrib import OPERATORS
 
 Q = "uint8[N,C,H,W] x, float s, uint8 z"
 CASES = [

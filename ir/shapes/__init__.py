@@ -1,0 +1,1 @@
+"""Shape inference: symbolic dims, facts about values, and how operators propagate them, by operator family."""

@@ -1,1 +1,0 @@
-"""Shape inference, operator by operator: dims of results, and the elements of shape arithmetic."""
