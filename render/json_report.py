@@ -12,6 +12,7 @@ from .. import ir
 from ..jobs.optimization.gates import missed
 from ..jobs.optimization.result import Result
 from ..jobs.optimization.target_versions import installed_versions
+from .text_files import write_text
 
 SCHEMA = 1
 """Version of the JSON report: raised when a key changes its meaning or goes; new keys may come."""
@@ -69,13 +70,13 @@ def write_failure(document: dict[str, object], path: Path) -> None:
         text = (
             f"<!doctype html><meta charset=utf-8><title>optimize-graph failed</title><h1>Failed</h1><pre>{body}</pre>\n"
         )
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def write_json(result: Result, path: Path) -> None:
     """Write `to_json`. Raises MachineError when the file cannot be written."""
     try:
-        path.write_text(json.dumps(to_json(result), indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(to_json(result), indent=2) + "\n")
     except OSError as error:
         raise ir.EnvironmentSetupError(ir.Diagnostic("report-not-written", f"{path}: {error.strerror}")) from error
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...option_kinds import CACHE
 from .. import DONE, GATE_MISSED, arguments, configuration
 
 if TYPE_CHECKING:
@@ -44,12 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_json(output)
     arguments.add(output, "reproducer_dir", "strict", "verify_each")
-    output.add_argument(
-        "--config",
-        type=CACHE.parse,
-        metavar="FILE.toml|off",
-        help="options from this file (the nearest pyproject.toml with [tool.optimize-graph])",
-    )
+    arguments.add_config(output)
     output.add_argument(
         "-v", "--verbose", action="count", default=0, help="-v: rewrites by rule; -vv: each, and missed rewrites"
     )
@@ -62,30 +56,19 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     options = arguments.options(given, configuration.read(given.config, given.model))
     if options.save_session_options is not None and not options.tune:
         parser.error("--save-session-options requires --tune")
-    from ...jobs.optimization.gates import GateError
-    from ...jobs.optimization.optimize import optimize
-    from ...passes.registry import REGISTRY
-    from ...render.html_report import write_page
-    from ...render.json_report import to_json, write_json
+    from ...render.json_report import to_json
     from ...render.tables.console import print_result
+    from ..job import run_job
 
     wrong = [path for path in given.report if path.suffix not in (".json", ".html")]
     if wrong:
         parser.error(f"--report {wrong[0]}: the name must end in .json or .html")
     if any(path.suffix == ".html" for path in given.report):
         options = replace(options, measure=True, model_profile=True)
-    missed: GateError | None = None
+    flags = shlex.join(["optimize-graph", *sys.argv[1:]])
+    output = None if given.dry_run else given.output
     with arguments.progress(given.quiet) as progress:
-        try:
-            result = optimize(given.model, None if given.dry_run else given.output, options, progress=progress)
-        except GateError as error:
-            missed, result = error, error.result
-    for path in given.report:
-        if path.suffix == ".html":
-            with REGISTRY.using(options.plugins):  # the page quotes what rules say of themselves
-                write_page(result, path, title=given.model.name, flags=shlex.join(["optimize-graph", *sys.argv[1:]]))
-        else:
-            write_json(result, path)
+        result, missed = run_job(given.model, output, options, given.report, flags=flags, progress=progress)
     _say_remarks(result, everything=bool(given.verbose))
     if given.json:
         print(json.dumps(to_json(result), indent=2))
