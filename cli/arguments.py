@@ -99,10 +99,10 @@ def add_build(parser: argparse._ActionsContainer) -> None:
             parser.add_argument(f"--{key}", type=_parser(kind.parse), metavar=kind.metavar, default=SUPPRESS, help=text)
 
 
-def configured(given: argparse.Namespace, model: Path) -> Options:
-    """The options that the arguments give, then those of the configuration that this verb has, too."""
-    found = read(given.config, model)
-    return options(given, {name: value for name, value in found.items() if name in given.known})
+def configured(given: argparse.Namespace, parser: argparse.ArgumentParser, model: Path) -> Options:
+    """The options that the arguments give, then those of a configuration as far as this verb has them."""
+    known = {action.dest for action in parser._actions}
+    return options(given, {name: value for name, value in read(given.config, model).items() if name in known})
 
 
 def session_options(given: Options) -> SessionOptions:

@@ -95,7 +95,7 @@ class Dask:
                         ): job.name
                         for job in batch
                     }
-                    for future in distributed.as_completed(list(names), raise_errors=False):
+                    for future in distributed.as_completed(list(names), loop=client.loop, raise_errors=False):
                         problem = future.exception()
                         yield (
                             future.result()
