@@ -76,7 +76,6 @@ def schema() -> str:
     keys = {declared.key: _property(name, declared) for name, declared in declarations() if declared.group}
     match = {"type": "string", "description": "the models that the section is for, as a glob"}
     section = {"type": "object", "properties": {"match": match, **keys}, "required": ["match"]}
-    section["additionalProperties"] = False
     build = {key: {**kind.schema, "description": text} for key, (kind, text) in BUILD.items()}
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -6,8 +6,9 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from .executors import Executor
 from .job_run import CRASHED, STATUS, JobEnd
@@ -55,7 +56,7 @@ class Build:
 
     rows: Sequence[Row]
     seconds: float
-    earlier: Sequence[Mapping[str, object]] = ()
+    earlier: Sequence[Mapping[str, Any]] = ()
 
     @property
     def exit_code(self) -> int:
@@ -82,6 +83,10 @@ def build(
 ) -> Build:
     """Run the jobs and add a line to the history of their folder. `on_end` is called as each job ends."""
     begin = time.monotonic()
+    history = jobs[0].folder / REPORTS / HISTORY if jobs else None
+    earlier = [] if history is None else _read(history)
+    peaks = _known_peaks(earlier)
+    jobs = [replace(job, known_peak=peaks.get(job.name, 0)) for job in jobs]
     for job in jobs:
         job.report.parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):
@@ -91,8 +96,6 @@ def build(
         for end in running:
             ends[end.name] = end
             on_end(end)
-    history = jobs[0].folder / REPORTS / HISTORY if jobs else None
-    earlier = [] if history is None else _read(history)
     found = Build([_row(job, ends[job.name]) for job in jobs], time.monotonic() - begin, earlier)
     if history is not None:
         line = json.dumps({"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **found.to_json()})
@@ -101,9 +104,9 @@ def build(
     return found
 
 
-def _read(path: Path) -> list[Mapping[str, object]]:
+def _read(path: Path) -> list[Mapping[str, Any]]:
     """The lines of a history that can be read."""
-    found: list[Mapping[str, object]] = []
+    found: list[Mapping[str, Any]] = []
     with suppress(OSError):
         for line in path.read_text(encoding="utf-8").splitlines():
             with suppress(ValueError):
@@ -111,6 +114,12 @@ def _read(path: Path) -> list[Mapping[str, object]]:
                 if isinstance(entry, dict) and entry.get("schema") == SCHEMA:
                     found.append(entry)
     return found
+
+
+def _known_peaks(earlier: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The peak memory of each model's last job that ran."""
+    rows = (row for found in earlier for row in found["models"])
+    return {row["model"]: row["peak_bytes"] for row in rows if row["peak_bytes"]}
 
 
 def _row(job: BuildJob, end: JobEnd) -> Row:

@@ -39,7 +39,7 @@ class Processes:
         width = self.width or cores()
         memory = self.memory or available_memory()
         stop = threading.Event()
-        peaks = {job.name: job_peak(job.source, follow_symlinks=job.options.follow_symlinks) for job in jobs}
+        peaks = {job.name: job_peak(job) for job in jobs}
         with ThreadPoolExecutor(width) as threads:
             try:
                 for measures, limit in ((False, width), (True, 1)):

@@ -17,12 +17,16 @@ _WILDCARDS = frozenset("*?[")
 
 @dataclass(frozen=True)
 class BuildJob:
-    """One model of a build. `name`: its path below the fixed part of its pattern, and the result's below `folder`."""
+    """One model of a build. `name`: its path below the fixed part of its pattern, and the result's below `folder`.
+
+    `known_peak`: bytes that it took in an earlier build; 0 where there was none.
+    """
 
     name: str
     source: Path
     folder: Path
     options: Options
+    known_peak: int = 0
 
     @property
     def output(self) -> Path:

@@ -9,25 +9,27 @@ from math import floor
 from pathlib import Path
 
 from ... import ir
+from .plan import BuildJob
 
 MIB = 1 << 20
 JOB_CONSTANT = 350 * MIB
 JOB_FACTOR = 5
 """A job's peak, as `benchmarks/job_peak_memory.py` sees it: what Python and the libraries take, and a multiple of the
-model's bytes for sessions of the original and of the result. On the safe side, but for models of large activations."""
+model's bytes for sessions of the original and of the result. Models that take more, for
+large activations or weights that operators make, are known by the next build."""
 
 _SHARE = 0.9  # of the available memory: what else runs needs some
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def job_peak(source: Path, *, follow_symlinks: bool = False) -> int:
-    """The estimated peak memory of a job, by the size of the model with its external data."""
-    size = 0
+def job_peak(job: BuildJob) -> int:
+    """The estimated peak memory of a job: what it took before, or more by the size of the model with external data."""
+    size, source = 0, job.source
     with suppress(OSError, ir.OptimizeGraphError):  # the job will say what is wrong
         size = source.stat().st_size
-        names = ir.data_files(ir.load(source, follow_symlinks=follow_symlinks))
+        names = ir.data_files(ir.load(source, follow_symlinks=job.options.follow_symlinks))
         size += sum((source.parent / name).stat().st_size for name in names)
-    return JOB_CONSTANT + JOB_FACTOR * size
+    return max(JOB_CONSTANT + JOB_FACTOR * size, job.known_peak)
 
 
 def cores(root: Path = _CGROUP) -> int:
