@@ -241,6 +241,20 @@ def _check_size(name: str, given: object) -> object:
         _reject(name, given, "a size like '20MB', '20MiB' or 20000000, or a ratio like 'x0.9'")
 
 
+def _bytes(word: str) -> int:
+    count, is_ratio = parse_size(word)
+    if is_ratio:
+        raise ValueError(f"{word!r} is a ratio, not a size like 20MB or 20MiB")
+    return int(count)
+
+
+def _check_bytes(name: str, given: object) -> object:
+    try:
+        return _bytes(str(given) if _is_size(given) else given if isinstance(given, str) else "")
+    except ValueError:
+        _reject(name, given, "a size like '20MB', '20MiB' or 20000000")
+
+
 def counts(families: Iterable[str]) -> Kind:
     """A mapping from operators, or from families of them, to counts. Names of operators begin with a capital letter."""
     known = tuple(families)
@@ -286,4 +300,5 @@ TARGET: Final = Kind(
 )
 NAMES: Final = Kind(_check_names)
 SIZE: Final = Kind(_check_size, _size, "SIZE|x1.0", schema={"type": ["integer", "string"]})
+BYTES: Final = Kind(_check_bytes, _bytes, "SIZE", schema={"type": ["integer", "string"]})
 SECONDS: Final = number(Range(0.001, 1e6, False), "S")

@@ -30,11 +30,10 @@ MAIN = "optimize"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; gives back the exit code."""
-    with _Stop() as stop:
-        return _guarded(lambda failure: _run(arguments, failure), stop)
+    return guarded(lambda failure: _run(arguments, failure))
 
 
-def _run(arguments: Sequence[str] | None, failure: _Failure) -> int:
+def _run(arguments: Sequence[str] | None, failure: Failure) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names in models are any text, terminals are not
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -88,7 +87,7 @@ def everything() -> argparse.ArgumentParser:
 
 
 @dataclass
-class _Failure:
+class Failure:
     """How a failure is told besides the line on standard error: what was asked, as far as it was read."""
 
     given: argparse.Namespace | None = None
@@ -111,21 +110,22 @@ class _Failure:
                 write_failure(document, path)
 
 
-def _guarded(work: Callable[[_Failure], int], stop: _Stop) -> int:
+def guarded(work: Callable[[Failure], int]) -> int:
     """Run `work`; what goes wrong becomes one message and an exit code, never a traceback."""
-    failure = _Failure()
-    try:
-        return work(failure)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what read the output has gone
-        return DONE
-    except BaseException as error:
-        if stop.signal:  # whatever it became on its way: an import that is interrupted raises ImportError
-            return _stopped(stop.signal, error, failure)
-        return _fail(error, failure)
+    failure = Failure()
+    with _Stop() as stop:
+        try:
+            return work(failure)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what read the output has gone
+            return DONE
+        except BaseException as error:
+            if stop.signal:  # whatever it became on its way: an import that is interrupted raises ImportError
+                return _stopped(stop.signal, error, failure)
+            return _fail(error, failure)
 
 
-def _fail(error: BaseException, failure: _Failure) -> int:
+def _fail(error: BaseException, failure: Failure) -> int:
     """One line for what a person can do something about; raises `error` again where it is a defect of this package."""
     from ..ir.diagnostics import OptimizeGraphError, OptionsError, VerificationError
 
@@ -151,7 +151,7 @@ def _fail(error: BaseException, failure: _Failure) -> int:
     return exit_code
 
 
-def _stopped(number: int, error: BaseException, failure: _Failure) -> int:
+def _stopped(number: int, error: BaseException, failure: Failure) -> int:
     word = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
     message = f"{word}; nothing was written"
     with suppress(OSError):  # after SIGHUP there is no terminal

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..option_kinds import SECONDS
+from ..option_kinds import CACHE, SECONDS
 from ..options import Group, Option, Options, declarations, defaults
+from .configuration import BUILD, read
 
 if TYPE_CHECKING:
     from ..runtime import SessionOptions
@@ -79,6 +80,31 @@ def add_seconds(parser: argparse._ActionsContainer, default: float, text: str) -
 def add_json(parser: argparse._ActionsContainer) -> None:
     """Add `--json`, for verbs that print a table."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def add_config(parser: argparse._ActionsContainer) -> None:
+    """Add `--config`, where options may stand besides."""
+    parser.add_argument(
+        "--config",
+        type=CACHE.parse,
+        metavar="FILE.toml|off",
+        help="options from this file (the nearest pyproject.toml with [tool.optimize-graph])",
+    )
+
+
+def add_build(parser: argparse._ActionsContainer) -> None:
+    """Add the flags of a build's own keys, but for the models."""
+    for key, (kind, text) in BUILD.items():
+        if key != "sources":
+            parser.add_argument(
+                f"--{key}", type=argparse_type(kind.parse), metavar=kind.metavar, default=SUPPRESS, help=text
+            )
+
+
+def configured(given: argparse.Namespace, parser: argparse.ArgumentParser, model: Path) -> Options:
+    """The options that the arguments give, then those of a configuration as far as this verb has them."""
+    known = {action.dest for action in parser._actions}
+    return options(given, {name: value for name, value in read(given.config, model).items() if name in known})
 
 
 def session_options(given: Options) -> SessionOptions:

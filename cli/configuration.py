@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from ..option_kinds import Kind
+from ..option_kinds import BYTES, CACHE, Kind, Range, number, path, several, text
 from ..options import declarations
 
 TABLE, MODEL, MATCH = "optimize-graph", "model", "match"
@@ -30,15 +30,56 @@ WORDS: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
 """Types of JSON Schema, as TOML calls them and as `tomllib` reads them."""
 
 
-def read(config: Path | Literal["off"] | None, model: Path) -> Mapping[str, tuple[object, str]]:
-    """The options that a file gives for a model: for each field of `Options` its value, and where it stands.
+BUILD: Mapping[str, tuple[Kind, str]] = {
+    "sources": (several(text("GLOB"), "globs"), "models of a build: files, folders, globs as models/**/*.onnx"),
+    "output-dir": (path("DIR"), "folder of a build's results, reports and index page"),
+    "jobs": (number(Range(1, 4096, True)), "jobs of a build at once (by cores and memory)"),
+    "executor": (text("processes|dask://HOST:PORT"), "where a build's jobs run"),
+    "cache-dir": (CACHE, "where results are kept for the next build (the user's cache folder), or off"),
+    "cache-size": (BYTES, "most that kept results take; the least recently used go (10GiB)"),
+}
+"""Keys for `optimize-graph build` alone, with what they say; the flags are named alike."""
 
-    Raises OptionsError for a file that cannot be read, an unknown key and a wrong value, with the nearest name.
+
+@dataclass(frozen=True)
+class Configuration:
+    """The table of a file; without `path`, an empty one."""
+
+    path: Path | None
+    table: Mapping[str, object]
+
+    def options(self, model: Path) -> Mapping[str, tuple[object, str]]:
+        """The options for a model: for each field of `Options` its value, and where it stands."""
+        return {} if self.path is None else dict(_fields(self.path, self.table, model))
+
+    def build(self) -> Mapping[str, Any]:
+        """What the file says of a build, by key; globs are absolute."""
+        found: dict[str, Any] = {}
+        for key in BUILD.keys() & self.table.keys():
+            found[key] = _value(str(self.path), key, BUILD[key][0], self.table[key], self.folder)
+        if "sources" in found:
+            found["sources"] = [str(self.folder / each) for each in found["sources"]]
+        return found
+
+    @property
+    def folder(self) -> Path:
+        """What paths are relative to."""
+        return Path() if self.path is None else self.path.parent
+
+
+def load(config: Path | Literal["off"] | None) -> Configuration:
+    """The configuration of `--config`, or the nearest. Raises OptionsError for a file that cannot be read.
+
+    So do its methods for an unknown key and a wrong value, with the nearest name.
     """
     if config == "off":
-        return {}
-    path, table = _nearest() if config is None else (config, _table(_parsed(config)))
-    return {} if path is None else dict(_fields(path, table, model))
+        return Configuration(None, {})
+    return Configuration(*(_nearest() if config is None else (config, _table(_parsed(config)))))
+
+
+def read(config: Path | Literal["off"] | None, model: Path) -> Mapping[str, tuple[object, str]]:
+    """The options that a file gives for a model: for each field of `Options` its value, and where it stands."""
+    return load(config).options(model)
 
 
 def _nearest() -> tuple[Path | None, Mapping[str, object]]:
@@ -69,7 +110,7 @@ def _fields(path: Path, table: Mapping[str, object], model: Path) -> Iterator[tu
     sections = table.get(MODEL, [])
     if not isinstance(sections, list) or not all(isinstance(each, dict) for each in sections):
         _reject(path, f"{MODEL!r} is {sections!r}, expected sections [[{MODEL}]]")
-    yield from _section(path, {key: value for key, value in table.items() if key != MODEL}, "")
+    yield from _section(path, {key: value for key, value in table.items() if key not in (MODEL, *BUILD)}, "")
     for section in sections:
         pattern = section.get(MATCH)
         if not isinstance(pattern, str):
@@ -89,20 +130,27 @@ def _relative(model: Path, folder: Path) -> str:
 
 
 def _section(path: Path, section: Mapping[str, object], place: str) -> Iterator[tuple[str, tuple[object, str]]]:
-    from ..ir.diagnostics import Location, OptionsError, did_you_mean
+    from ..ir.diagnostics import did_you_mean
 
     known = {declared.key: (name, declared.kind) for name, declared in declarations() if declared.group}
     where = f"{path}{place}"
     for key, value in section.items():
         if key not in known:
-            _reject(where, f"unknown key {key!r}{did_you_mean(key, known)}", "docs/options.md lists all keys")
+            names = known if place else {*known, *BUILD}
+            _reject(where, f"unknown key {key!r}{did_you_mean(key, names)}", "docs/options.md lists all keys")
         name, kind = known[key]
-        if expected := _expected(kind.schema, value):
-            _reject(where, f"option {key!r} is {value!r}, expected {expected}")
-        try:
-            yield name, (kind.check(key, _with_paths(kind, value, path.parent)), where)
-        except OptionsError as error:
-            raise OptionsError(replace(error.diagnostic, where=Location(file=where))) from error
+        yield name, (_value(where, key, kind, value, path.parent), where)
+
+
+def _value(where: str, key: str, kind: Kind, value: object, folder: Path) -> object:
+    from ..ir.diagnostics import Location, OptionsError
+
+    if expected := _expected(kind.schema, value):
+        _reject(where, f"option {key!r} is {value!r}, expected {expected}")
+    try:
+        return kind.check(key, _with_paths(kind, value, folder))
+    except OptionsError as error:
+        raise OptionsError(replace(error.diagnostic, where=Location(file=where))) from error
 
 
 def _expected(schema: Mapping[str, Any], value: object) -> str:

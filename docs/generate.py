@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from optimize_graph.cli.configuration import BUILD
 from optimize_graph.options import Option, declarations, defaults
 from optimize_graph.passes import REGISTRY
 from optimize_graph.passes.targets import target_schema
@@ -65,6 +66,10 @@ def options_page() -> str:
         default = getattr(defaults(), name)
         shown = "" if default in ((), {}, None) else f"`{default}`"
         found.append(f"| {flag} | `{name}` | {shown} | {declared.help} |")
+    found.append("## Build\n\nOf `optimize-graph build`; `sources` are arguments there.\n\n| option | |\n|---|---|")
+    found += [
+        f"| `--{key} {kind.metavar}` | {text} |".replace("|dask", "\\|dask") for key, (kind, text) in BUILD.items()
+    ]
     text = "\n".join(found)
     return text.replace(" |\n##", " |\n\n##") + "\n"
 
@@ -74,11 +79,16 @@ def schema() -> str:
     keys = {declared.key: _property(name, declared) for name, declared in declarations() if declared.group}
     match = {"type": "string", "description": "the models that the section is for, as a glob"}
     section = {"type": "object", "properties": {"match": match, **keys}, "required": ["match"]}
+    build = {key: {**kind.schema, "description": text} for key, (kind, text) in BUILD.items()}
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "[tool.optimize-graph]",
         "type": "object",
-        "properties": {**keys, "model": {"type": "array", "items": {**section, "additionalProperties": False}}},
+        "properties": {
+            **keys,
+            **build,
+            "model": {"type": "array", "items": {**section, "additionalProperties": False}},
+        },
         "additionalProperties": False,
     }
     return json.dumps(document, indent=2) + "\n"

@@ -17,6 +17,7 @@ from ..passes.pipeline.rewrite_log import MissedRewrite, Rewrite, Sketch, Sketch
 from ..passes.registry import REGISTRY
 from . import formatting, svg
 from .tables.console import result_rows
+from .text_files import write_text
 
 MOST_KINDS = 6  # drawings for each rule
 MOST_PLACES = 200
@@ -39,7 +40,7 @@ class Bar:
 def write_page(result: Result, path: Path, *, title: str, flags: str = "") -> None:
     """Write the page. Raises MachineError when the file cannot be written."""
     try:
-        path.write_text(page(result, title=title, flags=flags), encoding="utf-8")
+        write_text(path, page(result, title=title, flags=flags))
     except OSError as error:
         raise ir.EnvironmentSetupError(ir.Diagnostic("report-not-written", f"{path}: {error.strerror}")) from error
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from .. import ir
 from ..jobs.optimization.result import SCHEMA, Result
 from ..jobs.optimization.target_versions import installed_versions
+from .text_files import write_text
 
 
 class _Entry(Protocol):
@@ -37,7 +38,7 @@ def write_failure(document: dict[str, object], path: Path) -> None:
         text = (
             f"<!doctype html><meta charset=utf-8><title>optimize-graph failed</title><h1>Failed</h1><pre>{body}</pre>\n"
         )
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def write_remarks(result: Result, path: Path) -> None:
@@ -59,6 +60,6 @@ def write_json(result: Result, path: Path) -> None:
 
 def _write(text: str, path: Path) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     except OSError as error:
         raise ir.EnvironmentSetupError(ir.Diagnostic("report-not-written", f"{path}: {error.strerror}")) from error

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
 
+from markupsafe import Markup
+
 from ..passes.pipeline.rewrite_log import Sketch
 
 CHAR, PAD, HEIGHT, GAP_X, GAP_Y = 6.6, 8.0, 20.0, 18.0, 6.0
@@ -84,3 +86,14 @@ def _thinned(values: Sequence[int]) -> list[int]:
         return list(values)
     edges = [len(values) * index // POINTS for index in range(POINTS + 1)]
     return [max(values[start:end]) for start, end in pairwise(edges)]
+
+
+def sparkline(values: Sequence[float], width: int = 90, height: int = 22) -> Markup:
+    """A line through the values, from the least to the largest."""
+    low, high = min(values), max(values)
+    step = (width - 4) / max(len(values) - 1, 1)
+    share = [0.5 if high == low else (value - low) / (high - low) for value in values]
+    points = " ".join(
+        f"{2 + index * step:.1f},{height - 3 - each * (height - 6):.1f}" for index, each in enumerate(share)
+    )
+    return Markup(f'<svg class="spark" viewBox="0 0 {width} {height}"><path d="M{points}"/></svg>')

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="write the models right before and right after it")
     arguments.add_groups(parser, "optimization", "execution")
     arguments.add(parser, "verify_timeout", "rtol", "atol")
+    arguments.add_config(parser)
     arguments.add_json(parser)
 
 
@@ -26,6 +27,12 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from ...render.tables import console
 
     with arguments.progress(given.json) as progress:
-        found = bisect(given.model, arguments.options(given), test=given.test, keep=given.keep, progress=progress)
+        found = bisect(
+            given.model,
+            arguments.configured(given, parser, given.model),
+            test=given.test,
+            keep=given.keep,
+            progress=progress,
+        )
     console.print_finding(found, as_json=given.json)
     return 0

@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="the model")
     arguments.add_groups(parser, "optimization")
     arguments.add(parser, "threads", "follow_symlinks")
+    arguments.add_config(parser)
     arguments.add_json(parser)
 
 
@@ -20,5 +21,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from ...jobs.explain import explain
     from ...render.tables import console
 
-    console.print_explanation(explain(given.rule, given.model, arguments.options(given)), as_json=given.json)
+    console.print_explanation(
+        explain(given.rule, given.model, arguments.configured(given, parser, given.model)), as_json=given.json
+    )
     return 0

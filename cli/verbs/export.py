@@ -114,4 +114,4 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         assert result is not None, "it was asked for"
         return result
 
-    return optimize.run_job(given, options, job, str(given.module))
+    return optimize.run_and_print(given, options, job, str(given.module))

@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add(parser, "measure_at")
     arguments.add_seconds(parser, 6.0, "the most time for latencies, per --at")
     arguments.add(parser, *arguments.PER_MODEL)
+    arguments.add_config(parser)
     arguments.add_json(parser)
 
 
@@ -21,7 +22,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from ...jobs.measure import measure
     from ...render.tables.measurements import print_measurement
 
-    options = arguments.options(given)
+    options = arguments.configured(given, parser, given.models[0])
     with arguments.progress(given.json) as progress:
         found = measure(
             given.models,

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...option_kinds import CACHE
 from .. import DONE, GATE_MISSED, arguments, configuration
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         output, instruments = None if given.dry_run else given.output, _instruments(given, options.plugins)
         return optimize(given.model, output, options, progress=progress, instruments=instruments)
 
-    return run_job(given, options, job, given.model.name)
+    return run_and_print(given, options, job, given.model.name)
 
 
 def _add_dump_arguments(parser: argparse._ArgumentGroup) -> None:
@@ -90,7 +89,7 @@ def _to_stderr(text: str) -> None:
 
 
 def add_report_arguments(parser: argparse._ArgumentGroup) -> None:
-    """Add what `run_job` reads."""
+    """Add what `run_and_print` reads."""
     parser.add_argument(
         "--report",
         action="append",
@@ -101,12 +100,7 @@ def add_report_arguments(parser: argparse._ArgumentGroup) -> None:
     )
     arguments.add_json(parser)
     arguments.add(parser, "reproducer_dir", "strict", "verify_each")
-    parser.add_argument(
-        "--config",
-        type=CACHE.parse,
-        metavar="FILE.toml|off",
-        help="options from this file (the nearest pyproject.toml with [tool.optimize-graph])",
-    )
+    arguments.add_config(parser)
     parser.add_argument(
         "--remarks",
         type=arguments.output_file,
@@ -138,28 +132,17 @@ def options_of(given: argparse.Namespace, parser: argparse.ArgumentParser, model
     return options
 
 
-def run_job(
+def run_and_print(
     given: argparse.Namespace, options: Options, job: Callable[[Options, Callable[[str], None]], Result], title: str
 ) -> int:
     """Run a job that optimizes; print its result, write its reports, and give the exit code."""
-    from ...jobs.optimization.gates import GateError
-    from ...passes.registry import REGISTRY
-    from ...render.html_report import write_page
-    from ...render.json_report import write_json, write_remarks
+    from ...render.json_report import write_remarks
     from ...render.tables.console import print_result, print_uses
+    from ..job import run_job
 
-    missed: GateError | None = None
+    flags = shlex.join(["optimize-graph", *sys.argv[1:]])
     with arguments.progress(given.quiet) as progress:
-        try:
-            result = job(options, progress)
-        except GateError as error:
-            missed, result = error, error.result
-    for path in given.report:
-        if path.suffix == ".html":
-            with REGISTRY.using(options.plugins):  # the page quotes what rules say of themselves
-                write_page(result, path, title=title, flags=shlex.join(["optimize-graph", *sys.argv[1:]]))
-        else:
-            write_json(result, path)
+        result, missed = run_job(lambda: job(options, progress), options, given.report, title=title, flags=flags)
     _say_remarks(result, everything=bool(given.verbose))
     if given.json:
         print(json.dumps(result.to_json(), indent=2))

@@ -62,6 +62,8 @@ class Staged:
         """
         old = _own_data(self.target)
         with _cleaning(self.discard, self.target):
+            if self.target.exists():
+                shutil.copymode(self.target, self.path)
             self.path.replace(self.target)
         self._open = False
         stale = [self.target.parent / name for name in old]

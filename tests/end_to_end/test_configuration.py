@@ -171,9 +171,26 @@ def test_a_file_that_is_named_must_exist(project: Path) -> None:
 def test_every_option_has_a_key_of_its_own_in_the_schema() -> None:
     keys = [declared.key for _, declared in declarations() if declared.group]
     assert len(keys) == len(set(keys))
-    assert set(SCHEMA["properties"]) == {*keys, "model"}
+    assert set(SCHEMA["properties"]) == {*keys, *configuration.BUILD, "model"}
     assert set(SCHEMA["properties"]["model"]["items"]["properties"]) == {*keys, "match"}
 
 
 def test_a_value_may_have_one_of_several_types() -> None:
     assert configuration._expected({"type": ["integer", "string"]}, 2.5) == "an integer or a string"
+
+
+def test_other_verbs_read_the_options_that_they_have(project: Path) -> None:
+    write(project, '[tool.optimize-graph]\ndisable = ["eliminate-nop-identity"]\nmax-nodes = 1\nthreads = 2\n')
+    model, off = project / "models" / "bert-base.onnx", ("--config", "off")
+    for words in ((), off):
+        done = command("explain", "eliminate-nop-identity", model, "--json", *words)
+        assert bool(json.loads(done.stdout)["rewrites"]) is (words == off)
+        done = command("measure", model, "--json", "--seconds", "0.1", *words)
+        assert json.loads(done.stdout)["options"]["threads"] == (1 if words else 2)
+
+
+def test_keys_of_a_build_are_no_options_of_a_job(project: Path) -> None:
+    write(project, '[tool.optimize-graph]\nsources = ["models/*.onnx"]\noutput-dir = "out"\njobs = 2\nseed = 1\n')
+    assert options(project)["seed"] == 1
+    write(project, '[[tool.optimize-graph.model]]\nmatch = "*"\njobs = 2\n')
+    assert command(project / "models" / "bert-base.onnx", "--dry-run").returncode == 2

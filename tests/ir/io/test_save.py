@@ -324,3 +324,12 @@ def test_passing_on_never_replaces_another_models_data(tmp_path: Path) -> None:
     found = failure(lambda: ir.stage_unchanged(tmp_path / "in.onnx", tmp_path / "to" / "out.onnx", files))
     assert found.code == "output-data-exists"
     assert names(tmp_path / "to") == set(files)
+
+
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"")
+    path.chmod(0o640)
+    model = onnx.parser.parse_model('<ir_version: 10, opset_import: ["": 21]> g (float x) => (float y) { y = Abs(x) }')
+    ir.save(ir.from_proto(model), path)
+    assert path.stat().st_mode & 0o777 == 0o640
