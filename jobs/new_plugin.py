@@ -1,4 +1,4 @@
-"""Writing a package of rules and passes that passes its own tests at once."""
+"""Writing a package of rules, passes and a target that passes its own tests at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jinja2
 from .. import ir
 
 TEMPLATE = Path(__file__).parent / "plugin_template"
-"""Files of the package; `package` in a path stands for the module's name, and the suffix `.j2` is dropped."""
+"""Files of the package. In paths, `package` is its module, NAME its name; the suffix `.j2` is dropped."""
 
 
 def new_plugin(folder: str | Path, name: str = "") -> list[Path]:
@@ -36,7 +36,7 @@ def new_plugin(folder: str | Path, name: str = "") -> list[Path]:
     try:
         for template in _templates():
             parts = (module if part == "package" else part for part in template.with_suffix("").parts)
-            path = folder.joinpath(*(part.replace("RULE", f"{distribution}-neg-before-abs") for part in parts))
+            path = folder.joinpath(*(part.replace("NAME", distribution) for part in parts))
             path.parent.mkdir(parents=True, exist_ok=True)
             text = environment.get_template(template.as_posix()).render(distribution=distribution, module=module)
             path.write_text(text, encoding="utf-8")

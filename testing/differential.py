@@ -84,7 +84,9 @@ def optimized(
 ) -> tuple[PipelineResult, bytes]:
     """The result of a pipeline, and its bytes. Raises AssertionError where the pipeline had something to remark."""
     instruments = [VerifyEach()] if check_each else []
-    settings = Settings(Target(target, installed_release()), highest_opset=24)
+    wanted = Target(target, installed_release())
+    wanted.file.register_bodies()
+    settings = Settings(wanted, highest_opset=24)
     report = parsed(pipeline).run(ir.from_proto(model), instruments, evaluator=OrtEvaluator(), settings=settings)
     assert not report.remarks, report.remarks
     return report, ir.to_bytes(report.model)

@@ -113,9 +113,11 @@ def check_case(case: Case, *, update: bool = False) -> None:
     onnx.checker.check_model(proto)
     model = ir.from_proto(proto)
     untouched = body_of(model)
+    target = Target(case.target)
+    target.file.register_bodies()
     pipeline = Pipeline.parse(f"rewrite{{rules={case.rule}}},dce")
     with patch.object(driver, "is_foreign", lambda module: True):
-        report = pipeline.run(model, [VerifyEach()], settings=Settings(Target(case.target)))
+        report = pipeline.run(model, [VerifyEach()], settings=Settings(target))
     refused = {each.condition for each in report.missed if each.rule == case.rule}
     if case.after is None:
         assert body_of(model) == untouched

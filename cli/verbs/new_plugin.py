@@ -1,4 +1,4 @@
-"""Write a package of rules and passes of your own, which passes its own tests at once."""
+"""Write a package of rules, passes and a target of your own, which passes its own tests at once."""
 
 from __future__ import annotations
 

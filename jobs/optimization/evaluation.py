@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 
 from ... import ir, runtime
-from ...ir.standard.custom_operators import operator_function
 from ...options import Options
 from ...passes.analyses.model_stats import live_bytes, live_bytes_of, operator
 from ...passes.pipeline.exactness import Exactness
@@ -39,8 +38,7 @@ class Evaluation:
         self.source, self.options, self.tell, self.folder = source, options, tell, folder
         file = find(options.target)
         if not file.libraries:
-            for body in file.bodies:
-                operator_function(body)
+            file.register_bodies()
         threads = 1 if options.threads is None else options.threads
         self.how = runtime.SessionOptions(
             provider=provider_of(options.target, options.provider),

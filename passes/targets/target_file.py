@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ... import ir
+from ...ir.standard.custom_operators import operator_function
 from .ort_releases import release_number
 from .target_schema import PHASES, PROFIT, Fault, faults, line_of
 
@@ -83,6 +84,11 @@ class TargetFile:
         """Whether there is an operator that it does not run, or must not be given."""
         return self.lists_kernels or bool(self.forbidden)
 
+    def register_bodies(self) -> None:
+        """Register the meanings of its operators, for processes that run what is optimized for it."""
+        for body in self.bodies:
+            operator_function(body)
+
     def verified_by(self) -> str:
         """How a result is verified, in words."""
         parts = [f"ONNX Runtime, {self.verify_provider or 'cpu'}"]
@@ -101,17 +107,38 @@ def find(name: str | Path) -> TargetFile:
     if name not in known:
         message = f"no target is called {name!r}{ir.did_you_mean(name, known)}"
         raise ir.OptionsError(ir.Diagnostic("unknown-target", message, hint=f"{', '.join(known)}, or a file *.toml"))
-    path, origin = known[name]
-    return _from_path(path, origin)
+    return _from_path(known[name].path(), known[name].origin)
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where the file of a target with a name is: in the package `module`, by its entry point; "" for this package."""
+
+    module: str
+    file: str
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, in words."""
+        return f"package {self.module}" if self.module else "built in"
+
+    def path(self) -> Path:
+        """The file. The package is imported only now: its rules import this one. Raises OptionsError where it fails."""
+        if not self.module:
+            return FOLDER / self.file
+        try:
+            return Path(str(files(self.module).joinpath(self.file)))
+        except (ImportError, TypeError) as error:
+            raise _wrong(f"{self.module}:{self.file}", f"the target's package cannot be imported: {error}") from error
 
 
 @cache
-def locations() -> Mapping[str, tuple[Path, str]]:
-    """The file of each target with a name, and where it comes from: this package, or the entry point of another."""
-    found = {path.stem: (path, "built in") for path in sorted(FOLDER.glob(f"*{SUFFIX}"))}
+def locations() -> Mapping[str, Location]:
+    """The targets with a name: of this package, and of the entry points of others."""
+    found = {path.stem: Location("", path.name) for path in sorted(FOLDER.glob(f"*{SUFFIX}"))}
     for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda each: each.name):
         module, _, file = entry.value.partition(":")
-        found.setdefault(entry.name, (Path(str(files(module).joinpath(file.strip()))), f"package {module}"))
+        found.setdefault(entry.name, Location(module.strip(), file.strip()))
     return found
 
 
@@ -122,7 +149,7 @@ def for_provider(provider: str) -> TargetFile:
 
 def built_in() -> list[str]:
     """The names of the targets of this package."""
-    return [name for name, (path, _) in locations().items() if path.parent == FOLDER]
+    return [name for name, location in locations().items() if not location.module]
 
 
 def _from_path(path: Path, origin: str) -> TargetFile:

@@ -21,7 +21,7 @@ FILE = re.compile(
     r"<!-- file: (?P<path>\S+) -->\n(?P<fence>`{3,})\w+\n(?P<text>.*?)^(?P=fence)$", re.DOTALL | re.MULTILINE
 )
 COMMANDS = re.compile(r"<!-- commands -->\n```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-SOURCES = ("cli", "docs", "ir", "jobs", "passes", "render", "runtime", "tests")
+SOURCES = ("cli", "docs", "ir", "jobs", "passes", "render", "runtime", "testing", "tests")
 
 
 def files() -> Mapping[str, str]:

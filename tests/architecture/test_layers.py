@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "runtime": {"ir"},
     "jobs": {"ir", "passes", "runtime"},
     "render": {"ir", "passes", "runtime", "jobs"},
+    "testing": {"ir", "passes", "runtime", "jobs"},
     "cli": {"ir", "passes", "runtime", "jobs", "render"},
 }
 FOREIGN = {

@@ -43,11 +43,13 @@ def edited(package: Path, folder: Path, file: str, old: str, new: str) -> Path:
 def test_its_own_tests_pass_at_once(package: Path) -> None:
     done = run_tests(package)
     assert done.returncode == 0, done.stdout
-    assert "18 passed" in done.stdout
+    assert "33 passed" in done.stdout
 
 
 def test_a_wrong_edit_of_the_rule_turns_tests_red(package: Path, tmp_path: Path) -> None:
-    done = run_tests(edited(package, tmp_path, "acme_kernels/rules.py", "    op.Abs(x),", "    op.Neg(x),"), "-x")
+    done = run_tests(
+        edited(package, tmp_path, "acme_kernels/rules.py", "    op.Abs(x),\n    when", "    op.Neg(x),\n    when"), "-x"
+    )
     assert done.returncode == 1 and "acme-kernels-neg-before-abs.md" in done.stdout
 
 
@@ -82,6 +84,19 @@ def test_it_takes_part_once_it_is_installed(package: Path, tmp_path: Path) -> No
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "acme-kernels-neg-before-abs" in done.stdout
+
+
+def test_its_target_is_emitted_for_and_verified_by_the_meaning(package: Path, tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(MODEL.replace("n = Neg(x)  y = Abs(n)", "n = Mul(x, x)  y = Add(n, x)"))
+    onnx.save(model, tmp_path / "in.onnx")
+    target = package / "acme_kernels" / "npu.toml"
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from optimize_graph.cli import main; sys.exit(main())"
+    words = [str(package), "in.onnx", "out.onnx", "--plugin", "acme_kernels", "--target", str(target), "--strict"]
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "verified: " in done.stdout
+    assert [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node] == ["SquareAdd"]
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -277,7 +277,7 @@ def test_a_quantizer_in_the_model_keeps_the_loop() -> None:
 
 
 def test_cuda_keeps_the_loop() -> None:
-    assert recognized(scan(RNN), target="ort-cuda", sizes=())[1] == {"a target other than ort-cuda"}
+    assert recognized(scan(RNN), target="ort-cuda", sizes=())[1] == {"another provider than CUDA"}
 
 
 def test_the_next_layer_is_recognized_too() -> None:
