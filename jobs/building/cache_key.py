@@ -17,16 +17,17 @@ from pathlib import Path
 
 from ... import ir
 from ...options import Options
+from ...passes.targets.target_file import find
 from ...runtime.ort.device import device_name
 from ..optimization.build_record import file_hashes
-from ..optimization.target_versions import installed_versions
+from ..optimization.target_versions import installed_versions, provider_of
 from .plan import BuildJob
 from .plugin_files import plugin_digest
 
 SCHEMA = 1
 WITHOUT_EFFECT = frozenset({"sources", "reproducer_dir", "plugins"})
 """Fields that no result depends on: what is cached has no reproducers. Plugins count by content."""
-BY_CONTENT = ("inputs", "custom_ops", "baseline")
+BY_CONTENT = ("inputs", "custom_ops", "baseline", "target")
 _LAYERS = ("ir", "passes", "runtime", "jobs", "render", "cli")
 _LIBRARIES = ("onnx-graphsurgeon", "networkx", "ml-dtypes", "protobuf", "jinja2")
 
@@ -65,10 +66,12 @@ def _options(options: Options) -> Mapping[str, object]:
     }
     for name in ("dims", "input_shapes", "require_fused"):
         found[name] = sorted((key, repr(value)) for key, value in getattr(options, name).items())
-    for name in BY_CONTENT:
+    for name in ("inputs", "custom_ops", "baseline"):
         value = getattr(options, name)
         paths = () if value is None else value if isinstance(value, tuple) else (value,)
         found[name] = [file_hashes(path, ())["sha256"] for path in paths]
+    target = find(options.target)
+    found["target"] = [target.name, target.digest, *(file_hashes(path, ())["sha256"] for path in target.libraries)]
     if not options.tune:
         found.pop("tune_cache")
     return found
@@ -103,8 +106,9 @@ def source_digest(root: Path = Path(__file__).parents[2]) -> str:
 def _host(job: BuildJob) -> Mapping[str, object]:
     """The machine: its kernels decide the last bits of folded constants; where it measures, all that decides speed."""
     found: dict[str, object] = {"machine": platform.machine(), "cpu": device_name()}
-    if job.options.provider != "cpu":
-        found["device"] = device_name(job.options.provider)
+    provider = provider_of(job.options.target, job.options.provider)
+    if provider != "cpu":
+        found["device"] = device_name(provider)
     if job.measures:
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         found |= {"node": platform.node(), "system": platform.platform(), "cpus": [os.cpu_count(), usable]}

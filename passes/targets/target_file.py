@@ -157,19 +157,26 @@ def _from_path(path: Path, origin: str) -> TargetFile:
         state = path.stat()
     except OSError as error:
         raise _wrong(str(path), f"the target file cannot be read: {error.strerror}") from None
-    return _read(path.resolve(), origin, state.st_mtime_ns, state.st_size)
+    path, changes = path.resolve(), (state.st_mtime_ns, state.st_size)
+    parent = _document(path, *changes).get("extends", "")
+    base = None if not parent else find(path.parent / parent if parent.endswith(SUFFIX) else parent)
+    return _extended(path, base, origin, *changes)
 
 
 @cache
-def _read(path: Path, origin: str, *_changes: int) -> TargetFile:
+def _document(path: Path, *_changes: int) -> Mapping[str, Any]:
     document, found = checked(path)
     if found:
         raise ir.OptionsError(found[0])
-    parent = document.get("extends", "")
-    base = None if not parent else find(path.parent / parent if parent.endswith(SUFFIX) else parent)
-    content = path.read_bytes() + (b"" if base is None else base.digest.encode())
-    digest = hashlib.blake2b(content, digest_size=8).hexdigest()
-    return replace(_merged(document, base, path.parent, origin), digest=digest)
+    return document
+
+
+@cache
+def _extended(path: Path, base: TargetFile | None, origin: str, *changes: int) -> TargetFile:
+    made = _merged(_document(path, *changes), base, path.parent, origin)
+    content = [path.read_bytes(), b"" if base is None else base.digest.encode()]
+    content += [each.read_bytes() for each in made.kernel_lists if base is None or each not in base.kernel_lists]
+    return replace(made, digest=hashlib.blake2b(b"".join(content), digest_size=8).hexdigest())
 
 
 def checked(path: Path) -> tuple[Mapping[str, Any], list[ir.Diagnostic]]:

@@ -119,6 +119,27 @@ def test_files_count_by_content_and_not_by_place(job: BuildJob, tmp_path: Path, 
     assert first != key(job, **{name: given(two)})
 
 
+TARGET = """name = "npu"
+extends = "ort-cpu"
+forbidden = ["{forbidden}"]
+"""
+
+
+def test_a_target_counts_by_the_content_of_its_file_and_of_what_it_extends(job: BuildJob, tmp_path: Path) -> None:
+    one, two, base = (tmp_path / name for name in ("one.toml", "two.toml", "base.toml"))
+    one.write_text(TARGET.format(forbidden="Einsum"))
+    two.write_text(TARGET.format(forbidden="Einsum"))
+    first = key(job, target=one)
+    assert first == key(job, target=two) != key(job)
+    two.write_text(TARGET.format(forbidden="Gelu"))
+    assert first != key(job, target=two)
+    base.write_text(TARGET.format(forbidden="Einsum"))
+    one.write_text('name = "npu"\nextends = "base.toml"\n')
+    extending = key(job, target=one)
+    base.write_text(TARGET.format(forbidden="LayerNormalization"))
+    assert extending != key(job, target=one)
+
+
 def test_the_cache_of_tuning_is_an_ingredient_where_it_is_read(job: BuildJob) -> None:
     assert key(job, tune_cache="off") == key(job)
     assert key(job, tune=True, tune_cache="off") != key(job, tune=True)
