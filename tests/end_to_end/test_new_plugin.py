@@ -99,6 +99,37 @@ def test_its_target_is_emitted_for_and_verified_by_the_meaning(package: Path, tm
     assert [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node] == ["SquareAdd"]
 
 
+PROGRAM = """
+from pathlib import Path
+
+import onnx
+from optimize_graph import Options, Result, optimize
+
+
+def build(model: onnx.ModelProto, out: Path) -> tuple[float | None, float]:
+    result: Result = optimize(model, out, Options(measure=True, dims={"N": 4}))
+    speed = result.speedup
+    return result.error, 1.0 if speed is None else speed.median
+
+
+def told(result: Result) -> dict[str, object]:
+    return result.to_json()
+"""
+
+
+def test_code_of_users_is_checked_strictly(package: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(package, tmp_path / "copied"))
+    (copied / "program.py").write_text(PROGRAM)
+    (copied / "wrong.py").write_text(PROGRAM.replace("speed.median", "speed.medians"))
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "types")]
+    right = subprocess.run(
+        [*command, "acme_kernels", "program.py"], cwd=copied, capture_output=True, text=True, check=False
+    )
+    assert right.returncode == 0, right.stdout
+    wrong = subprocess.run([*command, "wrong.py"], cwd=copied, capture_output=True, text=True, check=False)
+    assert 'has no attribute "medians"' in wrong.stdout
+
+
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     assert cli.main(["new-plugin", str(tmp_path), "--name", "acme"]) == 2
