@@ -13,6 +13,8 @@ from optimize_graph.passes import REGISTRY, Target
 from optimize_graph.passes.targets.target_schema import PROFIT
 from optimize_graph.runtime import Ratio
 
+pytestmark = pytest.mark.slow
+
 FASTER, SLOWER, EQUAL = (Ratio(each, each - 0.01, each + 0.01, 9) for each in (1.2, 0.8, 1.0))
 
 

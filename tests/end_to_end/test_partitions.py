@@ -15,6 +15,8 @@ from optimize_graph import Options, ir, optimize
 from optimize_graph.jobs.partitions import Partitions, partitions_of
 from optimize_graph.passes import Target
 
+pytestmark = pytest.mark.slow
+
 HEADER = '<ir_version: 10, opset_import: ["": 21]> g (float[2,3] x) => (float[2,3] y) '
 
 

@@ -10,6 +10,8 @@ import onnx
 import pytest
 from optimize_graph import Options, cli, ir, optimize
 
+pytestmark = pytest.mark.slow
+
 MODEL = """<ir_version: 8, opset_import: ["": 17]>
 g (float[2,3] x) => (float[2,3] y) {
   a = Relu(x)

@@ -17,6 +17,8 @@ from optimize_graph.jobs.optimization.result import Result
 from optimize_graph.passes import REGISTRY, Builder, Exactness, Match, op, rule, values
 from optimize_graph.passes.pipeline.phase import Phase
 
+pytestmark = pytest.mark.slow
+
 x, y = values("x y")
 MODEL = """<ir_version: 10, opset_import: ["": 21]>
 g (float[N,8] x, float[N,8] b) => (float[N,8] z) { m = Mul(x, x)  s = Add(m, b)  z = Tanh(s) }"""

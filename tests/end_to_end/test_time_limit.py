@@ -14,6 +14,8 @@ from optimize_graph.runtime import FeedSet, check_result
 from optimize_graph.runtime.ort import session
 from optimize_graph.runtime.verification.reference import Reference
 
+pytestmark = pytest.mark.slow
+
 HEADER = '<ir_version: 10, opset_import: ["" : 20]>'
 LOOP = """g (float[N,4] x) => (float[N,4] y) {
     n = Constant<value = int64 {COUNT}>() t = Constant<value = bool {1}>() i = Identity(x)
