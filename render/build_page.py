@@ -8,23 +8,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
-
-from .. import ir
 from ..jobs.building.build import Build, Row
 from . import svg
 from .tables.build import HEADINGS, cells, summary
-from .text_files import write_text
+from .text_files import template, write_report
 
 MOST_BUILDS = 40
 
 
 def write_index(build: Build, path: Path) -> None:
-    """Write the page. Raises MachineError where the file cannot be written."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    text = environment.get_template("build_page.html.j2").render(
+    """Write the page. Raises EnvironmentSetupError where the file cannot be written."""
+    text = template("build_page.html.j2").render(
         headings=HEADINGS,
         summary=summary(build),
         builds=min(len(build.earlier), MOST_BUILDS) + 1,
@@ -39,10 +33,7 @@ def write_index(build: Build, path: Path) -> None:
             for row in build.rows
         ],
     )
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise ir.EnvironmentSetupError(ir.Diagnostic("report-not-written", f"{path}: {error.strerror}")) from error
+    write_report(path, text)
 
 
 def _trends(row: Row, earlier: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

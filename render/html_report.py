@@ -8,16 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
-from .. import ir, runtime
+from .. import runtime
 from ..jobs.optimization.result import Result
 from ..jobs.optimization.target_versions import installed_versions
 from ..passes.pipeline.rewrite_log import MissedRewrite, Rewrite, Sketch, Sketched
 from ..passes.registry import REGISTRY
 from . import formatting, svg
 from .tables.console import result_rows
-from .text_files import write_text
+from .text_files import template, write_report
 
 MOST_KINDS = 6  # drawings for each rule
 MOST_PLACES = 200
@@ -38,22 +36,16 @@ class Bar:
 
 
 def write_page(result: Result, path: Path, *, title: str, flags: str = "") -> None:
-    """Write the page. Raises MachineError when the file cannot be written."""
-    try:
-        write_text(path, page(result, title=title, flags=flags))
-    except OSError as error:
-        raise ir.EnvironmentSetupError(ir.Diagnostic("report-not-written", f"{path}: {error.strerror}")) from error
+    """Write the page. Raises EnvironmentSetupError when the file cannot be written."""
+    write_report(path, page(result, title=title, flags=flags))
 
 
 def page(result: Result, *, title: str, flags: str = "") -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     verdict, is_good = _verdict(result)
     measurement = result.measurement
     provider = "cpu" if measurement is None else measurement.options.provider
-    return environment.get_template("html_report.html.j2").render(
+    return template("html_report.html.j2").render(
         title=title,
         verdict=verdict,
         verdict_is_good=is_good,

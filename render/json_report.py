@@ -11,7 +11,7 @@ from typing import Protocol
 from .. import ir
 from ..jobs.optimization.result import SCHEMA, Result
 from ..jobs.optimization.target_versions import installed_versions
-from .text_files import write_text
+from .text_files import write_report, write_text
 
 
 class _Entry(Protocol):
@@ -50,16 +50,9 @@ def write_remarks(result: Result, path: Path) -> None:
         "remark": result.remarks,
     }
     lines = [json.dumps({"kind": kind, **each.to_json()}) for kind, entries in kinds.items() for each in entries]
-    _write("".join(f"{line}\n" for line in lines), path)
+    write_report(path, "".join(f"{line}\n" for line in lines))
 
 
 def write_json(result: Result, path: Path) -> None:
     """Write `Result.to_json`. Raises EnvironmentSetupError when the file cannot be written."""
-    _write(json.dumps(result.to_json(), indent=2) + "\n", path)
-
-
-def _write(text: str, path: Path) -> None:
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise ir.EnvironmentSetupError(ir.Diagnostic("report-not-written", f"{path}: {error.strerror}")) from error
+    write_report(path, json.dumps(result.to_json(), indent=2) + "\n")

@@ -1,9 +1,27 @@
-"""Text files that are there complete, or not at all."""
+"""Text files that are there complete, or not at all, and the templates of pages."""
 
 from __future__ import annotations
 
 import secrets
 from pathlib import Path
+
+import jinja2
+
+from .. import ir
+
+
+def template(name: str) -> jinja2.Template:
+    """A template of this folder."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(name)
+
+
+def write_report(path: Path, text: str) -> None:
+    """Write a report. Raises EnvironmentSetupError when the file cannot be written."""
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise ir.EnvironmentSetupError(ir.Diagnostic("report-not-written", f"{path}: {error.strerror}")) from error
 
 
 def write_text(path: Path, text: str) -> None:

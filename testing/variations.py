@@ -134,17 +134,18 @@ def overridable(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
 
 def symbolic(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     """Dims are symbols: each its own, equal ones for equal sizes, and the first of each input alone."""
-    for rename in (
+    renames: tuple[Callable[[str, int, int], str], ...] = (
         lambda name, axis, size: f"{name}_{axis}",
         lambda name, axis, size: f"size_{size}",
         lambda name, axis, size: "" if axis else "first",
-    ):
+    )
+    for rename in renames:
         made = copy_of(model)
         given = {tensor.name for tensor in made.graph.initializer}
         for value in (*made.graph.input, *made.graph.output):
             for axis, dim in enumerate(value.type.tensor_type.shape.dim):
                 is_output = value.name not in {each.name for each in made.graph.input}
-                symbol = f"{value.name}_{axis}" if is_output else rename(value.name, axis, dim.dim_value)  # type: ignore[no-untyped-call]  # onnx has no types here
+                symbol = f"{value.name}_{axis}" if is_output else rename(value.name, axis, dim.dim_value)
                 if value.name not in given and symbol and dim.HasField("dim_value"):
                     dim.dim_param = symbol
         del made.graph.value_info[:]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import DONE, GATE_MISSED, arguments, configuration
+from .. import DONE, GATE_MISSED, arguments
 
 if TYPE_CHECKING:
     from ...jobs.optimization.result import Result
@@ -124,7 +124,7 @@ def _report_file(text: str) -> Path:
 
 def options_of(given: argparse.Namespace, parser: argparse.ArgumentParser, model: Path) -> Options:
     """The options of the command line and of the configuration for `model`."""
-    options = arguments.options(given, configuration.read(given.config, model))
+    options = arguments.configured(given, parser, model)
     if options.save_session_options is not None and not options.tune:
         parser.error("--save-session-options requires --tune")
     if any(path.suffix == ".html" for path in given.report):

@@ -117,13 +117,12 @@ class ModuleRunner:
         with self.torch.no_grad():
             return list(arrays(self.torch, self.module(*example.args, **example.kwargs)))
 
-    def runs(self, example: Example) -> bool:
-        """Whether the module runs on these operands."""
+    def outputs_if_any(self, example: Example) -> list[np.ndarray] | None:
+        """The same; None where the module does not run on these operands."""
         try:
-            self.outputs(example)
+            return self.outputs(example)
         except Exception:  # whatever a module raises at a size that it is not made for
-            return False
-        return True
+            return None
 
     def float64_outputs(self, example: Example, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
         """The same in float64, under the names of `outputs`; None where the module does not compute it in float64."""
