@@ -31,7 +31,6 @@ def run_job(
     """Run a job and write its reports; the gate that is missed, too, where nothing is delivered for it."""
     from ..jobs.optimization.gates import GateError
     from ..passes.registry import REGISTRY
-    from ..render.html_report import write_page
     from ..render.json_report import write_json
 
     missed: GateError | None = None
@@ -41,6 +40,8 @@ def run_job(
         missed, result = error, error.result
     for path in reports:
         if path.suffix == ".html":
+            from ..render.html_report import write_page  # late, as templates are
+
             with REGISTRY.using(options.plugins):  # the page quotes what rules say of themselves
                 write_page(result, path, title=title, flags=flags)
         else:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-
-import jinja2
+from typing import TYPE_CHECKING
 
 from .. import ir
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 def template(name: str) -> jinja2.Template:
     """A template of this folder."""
+    import jinja2  # late: most runs write no page
+
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(name)
 
